@@ -1,0 +1,37 @@
+# Two commands for a newcomer: `make serve` and `make test`. Each makes its own .venv first.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+
+.PHONY: serve test lint model clean
+
+serve: .venv/serve
+	$(BIN)/enlarger serve --host $(HOST) --port $(PORT)
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Makes one published model again, for example: make model NAME=fast-x4 DATA=~/pictures
+model: .venv/test
+	$(BIN)/python -m training $(if $(DATA),--data $(DATA)) train $(NAME)
+	$(BIN)/python -m training $(if $(DATA),--data $(DATA)) export $(NAME)
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/serve: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .[test,train]
+	touch $@ .venv/serve

@@ -1,0 +1,305 @@
+"""HTTP: routes, what a request asks for, errors to problem documents (RFC 9457)."""
+
+import logging
+import math
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.body import receive_upload
+from app.decoder import DecodeLimits, decode
+from app.errors import EnlargerError, InvalidParameterError, OverloadedError
+from app.parameters import UpscaleParameters, parse_parameters, result_format
+from app.scheduler import Scheduler
+from app.settings import Settings
+from app.streaming import PictureResponse
+from app.upscaler import Output, Work, open_job, prepare, upscale
+from app.zoo import ModelSpec, Zoo
+
+log = logging.getLogger("enlarger.api")
+router = APIRouter()
+
+PAGE = Path(__file__).parent / "page" / "index.html"
+PROBLEM = "application/problem+json"
+
+
+@dataclass
+class Service:
+    """What the routes need, made by ``main.py``. ``ready`` is false until everything is proven and while draining."""
+
+    settings: Settings
+    zoo: Zoo
+    scheduler: Scheduler
+    providers: dict[str, str]
+    ready: bool = False
+    draining: bool = False
+    # One thread a request that is decoding or encoding just now; requests that wait for a reader hold none.
+    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
+
+    @property
+    def limits(self) -> DecodeLimits:
+        return DecodeLimits(self.settings.max_pixels, self.settings.max_side)
+
+
+def service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+# -- routes ------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/upscale",
+    summary="Enlarge a picture",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}}}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["image"],
+                        "properties": {"image": {"type": "string", "format": "binary"}},
+                        "additionalProperties": {"type": "string", "description": "any parameter of the query"},
+                    }
+                },
+                "image/*": {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+)
+async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
+    """Takes a picture as the multipart file `image` or as the raw body, and streams the enlarged one back.
+
+    Parameters may stand in the query or in the form.
+    """
+    service = service_of(request)
+    settings = service.settings
+    upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
+    parameters = parse_parameters({**request.query_params, **upload.fields})
+    spec = service.zoo.find(parameters.model, parameters.scale or default_scale(service.zoo, parameters.model))
+    accept = request.headers.get("accept", "*/*")
+
+    def decode_and_plan(image: bytes) -> Work:
+        source = decode(image, service.limits)
+        output = Output(
+            format=parameters.format or result_format(accept, source.format),
+            quality=parameters.quality,
+            background=parameters.background_rgb,
+            metadata=parameters.metadata == "keep",
+        )
+        return prepare(source, spec, output, (settings.band, settings.tile))
+
+    work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
+    job = open_job(work, service.scheduler, settings.request_deadline_seconds)
+    return PictureResponse(
+        pieces=upscale(work, job),
+        job=job,
+        limiter=service.limiter,
+        seconds=settings.send_seconds,
+        media_type=work.encoder.media_type,
+        headers=picture_headers(service, work),
+    )
+
+
+def default_scale(zoo: Zoo, name: str | None) -> int:
+    """4, or the largest there is below it, or the smallest."""
+    scales = zoo.scales(name or zoo.default)
+    return max((scale for scale in scales if scale <= 4), default=scales[0])
+
+
+def picture_headers(service: Service, work: Work) -> dict[str, str]:
+    spec, picture, plan = work.spec, work.picture, work.plan
+    seconds = service.scheduler.estimate(spec, plan.computed_pixels)
+    return {
+        "Enlarger-Model": spec.title,
+        "Enlarger-Model-Sha256": next(iter(spec.files.values())).sha256,
+        "Enlarger-Provider": service.providers[spec.title],
+        "Enlarger-Output-Size": f"{picture.width}x{picture.height}",
+        "Enlarger-Tiles": str(plan.tiles),
+        "Enlarger-Estimated-Seconds": f"{seconds:.2f}",
+        "Cache-Control": "no-store",
+    }
+
+
+@router.get("/models", summary="The networks that are loaded")
+async def get_models(request: Request) -> dict[str, Any]:
+    service = service_of(request)
+    return {
+        "default": service.zoo.default,
+        "models": [describe_model(service, service.zoo.default, name) for name in service.zoo.names],
+    }
+
+
+@router.get("/models/{name}", summary="One network")
+async def get_model(request: Request, name: str) -> dict[str, Any]:
+    service = service_of(request)
+    service.zoo.scales(name)  # raises for an unknown name
+    return describe_model(service, service.zoo.default, name)
+
+
+def describe_model(service: Service, default: str, name: str) -> dict[str, Any]:
+    specs = [spec for spec in service.zoo if spec.name == name]
+    return {
+        "name": name,
+        "default": name == default,
+        "summary": specs[0].summary,
+        "licence": specs[0].licence,
+        "scales": [describe_scale(service, spec) for spec in sorted(specs, key=lambda spec: spec.scale)],
+    }
+
+
+def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "scale": spec.scale,
+        "architecture": spec.architecture,
+        "provider": service.providers[spec.title],
+        "parameters": spec.parameters,
+        "macs_per_pixel": spec.macs,
+        "seconds_per_megapixel": round(service.scheduler.estimate(spec, 1_000_000), 3),
+        "context": spec.context,
+        "files": {
+            precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
+            for precision, file in spec.files.items()
+        },
+    }
+
+
+@router.get("/healthz", summary="The process lives")
+async def get_healthz() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/readyz", summary="Every network is loaded and proven, and new work is taken")
+async def get_readyz(request: Request) -> JSONResponse:
+    service = service_of(request)
+    status = "draining" if service.draining else "ready" if service.ready else "starting"
+    body = {"status": status, "providers": sorted(set(service.providers.values())), "models": sorted(service.providers)}
+    return JSONResponse(body, 200 if status == "ready" else 503)
+
+
+@router.get("/", include_in_schema=False)
+async def get_page() -> HTMLResponse:
+    return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+
+
+# -- errors ------------------------------------------------------------------------------------------------------
+
+
+def problem(
+    request: Request,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    """An RFC 9457 document; members that do not apply are left out."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    body["request_id"] = request.scope.get("state", {}).get("request_id", "")
+    body.update({name: value for name, value in more.items() if value is not None})
+    return JSONResponse(body, status, headers, media_type=PROBLEM)
+
+
+async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, EnlargerError)
+    headers = {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return problem(
+        request,
+        error.status,
+        error.code,
+        error.title,
+        error.detail,
+        headers,
+        limit=error.limit,
+        actual=error.actual,
+        retryable=error.retryable,
+    )
+
+
+async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:])
+    return await on_enlarger_error(request, InvalidParameterError(f"{name}: {first['msg']}."))
+
+
+async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers) if error.headers else None
+    code = status.phrase.lower().replace(" ", "_")
+    return problem(request, status.value, code, status.phrase, f"{status.phrase}: {request.url.path}", headers)
+
+
+async def on_bug(request: Request, error: Exception) -> JSONResponse:
+    """An error nobody expected: told to the log in full, to the client only by its id."""
+    return problem(request, 500, "internal_error", "Internal error", "Something went wrong here; the log has it.")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(EnlargerError, on_enlarger_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_bug)
+
+
+# -- around every request ----------------------------------------------------------------------------------------
+
+
+class RequestIds:
+    """Gives every request an id, its own ``X-Request-Id`` if that is sane, and logs one line when it is answered.
+
+    Pure ASGI: Starlette's ``BaseHTTPMiddleware`` would hide disconnects from the routes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = request_id_from(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - started
+            log.info("%s %s %d %.3f s id=%s", scope["method"], scope["path"], status, seconds, request_id)
+
+
+def request_id_from(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    told = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
+    sane = 0 < len(told) <= 64 and all(c.isascii() and (c.isalnum() or c in "-_.") for c in told)
+    return told if sane else uuid.uuid4().hex

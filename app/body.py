@@ -1,0 +1,101 @@
+"""Receiving: a request's body to the image's bytes and the form's fields, bounded in size and in time."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import anyio
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from app.errors import (
+    BadMultipartError,
+    BodyTooLargeError,
+    CancelledError,
+    EmptyImageError,
+    MissingImageError,
+    SlowBodyError,
+    TooManyImagesError,
+)
+
+FIELD = "image"
+PACE_BYTES = 2**20  # each further piece of this size is given the same time again
+MAX_FIELD_BYTES = 4096
+HOW_TO_SEND = f"Send it as the multipart file {FIELD!r}, or as the raw body with an image/* content type."
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request brought: the bytes of one image, its file name if it has one, and the form's other fields."""
+
+    image: bytes
+    filename: str | None
+    fields: dict[str, str]
+
+
+class InMemoryParser(MultiPartParser):
+    """Starlette's parser, kept off the disk: the body is bounded anyway."""
+
+    spool_max_size = 2**31
+
+
+async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Upload:
+    """Reads the whole body. What is wrong with it is raised as one of the errors imported above."""
+    told = request.headers.get("content-length", "")
+    if told.isdigit() and int(told) > max_bytes:
+        raise BodyTooLargeError("The body is too large.", limit=max_bytes, actual=int(told))
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    body = bounded_body(request, max_bytes, seconds)
+    if content_type == "multipart/form-data":
+        upload = await parse_multipart(request, body)
+    elif content_type.startswith("image/") or content_type in ("", "application/octet-stream"):
+        upload = Upload(b"".join([chunk async for chunk in body]), None, {})
+    else:
+        raise MissingImageError(f"A body of type {content_type[:60]!r} holds no image. {HOW_TO_SEND}")
+    if not upload.image:
+        raise EmptyImageError("The image has no bytes.")
+    return upload
+
+
+async def bounded_body(request: Request, max_bytes: int, seconds: float) -> AsyncGenerator[bytes, None]:
+    """The body's chunks; ends in an error where it grows too large, comes too slowly or breaks off."""
+    received = 0
+    deadline = anyio.current_time() + seconds
+    chunks = request.stream()
+    while True:
+        try:
+            with anyio.fail_after(deadline - anyio.current_time()):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise SlowBodyError("The body came too slowly.", limit=seconds) from error
+        except ClientDisconnect as error:
+            raise CancelledError("The client left while sending.") from error
+        if received // PACE_BYTES != (received + len(chunk)) // PACE_BYTES:
+            deadline = anyio.current_time() + seconds
+        received += len(chunk)
+        if received > max_bytes:
+            raise BodyTooLargeError("The body is too large.", limit=max_bytes, actual=received)
+        yield chunk
+
+
+async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -> Upload:
+    """Exactly one file, named ``image``, and any other fields; the last of equal fields counts."""
+    parser = InMemoryParser(request.headers, body, max_files=100, max_fields=100, max_part_size=MAX_FIELD_BYTES)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise BadMultipartError(error.message) from error
+    files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
+    try:
+        if len(files) > 1:
+            raise TooManyImagesError("Send one image a request.", limit=1, actual=len(files))
+        if not files or files[0][0] != FIELD:
+            hint = " The part of that name has no file name." if FIELD in form and not files else ""
+            raise MissingImageError(f"There is no image in the request.{hint} {HOW_TO_SEND}")
+        image = await files[0][1].read()
+    finally:
+        await form.close()
+    fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
+    return Upload(image, files[0][1].filename, fields)

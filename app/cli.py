@@ -1,0 +1,174 @@
+"""The ``enlarger`` command: files and folders without a server, and ``serve`` and ``models``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from app import __version__
+from app.decoder import DecodeLimits, decode
+from app.encoders import FORMATS
+from app.errors import EnlargerError
+from app.main import create_engine, create_scheduler, serve
+from app.parameters import parse_parameters
+from app.scheduler import Scheduler
+from app.settings import Settings
+from app.upscaler import Output, open_job, prepare, upscale
+from app.zoo import ModelSpec, load_zoo
+
+COMMANDS = ("serve", "models")
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+OWN_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".png": "png"}
+NO_DEADLINE = 365 * 24 * 3600.0  # seconds
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 where a picture failed, 2 where nothing could be begun."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if arguments[:1] == ["serve"]:
+            return run_serve(arguments[1:])
+        if arguments[:1] == ["models"]:
+            return run_models(arguments[1:])
+        return run_files(arguments)
+    except EnlargerError as error:
+        print(f"enlarger: {error.detail}", file=sys.stderr)
+    except ValidationError as error:
+        for wrong in error.errors():
+            print(f"enlarger: setting {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}", file=sys.stderr)
+    return 2
+
+
+def run_serve(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="enlarger serve", description="Start the HTTP service.")
+    parser.add_argument("--host", help="address to listen on (ENLARGER_HOST; default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (ENLARGER_PORT; default 8000; 0: any free one)")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    serve(Settings(**given))
+    return 0
+
+
+def run_models(arguments: list[str]) -> int:
+    argparse.ArgumentParser(prog="enlarger models", description="List the networks.").parse_args(arguments)
+    zoo = load_zoo(Settings().models)
+    print(f"{'model':<14}{'scale':>6}{'parameters':>12}{'kMAC/px':>9}{'Set5 dB':>9}{'Set14 dB':>10}")
+    for spec in zoo:
+        metrics = next(iter(spec.files.values())).metrics
+        figures = [metrics.get(name, {}).get("psnr_y") for name in ("Set5", "Set14")]
+        set5, set14 = ("-" if figure is None else f"{figure:.2f}" for figure in figures)
+        name = spec.name + (" *" if spec.name == zoo.default else "")
+        print(f"{name:<14}{spec.scale:>6}{spec.parameters:>12,}{spec.macs / 1000:>9.1f}{set5:>9}{set14:>10}")
+    print("* the default")
+    return 0
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to read and the file to write."""
+
+    source: Path
+    target: Path
+    format: str
+
+
+def run_files(arguments: list[str]) -> int:
+    options = files_parser().parse_args(arguments)
+    settings = Settings()
+    tasks = list(plan_files(options.files, options.output, options.format))
+    zoo, engine = create_engine(settings)
+    spec = zoo.find(options.model, options.scale)
+    scheduler = create_scheduler(settings, engine)
+    failed = 0
+    try:
+        for task in tasks:
+            try:
+                enlarge_file(task, spec, options, settings, scheduler)
+            except (EnlargerError, OSError) as error:
+                failed += 1
+                detail = error.detail if isinstance(error, EnlargerError) else error.strerror
+                print(f"enlarger: {task.source}: {detail}", file=sys.stderr)
+    finally:
+        scheduler.close()
+    return 1 if failed else 0
+
+
+def files_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="enlarger",
+        description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
+        epilog=f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help).",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, or folders of pictures")
+    parser.add_argument("-o", "--output", type=Path, help="file, or folder for several (default: beside, NAME-xN.EXT)")
+    parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
+    parser.add_argument("--scale", type=int, default=4, help="how many times larger (default: 4)")
+    parser.add_argument("--format", choices=sorted(FORMATS), help="default: by the output's name, else the input's own")
+    parser.add_argument("--quality", type=int, help="1 to 100, for JPEG and WebP")
+    parser.add_argument("--background", default="ffffff", help="behind transparency, for JPEG (default: ffffff)")
+    parser.add_argument("--strip", action="store_true", help="leave out EXIF and resolution")
+    parser.add_argument("--version", action="version", version=f"enlarger {__version__}")
+    return parser
+
+
+def plan_files(files: list[Path], output: Path | None, format_name: str | None) -> Iterator[Task]:
+    """Pairs every input with its output; folders are walked and mirrored. Nothing is overwritten by another input."""
+    several = len(files) > 1 or files[0].is_dir()
+    if several and output and output.suffix and not output.is_dir():
+        raise EnlargerError(f"{output} is a file name, but there are several pictures; name a folder.")
+    taken: set[Path] = set()
+    for source, relative in expand(files):
+        own = format_name or OWN_FORMATS.get(source.suffix.lower(), "png")
+        if output and not several and not output.is_dir():
+            target = output
+            own = format_name or OWN_FORMATS.get(output.suffix.lower(), own)
+        else:
+            folder = output / relative.parent if output else source.parent
+            name = source.stem if output else f"{source.stem}-enlarged"
+            target = folder / f"{name}.{FORMATS[own].extension}"
+        if target in taken or target.resolve() == source.resolve():
+            raise EnlargerError(f"{source} would overwrite {target}; give its output another name.")
+        taken.add(target)
+        yield Task(source, target, own)
+
+
+def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """Every picture with its path relative to the folder it was found in."""
+    for path in files:
+        if path.is_dir():
+            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES):
+                yield found, found.relative_to(path)
+        else:
+            yield path, Path(path.name)
+
+
+def enlarge_file(
+    task: Task, spec: ModelSpec, options: argparse.Namespace, settings: Settings, scheduler: Scheduler
+) -> None:
+    """Writes to a temporary name and renames at the end: a picture is there whole or not at all."""
+    values = {"background": options.background} | ({"quality": options.quality} if options.quality is not None else {})
+    parameters = parse_parameters(values)
+    output = Output(task.format, parameters.quality, parameters.background_rgb, metadata=not options.strip)
+    source = decode(task.source.read_bytes(), DecodeLimits(settings.max_pixels, settings.max_side))
+    work = prepare(source, spec, output, (settings.band, settings.tile))
+    task.target.parent.mkdir(parents=True, exist_ok=True)
+    part = task.target.with_name(f".{task.target.name}.part")
+    try:
+        with open(part, "wb") as file, open_job(work, scheduler, NO_DEADLINE) as job:
+            bands = tqdm(upscale(work, job), task.source.name, total=len(work.plan.rows) + 1, unit="band")
+            for piece in bands:
+                file.write(piece)
+        os.replace(part, task.target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

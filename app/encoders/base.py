@@ -1,0 +1,95 @@
+"""What every encoder is given and what it must do."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InvalidParameterError
+
+Rows = NDArray[np.uint8]
+"""A band of finished pixels: uint8 ``[h, width, channels]``, sRGB or gray, C-contiguous, top row first."""
+
+DEFAULT_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture about to be written: its size in pixels, its channels and what travels beside the pixels.
+
+    ``channels``: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha (alpha straight, not premultiplied).
+    ``dpi``: horizontal and vertical resolution in pixels an inch. ``exif``: a TIFF-structured block without the
+    ``Exif\\0\\0`` prefix.
+    """
+
+    width: int
+    height: int
+    channels: int
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1 or self.channels not in (1, 2, 3, 4):
+            raise ValueError(f"no such picture: {self.width} x {self.height} x {self.channels}")
+
+
+class Encoder(Protocol):
+    """Turns rows into the bytes of a file, incrementally. One object writes one file, from one thread.
+
+    ``begin`` is called once and returns the header; ``write`` is called with bands of any height, top to bottom, and
+    returns what is finished so far (possibly nothing); ``finish`` returns the rest. The bytes of all calls, joined,
+    are the file.
+
+    The constructor checks every limit of the format and allocates nothing that grows with the picture, so making an
+    encoder is the way to learn, before any compute, whether the result will fit.
+    """
+
+    media_type: str
+
+    def begin(self) -> bytes: ...
+
+    def write(self, rows: Rows) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+class RowCounter:
+    """Holds an encoder's caller to the picture that was announced; what it refuses is a fault in our own code."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._row_shape = (picture.width, picture.channels)
+        self._missing = picture.height
+
+    def accept(self, rows: Rows) -> None:
+        """Count a band ``[h, width, channels]``, or raise ValueError if it is not one of this picture."""
+        if rows.dtype != np.uint8 or rows.ndim != 3 or rows.shape[1:] != self._row_shape:
+            expected = ("h", *self._row_shape)
+            raise ValueError(f"a band must be uint8 {expected}, this is {rows.dtype} {rows.shape}")
+        if len(rows) > self._missing:
+            raise ValueError(f"{len(rows)} rows given where {self._missing} are missing")
+        self._missing -= len(rows)
+
+    def complete(self) -> None:
+        """Raise ValueError unless every row of the picture was counted."""
+        if self._missing:
+            raise ValueError(f"the picture ends {self._missing} rows too early")
+
+
+def check_quality(quality: int) -> None:
+    """Raise InvalidParameterError unless ``quality`` is in 1..100."""
+    if not 1 <= quality <= 100:
+        limit = 1 if quality < 1 else 100
+        raise InvalidParameterError("quality must be from 1 to 100", limit=limit, actual=quality)
+
+
+def whole_density(x: float, y: float, largest: int) -> tuple[int, int] | None:
+    """Two densities as whole numbers in 1..``largest``, or None where either cannot be one.
+
+    The figures come from strangers' files (0, infinite and NaN are all seen there); a density is advice to printers,
+    so one that cannot be written is left out rather than refused.
+    """
+    if not (0.5 < x <= largest and 0.5 < y <= largest):
+        return None
+    return round(x), round(y)

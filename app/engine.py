@@ -1,0 +1,143 @@
+"""The only file that knows ONNX Runtime: providers, sessions, warm-up; a batch of LR tiles in, HR tiles out."""
+
+import ctypes
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from app.errors import ComputeError, ModelFileError, ProviderError
+from app.zoo import ModelSpec, Zoo
+
+log = logging.getLogger("enlarger.engine")
+
+Pixels = NDArray[np.uint8]
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PRECISION = {"cpu": "fp32", "cuda": "fp32"}
+FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
+WARM_UP_SIDE = 128  # LR pixels
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded session: the model's face is checked, it has run, and ``seconds_per_pixel`` (LR) was measured."""
+
+    spec: ModelSpec
+    precision: str
+    provider: str
+    session: ort.InferenceSession
+    seconds_per_pixel: float
+
+
+class Engine:
+    """Every network of a zoo, loaded and proven on one provider ("cpu" or "cuda")."""
+
+    def __init__(self, zoo: Zoo, provider: str, threads: int) -> None:
+        self.provider = choose_provider(provider)
+        share_threads(threads)
+        self._options = ort.RunOptions()
+        self._options.only_execute_path_to_fetches = True  # the 16-bit output costs nothing unless it is fetched
+        self.networks = {(spec.name, spec.scale): self._load(zoo, spec) for spec in zoo}
+
+    def _load(self, zoo: Zoo, spec: ModelSpec) -> Network:
+        precision = PRECISION[self.provider]
+        data = zoo.read(spec, precision)
+        session = create_session(data, spec.files[precision].path, self.provider)
+        check_face(session, spec)
+        pixels = np.zeros((1, WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8)
+        self._infer(session, pixels)  # the first run allocates and tunes; the second tells the speed
+        started = time.perf_counter()
+        upscaled = self._infer(session, pixels)
+        seconds = time.perf_counter() - started
+        side = WARM_UP_SIDE * spec.scale
+        if upscaled.shape != (1, side, side, 3):
+            raise ModelFileError(f"{spec.title}: its output has shape {upscaled.shape}, not {(1, side, side, 3)}.")
+        return Network(spec, precision, session.get_providers()[0], session, seconds / WARM_UP_SIDE**2)
+
+    def network(self, spec: ModelSpec) -> Network:
+        return self.networks[spec.name, spec.scale]
+
+    def run(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
+        """LR windows of one shape, uint8 ``[h, w, 3]``, to HR windows, uint8 ``[h * s, w * s, 3]``, in order."""
+        batch = np.stack(list(windows))
+        try:
+            return list(self._infer(self.network(spec).session, batch))
+        except (RuntimeError, MemoryError) as error:  # what ONNX Runtime raises for a failed run
+            log.error("%s failed on a batch of %s: %s", spec.title, batch.shape, error)
+            raise ComputeError(f"The network {spec.title} failed on this picture.") from error
+
+    def _infer(self, session: ort.InferenceSession, batch: Pixels) -> Pixels:
+        """uint8 ``[N, h, w, 3]`` to uint8 ``[N, h * scale, w * scale, 3]``."""
+        image = batch.astype(np.float32)
+        image /= np.iinfo(batch.dtype).max
+        upscaled: Pixels = session.run(["upscaled"], {"image": image}, self._options)[0]
+        return upscaled
+
+
+@cache
+def share_threads(threads: int) -> None:
+    """One pool for all sessions: a pool each would oversubscribe the cores as soon as two models are in use.
+
+    ONNX Runtime takes this once a process, before the first session.
+    """
+    ort.set_global_thread_pool_sizes(threads, 1)
+
+
+def choose_provider(asked: str) -> str:
+    """ "cpu" or "cuda". ONNX Runtime falls back to CPU in silence, so the driver is looked for before it is asked."""
+    if asked == "cpu":
+        return "cpu"
+    cuda = PROVIDERS["cuda"] in ort.get_available_providers() and _driver_present()
+    if asked == "cuda" and not cuda:
+        raise ProviderError(
+            "ENLARGER_PROVIDER is cuda, but there is no NVIDIA driver or no CUDA build of ONNX Runtime."
+        )
+    return "cuda" if cuda else "cpu"
+
+
+def _driver_present() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def create_session(data: bytes, path: str, provider: str) -> ort.InferenceSession:
+    """A session that really has the provider asked for."""
+    options = ort.SessionOptions()
+    options.use_per_session_threads = False
+    options.log_severity_level = 3
+    wanted = PROVIDERS[provider]
+    try:
+        session = ort.InferenceSession(data, options, providers=[wanted])
+    except Exception as error:
+        raise ModelFileError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+    actual = session.get_providers()[0]
+    if actual != wanted:
+        raise ProviderError(f"{path}: asked for {wanted}, got {actual}.")
+    return session
+
+
+def check_face(session: ort.InferenceSession, spec: ModelSpec) -> None:
+    """Raises ``ModelFileError`` unless the graph has the one face every model of this service has."""
+    problems = []
+    inputs = session.get_inputs()
+    face = [(i.name, i.type, i.shape[-1:], len(i.shape)) for i in inputs]
+    if face != [("image", "tensor(float)", [3], 4)]:
+        problems.append(f"inputs are {[(i.name, i.type, i.shape) for i in inputs]}, not image: float [N, H, W, 3]")
+    outputs = {o.name: o.type for o in session.get_outputs()}
+    if outputs != FACE_OUTPUTS:
+        problems.append(f"outputs are {outputs}, not {FACE_OUTPUTS}")
+    told = session.get_modelmeta().custom_metadata_map
+    for key in ("name", "scale", "context"):
+        if told.get(key) != str(getattr(spec, key)):
+            problems.append(f"its metadata says {key} {told.get(key)!r}, the manifest {getattr(spec, key)!r}")
+    if problems:
+        raise ModelFileError(f"{spec.title}: {'; '.join(problems)}.")

@@ -1,0 +1,139 @@
+"""Everything that can go wrong, as one tree: each error knows its HTTP status, its code and its public message.
+
+The decoder, the scheduler and the rest raise these; ``api.py`` alone turns them into RFC 9457 problem documents and
+``cli.py`` alone into a line on standard error. ``detail`` is always safe to show to a stranger.
+"""
+
+from typing import ClassVar
+
+
+class EnlargerError(Exception):
+    """An expected failure with a public explanation.
+
+    ``limit`` and ``actual`` give the figure that was exceeded and the one that was seen, where there is such a figure.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, limit: int | float | None = None, actual: int | float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.limit = limit
+        self.actual = actual
+
+
+# -- the request itself ------------------------------------------------------------------------------------------
+
+
+class BadMultipartError(EnlargerError):
+    status, code, title = 400, "bad_multipart", "Malformed multipart body"
+
+
+class MissingImageError(EnlargerError):
+    status, code, title = 400, "missing_image", "No image in the request"
+
+
+class TooManyImagesError(EnlargerError):
+    status, code, title = 400, "too_many_images", "More than one image in the request"
+
+
+class EmptyImageError(EnlargerError):
+    status, code, title = 400, "empty_image", "The image has no bytes"
+
+
+class SlowBodyError(EnlargerError):
+    status, code, title, retryable = 408, "body_too_slow", "The body did not arrive in time", True
+
+
+class BodyTooLargeError(EnlargerError):
+    status, code, title = 413, "body_too_large", "Body too large"
+
+
+class InvalidParameterError(EnlargerError):
+    status, code, title = 422, "invalid_parameter", "Parameter out of range"
+
+
+class UnknownModelError(EnlargerError):
+    status, code, title = 404, "unknown_model", "No such model"
+
+
+class UnknownScaleError(EnlargerError):
+    status, code, title = 422, "unknown_scale", "The model has no such scale"
+
+
+class OutputFormatError(EnlargerError):
+    status, code, title = 422, "unknown_format", "No such output format"
+
+
+# -- the picture -------------------------------------------------------------------------------------------------
+
+
+class UnsupportedFormatError(EnlargerError):
+    status, code, title = 415, "unsupported_format", "Not a supported image format"
+
+
+class CorruptImageError(EnlargerError):
+    status, code, title = 422, "corrupt_image", "The image cannot be decoded"
+
+
+class TooManyPixelsError(EnlargerError):
+    status, code, title = 422, "too_many_pixels", "Too many pixels"
+
+
+class TooComplexError(EnlargerError):
+    status, code, title = 422, "too_complex", "The image is too complex to decode"
+
+
+class OutputTooLargeError(EnlargerError):
+    status, code, title = 422, "output_too_large", "The result does not fit the output format"
+
+
+# -- the service -------------------------------------------------------------------------------------------------
+
+
+class OverloadedError(EnlargerError):
+    """The queue is full; ``retry_after`` is the measured number of seconds until there is room."""
+
+    status, code, title, retryable = 429, "overloaded", "Too much work is queued", True
+
+    def __init__(self, detail: str, *, retry_after: float, limit: float | None = None, actual: float | None = None):
+        super().__init__(detail, limit=limit, actual=actual)
+        self.retry_after = retry_after
+
+
+class ShuttingDownError(EnlargerError):
+    status, code, title, retryable = 503, "shutting_down", "The service is shutting down", True
+
+
+class DeadlineError(EnlargerError):
+    status, code, title, retryable = 504, "deadline_exceeded", "The work was not finished in time", True
+
+
+class ComputeError(EnlargerError):
+    status, code, title, retryable = 503, "compute_failed", "The network failed on this picture", True
+
+
+class CancelledError(EnlargerError):
+    """The client has left; nobody sees this, it only unwinds the request."""
+
+    status, code, title = 499, "cancelled", "Client closed the request"
+
+
+# -- start-up ----------------------------------------------------------------------------------------------------
+
+
+class StartupError(EnlargerError):
+    """The service must not become ready: a model file, a provider or a setting is not what it is said to be."""
+
+    code, title = "startup_failed", "The service cannot start"
+
+
+class ModelFileError(StartupError):
+    code, title = "bad_model_file", "A model file is missing, altered or has a foreign interface"
+
+
+class ProviderError(StartupError):
+    code, title = "provider_missing", "The execution provider asked for is not available"

@@ -1,0 +1,151 @@
+"""PNG (W3C PNG specification, third edition; the numbers of sections below are its). An APNG is its default image."""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from app.errors import CorruptImageError, TooComplexError
+from app.formats.base import MAX_PROFILE, Buffer, Container, DecodeLimits, ImageHeader, is_gray_palette, upright
+from app.formats.ifd import Exif, plausible_dpi, read_exif
+
+MAX_CHUNKS = 65_536  # half a gigabyte of libpng's IDATs, which hold 8 KB each
+MAX_TEXT = 8 << 20  # bytes of compressed text, inflated; it is only measured
+
+_IEND = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
+_USED = frozenset((b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs"))
+_CHANNELS = {0: (True, False), 2: (False, False), 3: (False, False), 4: (True, True), 6: (False, True)}
+"""Colour type (11.2.1) -> gray, alpha."""
+
+
+class Chunk(NamedTuple):
+    name: bytes
+    payload: memoryview
+    crc: int
+    whole: memoryview
+
+    def intact(self) -> bool:
+        return zlib.crc32(self.payload, zlib.crc32(self.name)) == self.crc
+
+
+def read_png(data: bytes, limits: DecodeLimits) -> Container:
+    length, name, width, height, bits, colour = struct.unpack_from(">I4sIIBB", data, 8)
+    if (length, name) != (13, b"IHDR") or colour not in _CHANNELS:
+        raise CorruptImageError("The PNG does not begin with a valid IHDR")
+    limits.check(width, height)
+    used, pixels = _collect(data)
+    if not pixels or (colour == 3 and b"PLTE" not in used):
+        raise CorruptImageError("The PNG lacks its pixels or its palette")
+    gray, has_alpha = _CHANNELS[colour]
+    alpha = used[b"tRNS"].payload if b"tRNS" in used else None
+    if colour == 3:
+        gray, bits = is_gray_palette(used[b"PLTE"].payload), 8
+        pixels.insert(0, used[b"PLTE"].whole)
+    exif = read_exif(used[b"eXIf"].payload) if b"eXIf" in used else Exif()
+    width, height = upright(width, height, exif.orientation)
+    return Container(
+        header=ImageHeader(
+            format="png",
+            width=width,
+            height=height,
+            gray=gray,
+            has_alpha=has_alpha or alpha is not None,
+            bits=bits,
+            orientation=exif.orientation,
+        ),
+        stream=(memoryview(data)[:33], *pixels, _IEND),
+        icc_profile=_profile(used[b"iCCP"].payload) if b"iCCP" in used else None,
+        exif=exif.block,
+        dpi=_dpi(used[b"pHYs"].payload) if b"pHYs" in used else exif.dpi,
+        palette_alpha=bytes(alpha) if alpha is not None and colour == 3 else None,
+        transparent=_key(alpha, colour) if alpha is not None else None,
+    )
+
+
+def check_pixels(container: Container) -> None:
+    """The checksums of the pixels, which Pillow leaves unread: a flipped bit may still inflate, to another picture."""
+    for part in container.stream[1:-1]:
+        chunk = next(_chunks(part, 0))
+        if not chunk.intact():
+            raise CorruptImageError(f"The checksum of a PNG {chunk.name.decode()} chunk is wrong")
+
+
+def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
+    """The first chunk of each kind in use, checked, and all that hold pixels, unchecked."""
+    used: dict[bytes, Chunk] = {}
+    pixels: list[Buffer] = []
+    text = 0
+    for chunk in _chunks(data, 33):
+        if chunk.name == b"IDAT":
+            pixels.append(chunk.whole)
+        elif chunk.name in _USED and chunk.name not in used:
+            if not chunk.intact():
+                raise CorruptImageError(f"The checksum of the PNG {chunk.name.decode()} chunk is wrong")
+            used[chunk.name] = chunk
+        elif chunk.name in (b"zTXt", b"iTXt"):
+            text += _inflated_text(chunk, MAX_TEXT - text)
+    return used, pixels
+
+
+def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
+    """The chunks (5.3) from ``start`` to IEND. What is missing after the first IDAT is left to Pillow to miss."""
+    view = memoryview(data)
+    seen_pixels = False
+    for _ in range(MAX_CHUNKS):
+        if seen_pixels and len(view) - start < 12:
+            return
+        length, name = struct.unpack_from(">I4s", view, start)
+        if name == b"IEND":
+            return
+        end = start + 12 + length
+        if end > len(view) and seen_pixels and name != b"IDAT":
+            return
+        if end > len(view) or not re.fullmatch(rb"[A-Za-z]{4}", name):
+            raise CorruptImageError("A PNG chunk is cut short or has no name")
+        yield Chunk(name, view[start + 8 : end - 4], struct.unpack_from(">I", view, end - 4)[0], view[start:end])
+        seen_pixels |= name == b"IDAT"
+        start = end
+    raise TooComplexError("The PNG has too many chunks", limit=MAX_CHUNKS)
+
+
+def _inflate(data: Buffer, limit: int) -> bytes:
+    """A zlib stream that may expand to ``limit`` bytes at most; ``zlib.error`` if it is damaged."""
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(data, limit + 1)
+    if len(inflated) > limit:
+        raise TooComplexError("A PNG chunk expands to more than is allowed", limit=limit, actual=len(inflated))
+    return inflated
+
+
+def _inflated_text(chunk: Chunk, limit: int) -> int:
+    """How much a zTXt or compressed iTXt (11.3.3) expands to. No text is kept: one that would flood is only refused."""
+    head, _, rest = bytes(chunk.payload).partition(b"\0")
+    if chunk.name == b"iTXt":
+        if rest[:1] != b"\1":
+            return 0
+        rest = b"\0" + rest[2:].split(b"\0", 2)[-1]  # skip language and translated keyword; then as in zTXt
+    try:
+        return len(head) + len(_inflate(rest[1:], limit))
+    except zlib.error:
+        return 0
+
+
+def _profile(payload: memoryview) -> bytes | None:
+    """An iCCP chunk: name, zero, compression method 0, zlib stream (11.3.2.3)."""
+    _, _, rest = bytes(payload).partition(b"\0")
+    try:
+        return _inflate(rest[1:], MAX_PROFILE)
+    except zlib.error:
+        return None  # a broken profile is as good as none
+
+
+def _dpi(payload: memoryview) -> tuple[float, float] | None:
+    x, y, unit = struct.unpack(">IIB", payload)
+    return plausible_dpi(x * 0.0254, y * 0.0254) if unit == 1 else None  # unit 1: the metre (11.3.4.3)
+
+
+def _key(alpha: memoryview, colour: int) -> tuple[int, ...] | None:
+    """The colour key of a tRNS (11.3.1.1): one 16-bit sample for gray, three for RGB."""
+    samples = {0: ">H", 2: ">HHH"}.get(colour)
+    return struct.unpack(samples, alpha) if samples else None

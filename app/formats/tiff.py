@@ -1,0 +1,122 @@
+"""TIFF 6.0 and BigTIFF. A file of several pages is its first; the later ones are not read.
+
+Pillow and libtiff are given the file with one directory more, written here behind its data: the tags of storage alone,
+each number once and every table within the file. So nothing in the original directory can confuse them.
+"""
+
+from math import ceil
+from typing import Literal
+
+from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
+from app.formats import ifd
+from app.formats.base import Buffer, Container, DecodeLimits, ImageHeader, checked_profile, upright
+
+MAX_BLOCKS = 100_000
+"""Strips or tiles; each costs an object. The highest picture allowed has 32,768 rows."""
+
+SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_SIZES, PLANES, COLOUR_MAP = 273, 277, 278, 279, 284, 320
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
+ICC_PROFILE, DNG_VERSION = 34675, 50706
+
+# 266 FillOrder, 292 and 293 T4/T6Options, 317 Predictor, 531 YCbCrPositioning.
+_NUMBERS = frozenset((WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANES, 266, 292, 293, 317, 531))
+# 347 JPEGTables; 529, 530 and 532 YCbCr coefficients, subsampling and range.
+_LISTS = frozenset((BITS, EXTRA_SAMPLES, SAMPLE_FORMAT, COLOUR_MAP, 347, 529, 530, 532))
+
+_COMPRESSIONS = frozenset((1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000, 50001))
+"""None, CCITT (three), LZW, JPEG, Deflate, PackBits, old Deflate, Zstandard, WebP. Not LZMA, whose files choose how
+much memory is set aside, nor the old JPEG (6), nor those nobody sends."""
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+_SAMPLES: dict[int, Literal["unsigned", "signed", "float"]] = {1: "unsigned", 2: "signed", 3: "float"}
+_ALPHA = (1, 2, 999)  # ExtraSamples: premultiplied, straight, and what Corel Draw 10 writes
+
+
+def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
+    tags = ifd.read_header(data)
+    stored_width, stored_height = tags.number(WIDTH, 0), tags.number(HEIGHT, 0)
+    limits.check(stored_width, stored_height)
+    _check_kind(tags)
+    _check_blocks(tags, stored_width, stored_height, limits)
+    orientation = tags.orientation()
+    width, height = upright(stored_width, stored_height, orientation)
+    bits, photometric = tags.number(BITS, 1), tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
+    profile = tags.fields.get(ICC_PROFILE)
+    return Container(
+        header=ImageHeader(
+            format="tiff",
+            width=width,
+            height=height,
+            gray=_is_gray(tags),
+            has_alpha=_has_alpha(tags),
+            bits=8 if photometric == PALETTE else bits,
+            orientation=orientation,
+        ),
+        stream=_rebuilt(data, tags),
+        icc_profile=checked_profile(bytes(profile.value)) if profile else None,
+        exif=ifd.cleaned_exif(tags, data),
+        dpi=tags.dpi(),
+        white_is_zero=photometric == WHITE_IS_ZERO and bits > 8,
+        sample=_SAMPLES.get(tags.number(SAMPLE_FORMAT, 1), "unsigned"),
+    )
+
+
+def _check_kind(tags: ifd.Directory) -> None:
+    if DNG_VERSION in tags.fields or tags.number(SUBFILE_TYPE, 0) & 1:  # bit 0: a smaller version of another picture
+        raise UnsupportedFormatError("This is a camera's raw file or begins with a thumbnail; send a developed picture")
+    if (compression := tags.number(COMPRESSION, 1)) not in _COMPRESSIONS:
+        raise UnsupportedFormatError(f"TIFF compression {compression} is not supported")
+
+
+def _check_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLimits) -> None:
+    """The strips or tiles must be as many as the picture needs, and the tiles not much larger than it."""
+    planes = tags.number(SAMPLES, 1) if tags.number(PLANES, 1) == 2 else 1
+    if _is_tiled(tags):
+        tile_width, tile_height = tags.number(TILE_WIDTH, 0), tags.number(TILE_HEIGHT, 0)
+        limits.check(tile_width, tile_height)
+        across, down = ceil(width / tile_width), ceil(height / tile_height)
+        limits.check(across * tile_width, down * tile_height)
+    else:
+        across, down = 1, ceil(height / (tags.number(STRIP_ROWS, height) or height))
+    needed = across * down * planes
+    if needed > MAX_BLOCKS:
+        raise TooComplexError("The TIFF has too many strips or tiles", limit=MAX_BLOCKS, actual=needed)
+    offsets = tags.fields.get(TILE_OFFSETS if _is_tiled(tags) else STRIP_OFFSETS)
+    if offsets is None or offsets.count != needed:
+        raise CorruptImageError("The TIFF has more or fewer strips or tiles than its size needs")
+
+
+def _is_tiled(tags: ifd.Directory) -> bool:
+    return TILE_WIDTH in tags.fields
+
+
+def _is_gray(tags: ifd.Directory) -> bool:
+    photometric = tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
+    if photometric == PALETTE:  # all reds, then all greens, then all blues
+        colours = tags.numbers(COLOUR_MAP)
+        third = len(colours) // 3
+        return colours[:third] == colours[third : 2 * third] == colours[2 * third :]
+    return photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) or (photometric == YCBCR and tags.number(SAMPLES, 1) == 1)
+
+
+def _has_alpha(tags: ifd.Directory) -> bool:
+    extra = tags.numbers(EXTRA_SAMPLES)
+    if not extra:  # Pillow takes an undeclared fourth sample of RGB for alpha
+        return tags.number(PHOTOMETRIC, WHITE_IS_ZERO) == RGB and tags.number(SAMPLES, 1) == 4
+    return extra[0] in _ALPHA
+
+
+def _rebuilt(data: bytes, tags: ifd.Directory) -> tuple[Buffer, ...]:
+    """The file under a new header, and behind it the directory that this points to."""
+    tiled = _is_tiled(tags)
+    numbers = _NUMBERS | ({TILE_WIDTH, TILE_HEIGHT} if tiled else {STRIP_ROWS})
+    lists = _LISTS | ({TILE_OFFSETS, TILE_SIZES} if tiled else {STRIP_OFFSETS, STRIP_SIZES})
+    fields = {tag: ifd.longs(found[:1], tags.order) for tag in numbers if (found := tags.numbers(tag))}
+    for tag in lists:
+        if field := tags.fields.get(tag):
+            fields[tag] = ifd.longs(tags.numbers(tag), tags.order) if field.type == ifd.LONG8 else field
+    padding = b"\0" * (len(data) % 2)
+    offset = len(data) + len(padding)
+    directory = ifd.write_directory(fields, tags.order, offset)
+    return ifd.header(tags.order, offset), memoryview(data)[8:], padding, directory

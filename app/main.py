@@ -1,0 +1,94 @@
+"""Composition root: settings → zoo → engine → scheduler → application, and its life from start to drain."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from app import __version__
+from app.api import RequestIds, Service, add_error_handlers, router
+from app.engine import Engine
+from app.scheduler import Scheduler
+from app.settings import Settings, usable_cores
+from app.zoo import Zoo, load_zoo
+
+log = logging.getLogger("enlarger")
+
+
+def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
+    """The zoo with every network loaded and proven, or a ``StartupError``."""
+    zoo = load_zoo(settings.models)
+    return zoo, Engine(zoo, settings.provider, settings.threads or usable_cores())
+
+
+def create_scheduler(settings: Settings, engine: Engine) -> Scheduler:
+    return Scheduler(
+        run_batch=engine.run,
+        seconds_per_pixel=lambda spec: engine.network(spec).seconds_per_pixel,
+        max_seconds=settings.max_queue_seconds,
+    )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; loading happens here, before a port is opened, so a bad model stops the start."""
+    zoo, engine = create_engine(settings)
+    scheduler = create_scheduler(settings, engine)
+    providers = {network.spec.title: network.provider for network in engine.networks.values()}
+    service = Service(settings, zoo, scheduler, providers)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.ready = True
+        log.info("ready: %d networks on %s", len(providers), ", ".join(sorted(set(providers.values()))))
+        yield
+        service.ready = False
+        scheduler.close()
+
+    app = FastAPI(title="Enlarger", version=__version__, description=__doc__, lifespan=lifespan)
+    app.state.service = service
+    app.include_router(router)
+    add_error_handlers(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(RequestIds)
+    return app
+
+
+class DrainingServer(uvicorn.Server):
+    """On SIGTERM or SIGINT: readiness is withdrawn and new pictures refused at once, those in flight may finish."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self._service.draining = True
+        self._service.scheduler.refuse_new()
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def serve(settings: Settings) -> None:
+    """Runs until a signal; returns when every request in flight is done or ``drain_seconds`` are over."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        log_config=None,
+        access_log=False,  # RequestIds writes the line, with the id
+        server_header=False,
+        timeout_keep_alive=75,  # longer than a balancer's idle time, else it meets closed connections
+        timeout_graceful_shutdown=int(settings.drain_seconds),
+    )
+    DrainingServer(config, app.state.service).run()

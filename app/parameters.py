@@ -1,0 +1,72 @@
+"""What a request may ask for: parameters of the query and the form, validated, and the result's format."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from app.encoders import FORMATS
+from app.errors import InvalidParameterError, OutputFormatError
+
+DEFAULT_FORMAT = "png"
+MEDIA_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+
+FormatName = Annotated[
+    Literal["png", "jpeg", "webp"],
+    BeforeValidator(lambda name: {"jpg": "jpeg"}.get(name.lower(), name.lower()) if isinstance(name, str) else name),
+]
+
+
+class UpscaleParameters(BaseModel):
+    """Parameters of ``POST /upscale``; an unknown name is an error, so that a typing mistake is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="A name from `GET /models`; the default if left out.")
+    scale: int | None = Field(None, ge=1, le=8, description="How many times larger; 4 if left out.")
+    format: FormatName | None = Field(None, description="Default: what `Accept` asks for, else the input's own.")
+    quality: int | None = Field(None, ge=1, le=100, description="For JPEG and WebP.")
+    background: str = Field("ffffff", pattern="^#?[0-9a-fA-F]{6}$", description="Behind transparency, for JPEG.")
+    metadata: Literal["keep", "strip"] = Field("keep", description="EXIF and resolution; the colour profile stays.")
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        red, green, blue = bytes.fromhex(self.background.removeprefix("#"))
+        return red, green, blue
+
+
+def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
+    """Validates, or raises an error that names the parameter and what is allowed."""
+    try:
+        return UpscaleParameters.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if name == "format":
+            raise OutputFormatError(
+                f"There is no format {values['format'][:40]!r}; there are: {', '.join(FORMATS)}."
+            ) from error
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(UpscaleParameters.model_fields)
+            raise InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.") from error
+        raise InvalidParameterError(f"{name}: {first['msg']}.") from error
+
+
+def result_format(accept: str, own: str) -> str:
+    """The format ``Accept`` (RFC 9110, 12.5.1) prefers, else the input's own if it can be written, else PNG."""
+    ranges = []
+    for position, part in enumerate(accept.split(",")):
+        media_type, *attributes = (piece.strip().lower() for piece in part.split(";"))
+        weights = [attribute[2:] for attribute in attributes if attribute.startswith("q=")]
+        try:
+            weight = float(weights[0]) if weights else 1.0
+        except ValueError:
+            weight = 0.0
+        if weight > 0:
+            ranges.append((-weight, position, media_type))
+    for _, _, media_type in sorted(ranges):
+        if media_type in MEDIA_TYPES:
+            return MEDIA_TYPES[media_type]
+        if media_type in ("*/*", "image/*"):
+            break
+    return own if own in FORMATS else DEFAULT_FORMAT

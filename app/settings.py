@@ -1,0 +1,58 @@
+"""The environment, read once: frozen and validated settings."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+ProviderName = Literal["auto", "cpu", "cuda"]
+
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable ``ENLARGER_<NAME>``; a wrong value stops the start."""
+
+    model_config = SettingsConfigDict(env_prefix="ENLARGER_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65_535)
+    models: Path = MODELS
+
+    provider: ProviderName = "auto"
+    """``auto``: CUDA where it works, else CPU. A named one must work, or the service does not start."""
+    threads: int = Field(0, ge=0, description="Compute threads; 0: as many as this process may use.")
+
+    max_body_bytes: int = Field(64 * 2**20, ge=1)
+    max_pixels: int = Field(50_000_000, ge=1)
+    """LR pixels of one picture, told from its header before anything is decoded."""
+    max_side: int = Field(32_768, ge=1)
+
+    tile: int = Field(256, ge=32, le=4096)
+    """The longest side of a tile in LR pixels. 256 keeps a layer's activations near the caches of a CPU core."""
+    band: int = Field(128, ge=32, le=4096)
+    """The most LR rows in one band of tiles: bounds the memory of a request and the time to its first byte."""
+
+    max_queue_seconds: float = Field(60, gt=0)
+    """Requests are refused with 429 while the accepted work is estimated to take longer than this."""
+    request_deadline_seconds: float = Field(300, gt=0)
+    body_seconds: float = Field(30, gt=0)
+    """A body must arrive at this pace: the whole of a small one, or each further 1 MiB."""
+    send_seconds: float = Field(60, gt=0)
+    """A client must take each 256 KiB of the result within this time, or it is cut off."""
+    drain_seconds: float = Field(30, gt=0)
+    """How long requests in flight may go on after SIGTERM."""
+
+    cors_origins: tuple[str, ...] = ()
+
+
+def usable_cores() -> int:
+    """CPU cores this process may really use: its affinity, cut by a cgroup quota (v2 ``cpu.max``) if there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, -(-int(quota) // int(period))))

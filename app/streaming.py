@@ -1,0 +1,88 @@
+"""Sending: the pieces of a picture to the client, computed as fast as it reads and no faster."""
+
+import logging
+from collections.abc import Iterator, Mapping
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.errors import CancelledError, EnlargerError
+from app.scheduler import Job
+
+log = logging.getLogger("enlarger.streaming")
+
+CHUNK_BYTES = 256 * 2**10  # written at once; a client's pace is judged by this much
+
+
+class PictureResponse(Response):
+    """A picture, computed as the client takes it.
+
+    What goes wrong before the first piece is raised, and answered as a problem. What goes wrong after it breaks the
+    transfer: the chunked body is left without its end, so that no client takes a truncated picture for a whole one. A
+    client that leaves, or takes a chunk for longer than ``seconds``, cancels the job within one tile.
+    """
+
+    def __init__(
+        self,
+        pieces: Iterator[bytes],
+        job: Job,
+        limiter: CapacityLimiter,
+        seconds: float,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.status_code, self.media_type, self.background = 200, media_type, None
+        self.init_headers(headers)
+        self._pieces, self._job = pieces, job
+        self._limiter, self._seconds = limiter, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: EnlargerError | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch, receive)
+                try:
+                    first = await self._next_piece()
+                except EnlargerError as error:
+                    refused = error
+                else:
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                    await self._send_all(send, first)
+                group.cancel_scope.cancel()
+        finally:
+            self._job.close()
+        if refused:  # raised outside the task group, which would wrap it
+            raise refused
+
+    async def _watch(self, receive: Receive) -> None:
+        """Cancels the job when the client has left; the computing thread then stops at its next wait."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._job.cancel()
+
+    async def _next_piece(self) -> bytes | None:
+        return await to_thread.run_sync(next, self._pieces, None, limiter=self._limiter)
+
+    async def _send_all(self, send: Send, piece: bytes | None) -> None:
+        """Returns without the final empty chunk if anything fails, which makes the server cut the connection."""
+        try:
+            while piece is not None:
+                await self._send_piece(send, piece)
+                piece = await self._next_piece()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except CancelledError:
+            log.info("the client left")
+        except TimeoutError:
+            log.info("cut: the client took a chunk for longer than %g s", self._seconds)
+        except EnlargerError as error:
+            log.error("transfer broken: %s: %s", error.code, error.detail)
+
+    async def _send_piece(self, send: Send, piece: bytes) -> None:
+        for start in range(0, len(piece), CHUNK_BYTES):
+            with anyio.fail_after(self._seconds):
+                chunk = piece[start : start + CHUNK_BYTES]
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if self._job.cancelled:
+                raise CancelledError("The client left.")

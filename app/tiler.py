@@ -1,0 +1,82 @@
+"""Where the tiles of a picture lie: pure geometry in LR pixels, no image data.
+
+Every tile of a picture has the same shape, so that the engine sees few shapes. A tile's *window* is what the network is
+shown; its *core* is what is kept of the result. Between the two lies at least the network's context, except where the
+window ends at the picture's own edge, where the network pads exactly as it would for the whole picture. The cores of
+neighbours share ``blend`` pixels, over which the stitcher fades from one to the other.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+ALIGN = 8  # window sides are multiples of this where the picture is larger than one tile: few shapes, whole vectors
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, LR pixels: the window ``[start, stop)`` and the core ``[core_start, core_stop)``."""
+
+    start: int
+    stop: int
+    core_start: int
+    core_stop: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tiles of one picture: the product of ``rows`` and ``columns``. ``blend`` is shared by neighbouring cores."""
+
+    height: int
+    width: int
+    blend: int
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+
+    @property
+    def tiles(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    @property
+    def tile_pixels(self) -> int:
+        """LR pixels of one window."""
+        return (self.rows[0].stop - self.rows[0].start) * (self.columns[0].stop - self.columns[0].start)
+
+    @property
+    def computed_pixels(self) -> int:
+        """LR pixels the network is shown in all; over ``width * height`` it tells the share computed twice."""
+        return self.tiles * self.tile_pixels
+
+
+def plan_tiles(height: int, width: int, tile: tuple[int, int], context: int, blend: int) -> Plan:
+    """Tiles for a picture of ``height`` x ``width``, windows no larger than ``tile`` (rows, columns).
+
+    A picture that fits one tile gets exactly one, of its own size.
+    """
+    rows = spans(height, tile[0], context, blend)
+    columns = spans(width, tile[1], context, blend)
+    return Plan(height, width, blend, rows, columns)
+
+
+def spans(length: int, largest: int, context: int, blend: int) -> tuple[Span, ...]:
+    """As few windows as cover ``length``, all of one size not over ``largest`` and no larger than needed.
+
+    >>> [(s.start, s.stop, s.core_start, s.core_stop) for s in spans(100, 64, context=4, blend=2)]
+    [(0, 56, 0, 51), (44, 100, 49, 100)]
+    """
+    if length <= largest:
+        return (Span(0, length, 0, length),)
+    lost = 2 * context + blend  # what each further window adds is its size less this
+    if largest - lost < ALIGN:
+        raise ValueError(f"a tile of {largest} pixels is too small for a context of {context}")
+    count = 1 + -(-(length - largest) // (largest - lost))
+    size = -(-(length + (count - 1) * lost) // count)
+    size = min(largest, -(-size // ALIGN) * ALIGN)
+    starts = [round(i * (length - size) / (count - 1)) for i in range(count)]
+    joints = [(after + before + size) // 2 for before, after in pairwise(starts)]
+    fades = [(joint - blend // 2, joint - blend // 2 + blend) for joint in joints]
+    core_starts = [0, *(fade[0] for fade in fades)]
+    core_stops = [*(fade[1] for fade in fades), length]
+    return tuple(
+        Span(start, start + size, core_start, core_stop)
+        for start, core_start, core_stop in zip(starts, core_starts, core_stops, strict=True)
+    )

@@ -1,0 +1,123 @@
+"""The networks on disk: what the manifest says of them, and proof that the files are the ones it means."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from app.errors import ModelFileError, UnknownModelError, UnknownScaleError
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One precision of a network: a file in the model folder and what was measured with it.
+
+    ``metrics`` maps a test set to figures, for example ``{"Set5": {"psnr_y": 31.1, "ssim_y": 0.88}}`` (dB, 0 to 1).
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One network at one scale, as ``training/export.py`` wrote it into the manifest.
+
+    ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
+    ``macs``: multiply-accumulates per LR pixel, the measure of its cost.
+    """
+
+    name: str
+    scale: int
+    architecture: str
+    context: int
+    parameters: int
+    macs: int
+    summary: str
+    licence: str
+    recipe: str
+    training: Mapping[str, Any]
+    files: Mapping[str, ModelFile]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}-x{self.scale}"
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Every network of a model folder. ``default`` is the name used when a request names none."""
+
+    folder: Path
+    default: str
+    models: tuple[ModelSpec, ...]
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self.models)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(spec.name for spec in self.models))
+
+    def scales(self, name: str) -> tuple[int, ...]:
+        """The scales of a network, rising; ``UnknownModelError`` names what there is."""
+        found = tuple(sorted(spec.scale for spec in self.models if spec.name == name))
+        if not found:
+            raise UnknownModelError(f"There is no model {name[:40]!r}; there are: {', '.join(self.names)}.")
+        return found
+
+    def find(self, name: str | None, scale: int) -> ModelSpec:
+        """The network of that name (None: the default) at that scale."""
+        wanted = name or self.default
+        scales = self.scales(wanted)
+        for spec in self.models:
+            if (spec.name, spec.scale) == (wanted, scale):
+                return spec
+        allowed = ", ".join(map(str, scales))
+        raise UnknownScaleError(f"Model {wanted!r} has no scale {scale}; it has: {allowed}.", actual=scale)
+
+    def read(self, spec: ModelSpec, precision: str) -> bytes:
+        """The bytes of a model file, proven to be those the manifest means; else ``ModelFileError``."""
+        file = spec.files[precision]
+        path = self.folder / file.path
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"{path}: {error.strerror}.") from error
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != file.sha256:
+            raise ModelFileError(f"{path}: sha256 is {digest}, the manifest says {file.sha256}.")
+        return data
+
+
+def load_zoo(folder: Path) -> Zoo:
+    """Reads ``manifest.json``; any doubt about it is a ``ModelFileError``."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise ModelFileError(f"{path}: not JSON: {error}.") from error
+    try:
+        if manifest["version"] != MANIFEST_VERSION:
+            raise ModelFileError(f"{path}: version {manifest['version']}, this service reads {MANIFEST_VERSION}.")
+        zoo = Zoo(folder, manifest["default"], tuple(_spec(entry) for entry in manifest["models"]))
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: malformed: {error}.") from error
+    if zoo.default not in zoo.names:
+        raise ModelFileError(f"{path}: the default model {zoo.default!r} is not among the models.")
+    return zoo
+
+
+def _spec(entry: dict[str, Any]) -> ModelSpec:
+    files = {precision: ModelFile(**file) for precision, file in entry["files"].items()}
+    return ModelSpec(**{**entry, "files": files})

@@ -1,0 +1,1 @@
+"""Offline: trains the networks, judges them on the served path and exports them to ``models/``."""

@@ -1,0 +1,67 @@
+"""``python -m training``: train, evaluate, export."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from app.settings import MODELS
+from training.evaluate import TEST_SETS, evaluate_zoo, table
+from training.export import export
+from training.recipe import load_recipe
+from training.train import Folders, train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    root.add_argument("--data", type=Path, default=Path("data"), help="folder with the picture folders (default: data)")
+    root.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and logs (default: runs)")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("train", help="train a recipe, or go on with it")
+    command.add_argument("recipes", nargs="+", metavar="RECIPE")
+    command.set_defaults(run=run_train)
+
+    command = commands.add_parser("export", help="write the ONNX file and its manifest entry, with metrics")
+    command.add_argument("recipes", nargs="+", metavar="RECIPE")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.set_defaults(run=run_export)
+
+    command = commands.add_parser("evaluate", help="measure models of the zoo on test sets, through the served path")
+    command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")
+    command.add_argument("--sets", nargs="+", default=list(TEST_SETS), help="folders below the data folder")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.add_argument("--json", type=Path, help="also write the figures to this file")
+    command.set_defaults(run=run_evaluate)
+    return root
+
+
+def run_train(options: argparse.Namespace) -> None:
+    for name in options.recipes:
+        train(load_recipe(name), Folders(options.data, options.runs))
+
+
+def run_export(options: argparse.Namespace) -> None:
+    for name in options.recipes:
+        export(load_recipe(name), Folders(options.data, options.runs), options.models)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    results = evaluate_zoo(options.models, Folders(options.data, options.runs), options.titles, tuple(options.sets))
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

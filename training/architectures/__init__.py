@@ -1,0 +1,27 @@
+"""Every network by name: an explicit dict, one class a file, no scanning."""
+
+from typing import Any
+
+from training.architectures.base import Generator, SubPixelGenerator
+from training.architectures.espcn import Espcn
+from training.architectures.interpolation import Interpolation
+from training.architectures.plain import Plain, PlainResidual
+
+ARCHITECTURES: dict[str, type[Generator]] = {
+    "interpolation": Interpolation,
+    "espcn": Espcn,
+    "plain": Plain,
+    "plain-residual": PlainResidual,
+}
+
+__all__ = ["ARCHITECTURES", "Generator", "SubPixelGenerator", "build"]
+
+
+def build(scale: int, architecture: str, **parameters: Any) -> Generator:
+    """The network of a recipe's ``[network]`` table; an unknown name or parameter raises ``ValueError``."""
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
+    try:
+        return ARCHITECTURES[architecture](scale=scale, **parameters)
+    except TypeError as error:
+        raise ValueError(f"architecture {architecture!r}: {error}") from error

@@ -1,0 +1,198 @@
+"""A trained network to ``models/``: the ONNX file behind the one face, proven equal, and its manifest entry."""
+
+import copy
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from app.engine import create_session, share_threads
+from app.settings import usable_cores
+from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec
+from training.architectures import Generator, SubPixelGenerator
+from training.architectures.collapsible import collapse
+from training.face import OPSET, attach_face, multiply_accumulates
+from training.recipe import Recipe
+from training.train import Folders, load_trained
+
+LICENCE = "Apache-2.0"
+TRAINING_DATA = (
+    "Freely licensed photographs (CC0, CC-BY, CC-BY-SA, GPL-2+, LGPL; one collection 'free to use however you wish'), "
+    "so the weights may be used commercially"
+)
+DEFAULTS = ("balanced", "fast")  # the first of these that is there serves requests that name no model
+CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
+MAX_CONTEXT = 48  # LR pixels
+
+
+def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
+    """Writes ``<title>.onnx`` and the manifest; the metrics are measured on the served path and written into both."""
+    from training.evaluate import evaluate_candidate  # evaluation needs the exported file
+
+    network, step = load_trained(recipe, folders)
+    network = collapse(copy.deepcopy(network))
+    core = to_onnx(network)
+    model = attach_face(core, recipe.scale, isinstance(network, SubPixelGenerator))
+    worst = parity(network, model)
+    context = measure_context(network)
+    spec = ModelSpec(
+        name=recipe.name,
+        scale=recipe.scale,
+        architecture=recipe.network["architecture"],
+        context=context,
+        parameters=sum(p.numel() for p in network.parameters()),
+        macs=multiply_accumulates(core),
+        summary=recipe.summary,
+        licence=LICENCE,
+        recipe=f"training/recipes/{recipe.title}.toml",
+        training=training_summary(recipe, folders, step),
+        files={},
+    )
+    print(f"{spec.title}: step {step}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
+    metrics = evaluate_candidate(spec, describe(model, spec, {}), folders)
+    data = describe(model, spec, metrics)
+    file = ModelFile(f"{spec.title}.onnx", hashlib.sha256(data).hexdigest(), len(data), metrics)
+    spec = dataclasses.replace(spec, files={"fp32": file})
+    models.mkdir(exist_ok=True)
+    replace_file(models / file.path, data)
+    write_manifest(models, spec)
+    return spec
+
+
+def to_onnx(network: Generator) -> onnx.ModelProto:
+    """The float core: ``[N, 3, H, W]`` to phases where the network has them, else to planes; N, H and W dynamic."""
+    core: nn.Module = Phases(network) if isinstance(network, SubPixelGenerator) else network
+    sample = torch.rand(2, 3, 24, 20)
+    sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.onnx.export(
+        core.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sizes,), verbose=False
+    )
+    assert program is not None
+    return program.model_proto
+
+
+class Phases(nn.Module):
+    """Exports ``phases`` in place of ``forward``."""
+
+    def __init__(self, network: SubPixelGenerator) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.network.phases(lr)
+
+
+def parity(network: Generator, model: onnx.ModelProto) -> int:
+    """The largest difference, in levels of 255, between the exported graph and torch; more than 1 is an error."""
+    share_threads(usable_cores())
+    session = create_session(model.SerializeToString(), "candidate", "cpu")
+    rng = np.random.default_rng(0)
+    worst = 0
+    for shape in ((1, 32, 32, 3), (2, 17, 41, 3), (1, 1, 1, 3), (1, 64, 5, 3)):
+        image = rng.random(shape, np.float32)
+        with torch.no_grad():
+            planes = network(torch.from_numpy(image).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+        expected = np.rint(np.clip(planes, 0, 1) * 255)
+        upscaled, upscaled16 = session.run(["upscaled", "upscaled16"], {"image": image})
+        worst = max(
+            worst, int(np.abs(upscaled - expected).max()), int(np.abs(np.rint(upscaled16 / 257) - expected).max())
+        )
+    if worst > 1:
+        raise ValueError(f"the exported graph differs from torch by {worst} levels of 255")
+    return worst
+
+
+@torch.no_grad()
+def measure_context(network: Generator) -> int:
+    """The least surroundings, in LR pixels, with which a core comes out within ``CONTEXT_TOLERANCE`` of the whole.
+
+    Measured on noise, the hardest picture, and on a step edge; never more than the receptive field.
+    """
+    side, core = 2 * MAX_CONTEXT + 16, 16
+    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    edges = (noise[:1] > 0.5).float()
+    picture = torch.cat([noise, edges])
+    s = network.scale
+    whole = network(picture)[
+        :, :, MAX_CONTEXT * s : (MAX_CONTEXT + core) * s, MAX_CONTEXT * s : (MAX_CONTEXT + core) * s
+    ]
+    whole = whole.clamp(0, 1)
+    for context in range(MAX_CONTEXT):
+        start, stop = MAX_CONTEXT - context, MAX_CONTEXT + core + context
+        part = network(picture[:, :, start:stop, start:stop])[:, :, context * s :, context * s :]
+        difference = (part[:, :, : core * s, : core * s].clamp(0, 1) - whole).abs().max().item() * 255
+        if difference <= CONTEXT_TOLERANCE:
+            return context
+    return MAX_CONTEXT
+
+
+def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, Any]:
+    """What the card tells of the run: steps, time, data, seed, the loss and validation figure it ended with."""
+    if not recipe.steps:
+        return {"steps": 0}
+    summary: dict[str, Any] = {
+        "steps": step,
+        "of_steps": recipe.steps,
+        "seed": recipe.seed,
+        "batch": recipe.data.batch,
+        "crop": recipe.data.crop,
+        "degradation": recipe.data.degradation,
+        "data": TRAINING_DATA,
+    }
+    with open(folders.run(recipe.title) / "log.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    validated = [row for row in rows if row["psnr_y"]]
+    if validated:
+        summary |= {
+            "seconds": round(float(rows[-1]["seconds"])),
+            "final_loss": float(rows[-1]["loss"]),
+            "validation_psnr_y": float(validated[-1]["psnr_y"]),
+        }
+    return summary
+
+
+def describe(model: onnx.ModelProto, spec: ModelSpec, metrics: dict[str, dict[str, float]]) -> bytes:
+    """The file's bytes, with what the manifest says of it also inside it."""
+    props = {
+        "name": spec.name,
+        "architecture": spec.architecture,
+        "scale": str(spec.scale),
+        "context": str(spec.context),
+        "licence": spec.licence,
+        "recipe": spec.recipe,
+        "training": json.dumps(dict(spec.training)),
+        "degradation": str(spec.training.get("degradation", "none")),
+        "metrics": json.dumps(metrics),
+    }
+    del model.metadata_props[:]
+    for key, value in props.items():
+        model.metadata_props.add(key=key, value=value)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def write_manifest(models: Path, spec: ModelSpec) -> None:
+    """Adds or replaces one entry; entries stay sorted by cost and scale, in whatever order models come."""
+    path = models / MANIFEST
+    known = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
+    entry = dataclasses.asdict(spec)
+    entries = [entry, *(e for e in known if (e["name"], e["scale"]) != (spec.name, spec.scale))]
+    entries.sort(key=lambda e: e["scale"])
+    cost = {e["name"]: e["macs"] for e in entries}  # of its largest scale
+    entries.sort(key=lambda e: (cost[e["name"]], e["name"], e["scale"]))
+    default = next((name for name in DEFAULTS if name in cost), spec.name)
+    manifest = {"version": MANIFEST_VERSION, "default": default, "models": entries}
+    replace_file(path, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    part = path.with_suffix(".part")
+    part.write_bytes(data)
+    os.replace(part, path)

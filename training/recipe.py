@@ -1,0 +1,97 @@
+"""A recipe: everything that makes a published network, as one small TOML file. Unknown keys fail."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.degradations import DEGRADATIONS
+from training.losses import PIXEL_LOSSES
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which pictures, and how pairs are cut from them.
+
+    ``pictures`` and ``validation`` are folders below the data folder. ``crop`` is the LR side of a training patch in
+    pixels. ``sampling``: "uniform", or "detail" to draw pictures in proportion to their mean gradient.
+    """
+
+    pictures: str = "photos"
+    validation: str = "kodak"
+    degradation: str = "bicubic"
+    crop: int = 48
+    batch: int = 16
+    sampling: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.degradation not in DEGRADATIONS:
+            raise ValueError(f"unknown degradation {self.degradation!r}; known: {', '.join(DEGRADATIONS)}")
+        if self.sampling not in ("uniform", "detail"):
+            raise ValueError(f"unknown sampling {self.sampling!r}; known: uniform, detail")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps of Adam with one loss; the rate falls along a cosine to ``final_rate``."""
+
+    steps: int
+    loss: str = "l1"
+    rate: float = 1e-3
+    final_rate: float = 1e-6
+    warmup: int = 200
+
+    def __post_init__(self) -> None:
+        if self.loss not in PIXEL_LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(PIXEL_LOSSES)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One network at one scale. ``start_from`` names a run whose equal-shaped weights this one starts with."""
+
+    name: str
+    scale: int
+    network: dict[str, Any]
+    summary: str
+    seed: int = 1
+    data: DataRecipe = field(default_factory=DataRecipe)
+    stages: tuple[Stage, ...] = ()
+    ema: float = 0.999
+    precision: str = "bf16"
+    start_from: str | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}-x{self.scale}"
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """The recipe called so in ``training/recipes``, or the file at that path; ``ValueError`` says what is wrong."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise ValueError(f"no recipe {name_or_path!r}; known: {known}")
+    table = tomllib.loads(path.read_text())
+    try:
+        table["data"] = _typed(DataRecipe, table.get("data", {}))
+        table["stages"] = tuple(_typed(Stage, stage) for stage in table.pop("stage", []))
+        return _typed(Recipe, table)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _typed(cls: type[Any], table: dict[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(cls)}
+    if unknown := set(table) - known:
+        raise ValueError(f"unknown keys {sorted(unknown)}; known: {sorted(known)}")
+    return cls(**table)
