@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 import numpy as np
@@ -23,43 +25,39 @@ MODELS = ROOT / "models"
 @contextmanager
 def running_server(**environment: str) -> Iterator["Server"]:
     """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``."""
-    settings = {f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
-        cwd=ROOT,
-        env={**os.environ, **settings},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield Server(process)
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile("w+") as log:
+        process = start_server(log, **environment)
         try:
-            process.wait(timeout=40)
+            yield Server(process, log)
         finally:
-            process.kill()
-            assert process.stderr is not None
-            process.stderr.close()
+            process.terminate()
+            try:
+                process.wait(timeout=40)
+            finally:
+                process.kill()
+
+
+def start_server(log: IO[str], **environment: str) -> subprocess.Popen[str]:
+    settings = {f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0"]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log, text=True)
 
 
 class Server:
-    """A running service: its process, its URL, and a client for it."""
+    """A running service: its process, its URL, its log and a client for it."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.url = self._wait_for_url()
+    def __init__(self, process: subprocess.Popen[str], log: IO[str]) -> None:
+        self.process, self._log = process, log
+        self.wait_until(lambda: "Uvicorn running on" in self.log() or process.poll() is not None, seconds=60)
+        found = re.search(r"Uvicorn running on (http://\S+)", self.log())
+        if not found:
+            raise RuntimeError(f"the server did not start:\n{self.log()}")
+        self.url = found.group(1)
         host, port = self.url.removeprefix("http://").split(":")
         self.address = (host, int(port))
 
-    def _wait_for_url(self) -> str:
-        assert self.process.stderr is not None
-        seen = []
-        for line in self.process.stderr:
-            seen.append(line)
-            if found := re.search(r"Uvicorn running on (http://\S+)", line):
-                return found.group(1)
-        raise RuntimeError("the server did not start:\n" + "".join(seen))
+    def log(self) -> str:
+        return os.pread(self._log.fileno(), 10_000_000, 0).decode()
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60)
@@ -71,7 +69,7 @@ class Server:
         assert found
         return int(found.group(1)) * 1024
 
-    def wait_until(self, condition, seconds: float = 10) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 10) -> None:
         """Polls until ``condition()`` is true; fails the test otherwise."""
         end = time.monotonic() + seconds
         while not condition():

@@ -14,8 +14,8 @@ OUTPUTS = {"upscaled": (TensorProto.UINT8, np.uint8, 255), "upscaled16": (Tensor
 def attach_face(core: onnx.ModelProto, scale: int, phases: bool) -> onnx.ModelProto:
     """Wraps ``core`` as the design's contract 1 has it.
 
-    ``core`` takes one float ``[N, 3, H, W]`` in [0, 1] and gives either sub-pixel phases ``[N, s * s * 3, H, W]`` in
-    the order of ``SubPixelGenerator`` (``phases``), or planes ``[N, 3, H * s, W * s]``. The result takes ``image`` float
+    ``core`` takes one float ``[N, 3, H, W]`` in [0, 1] and gives either phases ``[N, s * s * 3, H, W]`` in the
+    order of ``SubPixelGenerator`` (``phases``), or planes ``[N, 3, H * s, W * s]``. The result takes ``image`` float
     ``[N, H, W, 3]`` and gives ``upscaled`` uint8 and ``upscaled16`` uint16, both ``[N, H * s, W * s, 3]``.
     """
     graph = onnx.GraphProto()
