@@ -39,8 +39,6 @@ class Stitcher:
         band: Pixels | None = None
         for column, window in zip(plan.columns, windows, strict=True):
             core = window[top:bottom, (column.core_start - column.start) * s : (column.core_stop - column.start) * s]
-            if len(plan.columns) == 1:
-                return core
             if band is None:
                 band = np.empty((bottom - top, plan.width * s, core.shape[2]), core.dtype)
             left, right = column.core_start * s, column.core_stop * s

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from app.errors import EnlargerError
 from app.settings import MODELS
 from training.evaluate import TEST_SETS, evaluate_zoo, table
 from training.export import export
@@ -16,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.run(options)
-    except ValueError as error:
+    except (ValueError, EnlargerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

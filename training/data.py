@@ -45,7 +45,8 @@ class PairSet:
     def __init__(self, folder: Path, scale: int, degradation: str, cache: Path) -> None:
         self.scale = scale
         paths = list_pictures(folder)
-        stamp = [(str(p.relative_to(folder)), p.stat().st_size) for p in paths]
+        states = [p.stat() for p in paths]
+        stamp = [(str(p.relative_to(folder)), s.st_size, s.st_mtime_ns) for p, s in zip(paths, states, strict=True)]
         key = hashlib.sha256(json.dumps([stamp, scale, degradation]).encode()).hexdigest()[:16]
         index_file = cache / f"{key}.json"
         if not index_file.exists():
@@ -80,11 +81,15 @@ def _pack(paths: list[Path], scale: int, degradation: str, target: Path) -> None
     with open(f"{target}.hr", "wb") as hr_file, open(f"{target}.lr", "wb") as lr_file:
         for path in tqdm(paths, desc="packing pictures", unit="picture"):
             hr = read_picture(path, multiple=scale)
+            if not hr.size:
+                continue  # smaller than one LR pixel
             lr = degrade(hr, scale)
             hr_file.write(np.ascontiguousarray(hr).tobytes())
             lr_file.write(lr.tobytes())
             sizes.append(lr.shape[:2])
             detail.append(round(float(np.abs(np.diff(hr.astype(np.int16), axis=1)).mean()), 3))
+    if not sizes:
+        raise ValueError(f"no picture of {len(paths)} is as large as {scale} x {scale} px")
     Path(f"{target}.part").write_text(json.dumps({"sizes": sizes, "detail": detail}))
     os.replace(f"{target}.part", f"{target}.json")
 

@@ -48,12 +48,17 @@ def test_pairs(folder: Path, scale: int) -> Iterator[tuple[bytes, Pixels]]:
         yield buffer.getvalue(), hr
 
 
+def serves_scale(folder: Path, scale: int) -> bool:
+    """Whether a test set can judge that scale: it has the pairs, or it is a folder of plain pictures."""
+    return (folder / f"x{scale}").is_dir() or (folder.is_dir() and not any(folder.glob("x[1-9]")))
+
+
 def evaluate(spec: ModelSpec, run: Upscale, folders: Folders, sets: tuple[str, ...] = TEST_SETS) -> Metrics:
     """Mean figures on each test set that is there at this scale."""
     results: Metrics = {}
     for name in sets:
         folder = folders.data / name
-        if not folder.is_dir() or (name in TEST_SETS and not (folder / f"x{spec.scale}").is_dir()):
+        if not serves_scale(folder, spec.scale):
             continue
         scores = []
         for lr, hr in test_pairs(folder, spec.scale):
@@ -98,9 +103,12 @@ def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders) -> Metric
 def evaluate_zoo(models: Path, folders: Folders, titles: list[str], sets: tuple[str, ...]) -> dict[str, Metrics]:
     """Figures of the named models of the zoo (``name`` or ``name-xN``; none named: all)."""
     zoo = load_zoo(models)
+    if unknown := set(titles) - {spec.title for spec in zoo} - set(zoo.names):
+        known = ", ".join(spec.title for spec in zoo)
+        raise ValueError(f"no model is called {', '.join(sorted(unknown))}; there are: {known}")
+    if not any((folders.data / name).is_dir() for name in sets):
+        raise ValueError(f"none of the test sets {', '.join(sets)} is in {folders.data}; give its folder with --data")
     chosen = [spec for spec in zoo if not titles or spec.title in titles or spec.name in titles]
-    if not chosen:
-        raise ValueError(f"no model is called {', '.join(titles)}; there are: {', '.join(s.title for s in zoo)}")
     run, scheduler = served_path(models)
     try:
         return {spec.title: evaluate(spec, run, folders, sets) for spec in chosen}

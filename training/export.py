@@ -1,11 +1,15 @@
 """A trained network to ``models/``: the ONNX file behind the one face, proven equal, and its manifest entry."""
 
+import contextlib
 import copy
 import csv
 import dataclasses
 import hashlib
 import json
+import logging
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +65,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     data = describe(model, spec, metrics)
     file = ModelFile(f"{spec.title}.onnx", hashlib.sha256(data).hexdigest(), len(data), metrics)
     spec = dataclasses.replace(spec, files={"fp32": file})
-    models.mkdir(exist_ok=True)
+    models.mkdir(parents=True, exist_ok=True)
     replace_file(models / file.path, data)
     write_manifest(models, spec)
     return spec
@@ -72,11 +76,27 @@ def to_onnx(network: Generator) -> onnx.ModelProto:
     core: nn.Module = Phases(network) if isinstance(network, SubPixelGenerator) else network
     sample = torch.rand(2, 3, 24, 20)
     sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    program = torch.onnx.export(
-        core.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sizes,), verbose=False
-    )
+    with quiet_exporter():
+        program = torch.onnx.export(
+            core.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sizes,), verbose=False
+        )
     assert program is not None
     return program.model_proto
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Hides what torch's exporter says to its own developers, none of which a user could act on."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)  # "torchvision is not installed", once an operator: nothing here needs it
+    try:
+        with warnings.catch_warnings():
+            # The exporter of torch 2.13 copies a class that torch itself has deprecated.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 class Phases(nn.Module):

@@ -38,6 +38,8 @@ def ssim(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
     """Mean SSIM of two planes, 0 to 255 (Wang et al. 2004): 11 x 11 Gaussian window, sigma 1.5, valid pixels."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     window = gaussian_window()
+    if min(x.shape) < len(window):
+        raise ValueError(f"SSIM needs {len(window)} x {len(window)} pixels, not {x.shape[0]} x {x.shape[1]}")
     mean_x, mean_y = _filter(x, window), _filter(y, window)
     var_x = _filter(x * x, window) - mean_x**2
     var_y = _filter(y * y, window) - mean_y**2

@@ -49,6 +49,9 @@ class Stage:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(PIXEL_LOSSES)}")
 
 
+PRECISIONS = ("bf16", "fp32")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One network at one scale. ``start_from`` names a run whose equal-shaped weights this one starts with."""
@@ -63,6 +66,12 @@ class Recipe:
     ema: float = 0.999
     precision: str = "bf16"
     start_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        if "architecture" not in self.network:
+            raise ValueError("[network] names no architecture")
 
     @property
     def title(self) -> str:
@@ -81,17 +90,18 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise ValueError(f"no recipe {name_or_path!r}; known: {known}")
-    table = tomllib.loads(path.read_text())
     try:
-        table["data"] = _typed(DataRecipe, table.get("data", {}))
-        table["stages"] = tuple(_typed(Stage, stage) for stage in table.pop("stage", []))
-        return _typed(Recipe, table)
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _typed(DataRecipe, table.pop("data", {}))
+        stages = tuple(_typed(Stage, stage) for stage in table.pop("stage", []))
+        return _typed(Recipe, table, data=data, stages=stages)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def _typed(cls: type[Any], table: dict[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(cls)}
+def _typed(cls: type[Any], table: dict[str, Any], **parts: Any) -> Any:
+    """``cls`` from a table of the file and from ``parts`` that were read already."""
+    known = {f.name for f in dataclasses.fields(cls)} - set(parts)
     if unknown := set(table) - known:
         raise ValueError(f"unknown keys {sorted(unknown)}; known: {sorted(known)}")
-    return cls(**table)
+    return cls(**table, **parts)

@@ -92,7 +92,7 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
         progress.update()
 
         log.add(loss, waited)
-        if step % LOG_EVERY == 0:
+        if step % LOG_EVERY == 0 or step == recipe.steps:
             validated = step % VALIDATE_EVERY == 0 or step == recipe.steps
             quality = validate(averaged.network, validation, run / "samples" / f"{step:07d}.png") if validated else None
             progress.set_postfix(log.write(step, rate, quality))
@@ -234,10 +234,12 @@ class Log:
 
     def __init__(self, path: Path, step: int) -> None:
         kept = _rows_until(path, step)
-        self._file = open(path, "w", newline="")  # noqa: SIM115 - kept open for the run, flushed each line
-        self._writer = csv.DictWriter(self._file, LOG_FIELDS)
-        self._writer.writeheader()
-        self._writer.writerows(kept)
+        self._path = path
+        with open(path.with_suffix(".part"), "w", newline="") as file:
+            writer = csv.DictWriter(file, LOG_FIELDS)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(path.with_suffix(".part"), path)  # a kill at any moment leaves the earlier lines
         self._before = float(kept[-1]["seconds"]) if kept else 0.0
         self._started = time.perf_counter()
         self._restart()
@@ -261,8 +263,8 @@ class Log:
             "seconds": f"{self._before + now - self._started:.1f}",
             "loader_share": f"{self._waited / (now - self._since):.3f}",
         }
-        self._writer.writerow(row)
-        self._file.flush()
+        with open(self._path, "a", newline="") as file:
+            csv.DictWriter(file, LOG_FIELDS).writerow(row)
         self._restart()
         return row
 

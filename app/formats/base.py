@@ -19,8 +19,8 @@ class DecodeLimits:
     """How large a picture may be before it is enlarged.
 
     Decoded colour takes 4 bytes a pixel (gray 1) and alpha 1 more. While it is decoded, turned upright or converted
-    from ink to light it takes up to twice that, a progressive JPEG 6 bytes more and a WebP 16. So ``max_pixels`` bounds
-    memory: 50 million are 0.2 GB, and 1 GB for the instant in which a WebP of that size is decoded.
+    from ink to light it takes up to twice that, a progressive JPEG 6 bytes more and a WebP 12. So ``max_pixels`` bounds
+    memory: 50 million are 0.2 GB, and 0.8 GB for the instant in which a WebP of that size is decoded.
 
     ``max_pixels`` may not pass ``PIL.Image.MAX_IMAGE_PIXELS`` (89.5 million), where Pillow would begin to warn. Who
     needs more raises that figure first, where the program is put together.

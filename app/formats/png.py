@@ -10,7 +10,7 @@ from app.errors import CorruptImageError, TooComplexError
 from app.formats.base import MAX_PROFILE, Buffer, Container, DecodeLimits, ImageHeader, is_gray_palette, upright
 from app.formats.ifd import Exif, plausible_dpi, read_exif
 
-MAX_CHUNKS = 65_536  # half a gigabyte of libpng's IDATs, which hold 8 KB each
+MAX_CHUNKS = 32_768  # a quarter of a gigabyte of libpng's IDATs, which hold 8 KB each
 MAX_TEXT = 8 << 20  # bytes of compressed text, inflated; it is only measured
 
 _IEND = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))

@@ -1,7 +1,8 @@
 """TIFF 6.0 and BigTIFF. A file of several pages is its first; the later ones are not read.
 
-Pillow and libtiff are given the file with one directory more, written here behind its data: the tags of storage alone,
-each number once and every table within the file. So nothing in the original directory can confuse them.
+Pillow and libtiff are given the file with another directory put before it, written here: the tags of storage alone,
+each number once and every table whole. So nothing in the original directory can confuse them, and reading past the end
+of the file stays just that.
 """
 
 from math import ceil
@@ -13,6 +14,9 @@ from app.formats.base import Buffer, Container, DecodeLimits, ImageHeader, check
 
 MAX_BLOCKS = 100_000
 """Strips or tiles; each costs an object. The highest picture allowed has 32,768 rows."""
+
+MAX_SAMPLES = 6
+"""A pixel; with more, Pillow refuses by way of the log."""
 
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_SIZES, PLANES, COLOUR_MAP = 273, 277, 278, 279, 284, 320
@@ -67,6 +71,8 @@ def _check_kind(tags: ifd.Directory) -> None:
         raise UnsupportedFormatError("This is a camera's raw file or begins with a thumbnail; send a developed picture")
     if (compression := tags.number(COMPRESSION, 1)) not in _COMPRESSIONS:
         raise UnsupportedFormatError(f"TIFF compression {compression} is not supported")
+    if (samples := tags.number(SAMPLES, 1)) > MAX_SAMPLES:
+        raise UnsupportedFormatError(f"A TIFF of {samples} samples a pixel is not supported")
 
 
 def _check_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLimits) -> None:
@@ -108,15 +114,16 @@ def _has_alpha(tags: ifd.Directory) -> bool:
 
 
 def _rebuilt(data: bytes, tags: ifd.Directory) -> tuple[Buffer, ...]:
-    """The file under a new header, and behind it the directory that this points to."""
+    """A new header, a new directory, and then the file as it is, all of its offsets moved by so much."""
     tiled = _is_tiled(tags)
     numbers = _NUMBERS | ({TILE_WIDTH, TILE_HEIGHT} if tiled else {STRIP_ROWS})
-    lists = _LISTS | ({TILE_OFFSETS, TILE_SIZES} if tiled else {STRIP_OFFSETS, STRIP_SIZES})
     fields = {tag: ifd.longs(found[:1], tags.order) for tag in numbers if (found := tags.numbers(tag))}
-    for tag in lists:
-        if field := tags.fields.get(tag):
-            fields[tag] = ifd.longs(tags.numbers(tag), tags.order) if field.type == ifd.LONG8 else field
-    padding = b"\0" * (len(data) % 2)
-    offset = len(data) + len(padding)
-    directory = ifd.write_directory(fields, tags.order, offset)
-    return ifd.header(tags.order, offset), memoryview(data)[8:], padding, directory
+    fields |= {tag: field for tag in _LISTS if (field := tags.fields.get(tag))}
+    offsets, sizes = (TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)
+    if sizes in tags.fields:
+        fields[sizes] = ifd.longs(tags.numbers(sizes), tags.order)
+    fields[offsets] = ifd.longs(tags.numbers(offsets), tags.order)
+    start = 8
+    moved = start + len(ifd.write_directory(fields, tags.order, start))  # whatever the offsets will be
+    fields[offsets] = ifd.longs((offset + moved for offset in tags.numbers(offsets)), tags.order)
+    return ifd.header(tags.order, start), ifd.write_directory(fields, tags.order, start), data

@@ -1,5 +1,6 @@
 """Every network by name: an explicit dict, one class a file, no scanning."""
 
+import inspect
 from typing import Any
 
 from training.architectures.base import Generator, SubPixelGenerator
@@ -17,11 +18,15 @@ ARCHITECTURES: dict[str, type[Generator]] = {
 __all__ = ["ARCHITECTURES", "Generator", "SubPixelGenerator", "build"]
 
 
-def build(scale: int, architecture: str, **parameters: Any) -> Generator:
+def build(scale: int, /, architecture: str, **parameters: Any) -> Generator:
     """The network of a recipe's ``[network]`` table; an unknown name or parameter raises ``ValueError``."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
+    network = ARCHITECTURES[architecture]
+    known = [name for name in inspect.signature(network).parameters if name != "scale"]
+    if unknown := set(parameters) - set(known):
+        raise ValueError(f"unknown parameters {sorted(unknown)} of {architecture!r}; known: {', '.join(known)}")
     try:
-        return ARCHITECTURES[architecture](scale=scale, **parameters)
+        return network(scale=scale, **parameters)
     except TypeError as error:
         raise ValueError(f"architecture {architecture!r}: {error}") from error

@@ -16,9 +16,9 @@ class Generator(nn.Module):
 class SubPixelGenerator(Generator):
     """A generator whose last layer still works at the LR size and yields sub-pixel phases (arXiv:1609.05158).
 
-    ``phases`` maps ``[N, 3, H, W]`` to ``[N, s * s * 3, H, W]``, where channel ``(i * s + j) * 3 + c`` is colour
-    ``c`` of the HR pixel ``(y * s + i, x * s + j)``. This order, unlike ``nn.PixelShuffle``'s, lets the exported graph quantise
-    to uint8 at the LR size and then move runs of ``s * 3`` contiguous bytes.
+    ``phases`` maps ``[N, 3, H, W]`` to ``[N, s * s * 3, H, W]``, where channel ``(i * s + j) * 3 + c`` is colour ``c``
+    of the HR pixel ``(y * s + i, x * s + j)``. This order, unlike ``nn.PixelShuffle``'s, lets the exported graph
+    quantise to uint8 at the LR size and then move runs of ``s * 3`` contiguous bytes.
     """
 
     def phases(self, lr: Tensor) -> Tensor:

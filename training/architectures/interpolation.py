@@ -46,6 +46,8 @@ class Interpolation(SubPixelGenerator):
 
     def __init__(self, scale: int, kernel: str, channels: int = 3) -> None:
         super().__init__()
+        if kernel not in KERNELS:
+            raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(KERNELS)}")
         self.scale, self.channels = scale, channels
         line = phase_filters(kernel, scale)
         self.radius = line.shape[1] // 2
