@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body import receive_upload
 from app.decoder import DecodeLimits, decode
-from app.errors import EnlargerError, InvalidParameterError, OverloadedError
-from app.parameters import UpscaleParameters, parse_parameters, result_format
+from app.errors import EnlargerError, OverloadedError
+from app.parameters import UpscaleParameters, parameter_error, parse_parameters, result_format
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.streaming import PictureResponse
@@ -239,9 +239,7 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
 
 async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"][1:])
-    return await on_enlarger_error(request, InvalidParameterError(f"{name}: {first['msg']}."))
+    return await on_enlarger_error(request, parameter_error(error.errors()[0]))
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -254,7 +252,10 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
     """An error nobody expected: told to the log in full, to the client only by its id."""
-    return problem(request, 500, "internal_error", "Internal error", "Something went wrong here; the log has it.")
+    # Starlette answers this outside of every middleware, RequestIds included.
+    headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
+    detail = "Something went wrong here; the log has it."
+    return problem(request, 500, "internal_error", "Internal error", detail, headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -283,7 +284,7 @@ class RequestIds:
         request_id = request_id_from(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        status = 0
+        status = 500  # what a bug before the answer is answered with, out of sight of here
 
         async def send_with_id(message: Message) -> None:
             nonlocal status

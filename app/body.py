@@ -34,9 +34,19 @@ class Upload:
 
 
 class InMemoryParser(MultiPartParser):
-    """Starlette's parser, kept off the disk: the body is bounded anyway."""
+    """Starlette's parser, kept off the disk: the body is bounded anyway. ``complete``: the last boundary was there."""
 
     spool_max_size = 2**31
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        part = self._current_part
+        if part.field_name == FIELD and part.file is None:  # taken for a text, it would only be called too long
+            raise MissingImageError(f"The part {FIELD!r} has no file name. {HOW_TO_SEND}")
 
 
 async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Upload:
@@ -89,11 +99,12 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
         raise BadMultipartError(error.message) from error
     files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
     try:
+        if not parser.complete:
+            raise BadMultipartError("The body ends before its last boundary.")
         if len(files) > 1:
             raise TooManyImagesError("Send one image a request.", limit=1, actual=len(files))
         if not files or files[0][0] != FIELD:
-            hint = " The part of that name has no file name." if FIELD in form and not files else ""
-            raise MissingImageError(f"There is no image in the request.{hint} {HOW_TO_SEND}")
+            raise MissingImageError(f"There is no image in the request. {HOW_TO_SEND}")
         image = await files[0][1].read()
     finally:
         await form.close()

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -83,6 +83,7 @@ def run_files(arguments: list[str]) -> int:
     options = files_parser().parse_args(arguments)
     settings = Settings()
     tasks = list(plan_files(options.files, options.output, options.format))
+    output = output_options(options)
     zoo, engine = create_engine(settings)
     spec = zoo.find(options.model, options.scale)
     scheduler = create_scheduler(settings, engine)
@@ -90,7 +91,7 @@ def run_files(arguments: list[str]) -> int:
     try:
         for task in tasks:
             try:
-                enlarge_file(task, spec, options, settings, scheduler)
+                enlarge_file(task, spec, output, settings, scheduler)
             except (EnlargerError, OSError) as error:
                 failed += 1
                 detail = error.detail if isinstance(error, EnlargerError) else error.strerror
@@ -107,7 +108,9 @@ def files_parser() -> argparse.ArgumentParser:
         epilog=f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help).",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, or folders of pictures")
-    parser.add_argument("-o", "--output", type=Path, help="file, or folder for several (default: beside, NAME-xN.EXT)")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="file, or folder for several (default: beside, NAME-enlarged.EXT)"
+    )
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
     parser.add_argument("--scale", type=int, default=4, help="how many times larger (default: 4)")
     parser.add_argument("--format", choices=sorted(FORMATS), help="default: by the output's name, else the input's own")
@@ -118,13 +121,21 @@ def files_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def output_options(options: argparse.Namespace) -> Output:
+    """What is asked of every picture alike; the format is each task's own."""
+    values = {"background": options.background} | ({"quality": options.quality} if options.quality is not None else {})
+    parameters = parse_parameters(values)
+    return Output(quality=parameters.quality, background=parameters.background_rgb, metadata=not options.strip)
+
+
 def plan_files(files: list[Path], output: Path | None, format_name: str | None) -> Iterator[Task]:
-    """Pairs every input with its output; folders are walked and mirrored. Nothing is overwritten by another input."""
+    """Pairs every input with its output; folders are walked and mirrored. No input and no other output is lost."""
     several = len(files) > 1 or files[0].is_dir()
     if several and output and output.suffix and not output.is_dir():
         raise EnlargerError(f"{output} is a file name, but there are several pictures; name a folder.")
-    taken: set[Path] = set()
-    for source, relative in expand(files):
+    found = list(expand(files))
+    taken = {source.resolve() for source, _ in found}
+    for source, relative in found:
         own = format_name or OWN_FORMATS.get(source.suffix.lower(), "png")
         if output and not several and not output.is_dir():
             target = output
@@ -132,10 +143,10 @@ def plan_files(files: list[Path], output: Path | None, format_name: str | None) 
         else:
             folder = output / relative.parent if output else source.parent
             name = source.stem if output else f"{source.stem}-enlarged"
-            target = folder / f"{name}.{FORMATS[own].extension}"
-        if target in taken or target.resolve() == source.resolve():
+            target = folder / f"{name}{FORMATS[own].extension}"
+        if target.resolve() in taken:
             raise EnlargerError(f"{source} would overwrite {target}; give its output another name.")
-        taken.add(target)
+        taken.add(target.resolve())
         yield Task(source, target, own)
 
 
@@ -149,15 +160,10 @@ def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
 
 
-def enlarge_file(
-    task: Task, spec: ModelSpec, options: argparse.Namespace, settings: Settings, scheduler: Scheduler
-) -> None:
+def enlarge_file(task: Task, spec: ModelSpec, output: Output, settings: Settings, scheduler: Scheduler) -> None:
     """Writes to a temporary name and renames at the end: a picture is there whole or not at all."""
-    values = {"background": options.background} | ({"quality": options.quality} if options.quality is not None else {})
-    parameters = parse_parameters(values)
-    output = Output(task.format, parameters.quality, parameters.background_rgb, metadata=not options.strip)
     source = decode(task.source.read_bytes(), DecodeLimits(settings.max_pixels, settings.max_side))
-    work = prepare(source, spec, output, (settings.band, settings.tile))
+    work = prepare(source, spec, replace(output, format=task.format), (settings.band, settings.tile))
     task.target.parent.mkdir(parents=True, exist_ok=True)
     part = task.target.with_name(f".{task.target.name}.part")
     try:

@@ -1,15 +1,21 @@
 """Composition root: settings → zoo → engine → scheduler → application, and its life from start to drain."""
 
+import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
-from app.api import RequestIds, Service, add_error_handlers, router
+from app.api import PAGE, RequestIds, Service, add_error_handlers, router
 from app.engine import Engine
 from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
@@ -50,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Enlarger", version=__version__, description=__doc__, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
+    app.mount("/page", StaticFiles(directory=PAGE.parent))
     add_error_handlers(app)
     if settings.cors_origins:
         app.add_middleware(
@@ -63,6 +70,33 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with two things it lacks: a limit to the time that a request's headers take, and ``state["cut"]``, by
+    which a response drops its connection at once; closing it would wait for a reader who does not read."""
+
+    def __init__(self, *arguments: Any, header_seconds: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._header_seconds = header_seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hurry = self.loop.call_later(self._header_seconds, transport.abort)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["cut"] = self.transport.abort
+        self._hurry.cancel()
+        self._hurry = self.loop.call_later(self._header_seconds, self.transport.abort)
+
+    def on_headers_complete(self) -> None:
+        self._hurry.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hurry.cancel()
+        super().connection_lost(exc)
+
+
 class DrainingServer(uvicorn.Server):
     """On SIGTERM or SIGINT: readiness is withdrawn and new pictures refused at once, those in flight may finish."""
 
@@ -73,7 +107,9 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: object) -> None:
         self._service.draining = True
         self._service.scheduler.refuse_new()
-        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+        # Not by uvicorn's own: it would raise the signal again at the end, and the exit status would be -15.
+        self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
+        self.should_exit = True
 
 
 def serve(settings: Settings) -> None:
@@ -84,7 +120,7 @@ def serve(settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=partial(Protocol, header_seconds=settings.body_seconds),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,  # RequestIds writes the line, with the id
         server_header=False,

@@ -1,12 +1,12 @@
 """What a request may ask for: parameters of the query and the form, validated, and the result's format."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.encoders import FORMATS
-from app.errors import InvalidParameterError, OutputFormatError
+from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
 
 DEFAULT_FORMAT = "png"
 MEDIA_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
@@ -40,21 +40,24 @@ def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
     try:
         return UpscaleParameters.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        if name == "format":
-            raise OutputFormatError(
-                f"There is no format {values['format'][:40]!r}; there are: {', '.join(FORMATS)}."
-            ) from error
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(UpscaleParameters.model_fields)
-            raise InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.") from error
-        raise InvalidParameterError(f"{name}: {first['msg']}.") from error
+        raise parameter_error(error.errors()[0]) from error
+
+
+def parameter_error(first: Mapping[str, Any]) -> EnlargerError:
+    """The error to answer with, from Pydantic's account of one; query and form are answered alike."""
+    name = str(first["loc"][-1])
+    if name == "format":
+        return OutputFormatError(f"There is no format {first['input'][:40]!r}; there are: {', '.join(FORMATS)}.")
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(UpscaleParameters.model_fields)
+        return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.")
+    bounds = first.get("ctx", {})
+    return InvalidParameterError(f"{name}: {first['msg']}.", limit=bounds.get("ge", bounds.get("le")))
 
 
 def result_format(accept: str, own: str) -> str:
     """The format ``Accept`` (RFC 9110, 12.5.1) prefers, else the input's own if it can be written, else PNG."""
-    ranges = []
+    ranges, refused = [], set()
     for position, part in enumerate(accept.split(",")):
         media_type, *attributes = (piece.strip().lower() for piece in part.split(";"))
         weights = [attribute[2:] for attribute in attributes if attribute.startswith("q=")]
@@ -64,9 +67,11 @@ def result_format(accept: str, own: str) -> str:
             weight = 0.0
         if weight > 0:
             ranges.append((-weight, position, media_type))
+        else:
+            refused.add(media_type)
     for _, _, media_type in sorted(ranges):
         if media_type in MEDIA_TYPES:
             return MEDIA_TYPES[media_type]
         if media_type in ("*/*", "image/*"):
             break
-    return own if own in FORMATS else DEFAULT_FORMAT
+    return own if own in FORMATS and FORMATS[own].media_type not in refused else DEFAULT_FORMAT

@@ -201,7 +201,10 @@ class Scheduler:
 
     def _compute(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
         try:
-            return self._run_batch(spec, windows)
+            results = self._run_batch(spec, windows)
+            if len(results) != len(windows):
+                raise ValueError(f"{len(results)} results for {len(windows)} windows")
+            return results
         except EnlargerError:
             raise
         except Exception as error:

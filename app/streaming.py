@@ -49,7 +49,7 @@ class PictureResponse(Response):
                     refused = error
                 else:
                     await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                    await self._send_all(send, first)
+                    await self._send_all(send, first, scope)
                 group.cancel_scope.cancel()
         finally:
             self._job.close()
@@ -65,7 +65,7 @@ class PictureResponse(Response):
     async def _next_piece(self) -> bytes | None:
         return await to_thread.run_sync(next, self._pieces, None, limiter=self._limiter)
 
-    async def _send_all(self, send: Send, piece: bytes | None) -> None:
+    async def _send_all(self, send: Send, piece: bytes | None, scope: Scope) -> None:
         """Returns without the final empty chunk if anything fails, which makes the server cut the connection."""
         try:
             while piece is not None:
@@ -76,6 +76,8 @@ class PictureResponse(Response):
             log.info("the client left")
         except TimeoutError:
             log.info("cut: the client took a chunk for longer than %g s", self._seconds)
+            if cut := scope["state"].get("cut"):  # put there by main.Protocol
+                cut()
         except EnlargerError as error:
             log.error("transfer broken: %s: %s", error.code, error.detail)
 

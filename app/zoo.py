@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -86,6 +87,8 @@ class Zoo:
 
     def read(self, spec: ModelSpec, precision: str) -> bytes:
         """The bytes of a model file, proven to be those the manifest means; else ``ModelFileError``."""
+        if precision not in spec.files:
+            raise ModelFileError(f"{spec.title}: there is no {precision} file, only: {', '.join(spec.files)}.")
         file = spec.files[precision]
         path = self.folder / file.path
         try:
@@ -111,8 +114,11 @@ def load_zoo(folder: Path) -> Zoo:
         if manifest["version"] != MANIFEST_VERSION:
             raise ModelFileError(f"{path}: version {manifest['version']}, this service reads {MANIFEST_VERSION}.")
         zoo = Zoo(folder, manifest["default"], tuple(_spec(entry) for entry in manifest["models"]))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ModelFileError(f"{path}: malformed: {error}.") from error
+    twice = [title for title, number in Counter(spec.title for spec in zoo).items() if number > 1]
+    if twice:
+        raise ModelFileError(f"{path}: there is more than one {', '.join(twice)}.")
     if zoo.default not in zoo.names:
         raise ModelFileError(f"{path}: the default model {zoo.default!r} is not among the models.")
     return zoo

@@ -3,11 +3,12 @@
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,17 +17,29 @@ import httpx
 import numpy as np
 import pytest
 import skimage.data
+from hypothesis import HealthCheck, settings
 from PIL import Image
+
+from app.engine import Engine
+from app.settings import usable_cores
+from app.zoo import load_zoo
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
 
+# How long an example takes depends on who else uses the cores: no property here is about time.
+settings.register_profile("enlarger", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("enlarger")
+
+
+SERVE = ("-m", "app.cli", "serve", "--port", "0")
+
 
 @contextmanager
-def running_server(**environment: str) -> Iterator["Server"]:
+def running_server(program: Sequence[str] = SERVE, **environment: str) -> Iterator["Server"]:
     """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``."""
     with tempfile.TemporaryFile("w+") as log:
-        process = start_server(log, **environment)
+        process = start_server(log, program, **environment)
         try:
             yield Server(process, log)
         finally:
@@ -37,9 +50,9 @@ def running_server(**environment: str) -> Iterator["Server"]:
                 process.kill()
 
 
-def start_server(log: IO[str], **environment: str) -> subprocess.Popen[str]:
+def start_server(log: IO[str], program: Sequence[str] = SERVE, **environment: str) -> subprocess.Popen[str]:
     settings = {f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0"]
+    command = [sys.executable, *program]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log, text=True)
 
 
@@ -59,6 +72,16 @@ class Server:
     def log(self) -> str:
         return os.pread(self._log.fileno(), 10_000_000, 0).decode()
 
+    def connect(self, data: bytes, receive_buffer: int = 0) -> socket.socket:
+        """A bare connection on which ``data`` was sent; ``receive_buffer``: bytes the kernel may hold for it."""
+        bare = socket.socket()
+        if receive_buffer:
+            bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        bare.settimeout(60)
+        bare.connect(self.address)
+        bare.sendall(data)
+        return bare
+
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60)
 
@@ -68,6 +91,10 @@ class Server:
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found
         return int(found.group(1)) * 1024
+
+    def open_files(self) -> int:
+        """Files and connections the process holds open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def wait_until(self, condition: Callable[[], object], seconds: float = 10) -> None:
         """Polls until ``condition()`` is true; fails the test otherwise."""
@@ -90,6 +117,12 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
+def engine() -> Engine:
+    """Every shipped network, on the CPU of this process."""
+    return Engine(load_zoo(MODELS), "cpu", usable_cores())
+
+
+@pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph: uint8 ``[300, 451, 3]``."""
     return skimage.data.chelsea()
@@ -104,3 +137,10 @@ def encode(pixels: np.ndarray, format: str = "PNG", **options: object) -> bytes:
 def decoded(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
+
+
+def head(length: int | None, target: str = "/upscale", version: str = "1.1", **headers: str) -> bytes:
+    """The head of a POST as it goes over the wire; without a length the body is chunked."""
+    lines = [f"POST {target} HTTP/{version}", "Host: test", *(f"{name}: {value}" for name, value in headers.items())]
+    lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -20,6 +20,8 @@ def attach_face(core: onnx.ModelProto, scale: int, phases: bool) -> onnx.ModelPr
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(core.graph)
+    for part in (graph, *graph.node, *graph.value_info):
+        del part.metadata_props[:]  # the exporter's stack traces: paths of this machine, in the file and in its hash
     lr, hr = graph.input[0].name, graph.output[0].name
     graph.node.insert(0, helper.make_node("Transpose", ["image"], [lr], perm=[0, 3, 1, 2], name="face_nchw"))
     del graph.input[:], graph.output[:]

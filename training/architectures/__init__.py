@@ -4,15 +4,25 @@ import inspect
 from typing import Any
 
 from training.architectures.base import Generator, SubPixelGenerator
+from training.architectures.edsr import Edsr
 from training.architectures.espcn import Espcn
 from training.architectures.interpolation import Interpolation
 from training.architectures.plain import Plain, PlainResidual
+from training.architectures.rrdb import RrdbNet
+from training.architectures.span import Span
+from training.architectures.srcnn import Srcnn
+from training.architectures.srresnet import Srresnet
 
 ARCHITECTURES: dict[str, type[Generator]] = {
     "interpolation": Interpolation,
+    "srcnn": Srcnn,
     "espcn": Espcn,
     "plain": Plain,
     "plain-residual": PlainResidual,
+    "span": Span,
+    "srresnet": Srresnet,
+    "edsr": Edsr,
+    "rrdb": RrdbNet,
 }
 
 __all__ = ["ARCHITECTURES", "Generator", "SubPixelGenerator", "build"]

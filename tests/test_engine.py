@@ -1,0 +1,186 @@
+"""The shipped networks as the engine runs them, and what it refuses to load."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from app import engine as engine_module
+from app.engine import PROVIDERS, Engine, check_face, choose_provider, create_session, share_threads
+from app.errors import ComputeError, ModelFileError, ProviderError
+from app.settings import usable_cores
+from app.zoo import ModelFile, ModelSpec, Zoo, load_zoo
+from tests.conftest import MODELS
+from tests.fakes import PATIENCE, make_spec, noise, running
+
+shipped = pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda spec: spec.title)
+
+
+# -- what is shipped ---------------------------------------------------------------------------------------------
+
+
+@shipped
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (33, 17), (64, 64)], ids=str)
+def test_windows_come_back_larger_by_the_scale_as_8_bits(
+    engine: Engine, spec: ModelSpec, size: tuple[int, int]
+) -> None:
+    results = engine.run(spec, [noise(*size, 3), noise(*size, 3, seed=1)])
+    assert [result.shape for result in results] == [(size[0] * spec.scale, size[1] * spec.scale, 3)] * 2
+    assert {result.dtype for result in results} == {np.dtype(np.uint8)}
+
+
+@shipped
+def test_a_batch_gives_what_its_windows_give_alone(engine: Engine, spec: ModelSpec) -> None:
+    windows = [noise(40, 56, 3), noise(40, 56, 3, seed=1)]
+    for together, window in zip(engine.run(spec, windows), windows, strict=True):
+        (alone,) = engine.run(spec, [window])
+        assert np.abs(together.astype(int) - alone).max() <= 1
+
+
+@shipped
+def test_the_16_bit_output_is_the_same_picture(engine: Engine, spec: ModelSpec) -> None:
+    window = noise(32, 32, 3)
+    session = engine.network(spec).session
+    (deep,) = session.run(["upscaled16"], {"image": window[np.newaxis].astype(np.float32) / 255})
+    assert deep.dtype == np.uint16
+    roundings = 0.5 + 0.5 / 257  # of 255: that of the 8 bits and that of the 16
+    assert np.abs(deep[0] / 257 - engine.run(spec, [window])[0]).max() <= roundings + 1e-3
+
+
+@shipped
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_plain_area_stays_nearly_as_it_is(engine: Engine, spec: ModelSpec, level: int) -> None:
+    (result,) = engine.run(spec, [np.full((64, 64, 3), level, np.uint8)])
+    inner = result[16 * spec.scale : -16 * spec.scale, 16 * spec.scale : -16 * spec.scale].astype(int)
+    assert np.abs(inner - level).max() <= 5
+
+
+@shipped
+def test_what_is_said_of_a_loaded_network_is_true(engine: Engine, spec: ModelSpec) -> None:
+    network = engine.network(spec)
+    assert network.spec == spec
+    assert network.provider == network.session.get_providers()[0] == "CPUExecutionProvider"
+    assert network.precision == "fp32"
+    assert 0 < network.seconds_per_pixel < 0.01
+
+
+def test_a_run_that_fails_is_a_compute_error_for_whoever_asked_and_for_nobody_after(engine: Engine) -> None:
+    spec = next(iter(engine.networks.values())).spec
+    with running(engine) as scheduler, scheduler.open(spec, 2 * 16 * 16, time.monotonic() + PATIENCE) as job:
+        with pytest.raises(ComputeError, match=spec.title):
+            job.result(job.submit(noise(16, 16, 4)))
+        assert job.result(job.submit(noise(16, 16, 3))).shape == (16 * spec.scale, 16 * spec.scale, 3)
+
+
+# -- the provider ------------------------------------------------------------------------------------------------
+
+
+def test_cuda_asked_for_and_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_driver_present", lambda: False)
+    with pytest.raises(ProviderError, match="no NVIDIA driver"):
+        Engine(load_zoo(MODELS), "cuda", usable_cores())
+
+
+@pytest.mark.parametrize("driver", [False, True])
+@pytest.mark.parametrize("build", [False, True])
+def test_auto_takes_cuda_where_there_are_a_driver_and_a_build_for_it(
+    driver: bool, build: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers = [PROVIDERS["cuda"]] * build + [PROVIDERS["cpu"]]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(engine_module, "_driver_present", lambda: driver)
+    assert choose_provider("auto") == ("cuda" if driver and build else "cpu")
+    assert choose_provider("cpu") == "cpu"
+
+
+def test_a_session_that_fell_back_to_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ort.InferenceSession
+    monkeypatch.setattr(
+        ort, "InferenceSession", lambda data, options, providers: real(data, options, providers=[PROVIDERS["cpu"]])
+    )
+    share_threads(usable_cores())
+    with pytest.raises(ProviderError, match="asked for CUDAExecutionProvider, got CPUExecutionProvider"):
+        create_session(face(), "net.onnx", "cuda")
+
+
+# -- the face ----------------------------------------------------------------------------------------------------
+
+FLOAT, UINT8, UINT16 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.UINT16
+SHAPE = ["N", "H", "W", 3]
+SPEC = make_spec("tiny", scale=1, context=0)
+TOLD = {"name": "tiny", "scale": "1", "context": "0"}
+Tensors = dict[str, tuple[int, list[Any]]]
+
+
+def face(image: Tensors | None = None, outputs: Tensors | None = None, told: dict[str, str] | None = None) -> bytes:
+    """The smallest model with the right face at scale 1, as far as it is not told otherwise."""
+    image = {"image": (FLOAT, SHAPE)} if image is None else image
+    outputs = {"upscaled": (UINT8, SHAPE), "upscaled16": (UINT16, SHAPE)} | (outputs or {})
+    nodes = [helper.make_node("Cast", [next(iter(image))], [name], to=kind) for name, (kind, _) in outputs.items()]
+    inputs = [helper.make_tensor_value_info(name, *tensor) for name, tensor in image.items()]
+    results = [helper.make_tensor_value_info(name, *tensor) for name, tensor in outputs.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    for key, value in (TOLD if told is None else told).items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
+    "another input": ({"image": {"input": (FLOAT, SHAPE)}}, "inputs are .*'input'"),
+    "two inputs": ({"image": {"image": (FLOAT, SHAPE), "noise": (FLOAT, SHAPE)}}, "inputs are .*'noise'"),
+    "integers in": ({"image": {"image": (UINT8, SHAPE)}}, r"inputs are .*tensor\(uint8\)"),
+    "planes in": ({"image": {"image": (FLOAT, ["N", 3, "H", "W"])}}, "inputs are"),
+    "one channel": ({"image": {"image": (FLOAT, ["N", "H", "W", 1])}}, "inputs are"),
+    "no batch": ({"image": {"image": (FLOAT, ["H", "W", 3])}}, "inputs are"),
+    "another output": ({"outputs": {"more": (UINT8, SHAPE)}}, "outputs are .*'more'"),
+    "floats out": ({"outputs": {"upscaled": (FLOAT, SHAPE)}}, r"outputs are .*tensor\(float\)"),
+    "another scale": ({"told": TOLD | {"scale": "2"}}, "its metadata says scale '2', the manifest 1"),
+    "another name": ({"told": TOLD | {"name": "huge"}}, "its metadata says name 'huge', the manifest 'tiny'"),
+    "another context": ({"told": TOLD | {"context": "9"}}, "its metadata says context '9', the manifest 0"),
+    "no metadata": ({"told": {}}, "says name None.* says scale None.* says context None"),
+}
+
+
+def test_the_right_face_is_accepted() -> None:
+    share_threads(usable_cores())
+    check_face(create_session(face(), "net.onnx", "cpu"), SPEC)
+
+
+@pytest.mark.parametrize(("changes", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_face_is_refused(changes: dict[str, Any], message: str) -> None:
+    share_threads(usable_cores())
+    with pytest.raises(ModelFileError, match=f"tiny-x1: .*{message}"):
+        check_face(create_session(face(**changes), "net.onnx", "cpu"), SPEC)
+
+
+def load_engine(folder: Path, spec: ModelSpec, data: bytes) -> Engine:
+    """An engine over a zoo of this one file."""
+    (folder / "net.onnx").write_bytes(data)
+    file = ModelFile("net.onnx", hashlib.sha256(data).hexdigest(), len(data))
+    return Engine(Zoo(folder, spec.name, (dataclasses.replace(spec, files={"fp32": file}),)), "cpu", usable_cores())
+
+
+def test_an_output_of_another_scale_than_said_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"tiny-x2: its output has shape \(1, 128, 128, 3\)"):
+        load_engine(tmp_path, make_spec("tiny", scale=2, context=0), face(told=TOLD | {"scale": "2"}))
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-20], lambda data: b"", lambda data: b"text"])
+def test_a_file_that_is_no_network_is_refused(change: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"net\.onnx: ONNX Runtime cannot load it"):
+        load_engine(tmp_path, SPEC, change(face()))
+
+
+def test_a_foreign_face_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="its metadata says context '9'"):
+        load_engine(tmp_path, SPEC, face(told=TOLD | {"context": "9"}))

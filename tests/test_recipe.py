@@ -1,0 +1,120 @@
+"""Recipes: the published ones are sound, and whatever is wrong in one is said clearly before anything runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.architectures import build
+from training.recipe import RECIPES, DataRecipe, Stage, load_recipe
+
+PUBLISHED = sorted(RECIPES.glob("*.toml"))
+
+GOOD = """
+name = "tiny"
+scale = 3
+summary = "A recipe for tests."
+seed = 7
+
+[network]
+architecture = "plain"
+channels = 8
+depth = 3
+
+[data]
+pictures = "mine"
+crop = 16
+
+[[stage]]
+steps = 30
+rate = 2e-3
+
+[[stage]]
+steps = 12
+loss = "mse"
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "tiny.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_published_recipe(path: Path) -> None:
+    recipe = load_recipe(path.stem)
+    assert recipe.title == path.stem  # its run and its model are called after it
+    assert load_recipe(str(path)) == recipe
+    assert recipe.summary.endswith(".")
+    network = build(recipe.scale, **recipe.network)
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 8 * recipe.scale, 8 * recipe.scale)
+    if recipe.start_from:
+        assert load_recipe(recipe.start_from).network == recipe.network
+
+
+def test_a_recipe_file_is_read_whole(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    assert recipe.title == "tiny-x3"
+    assert recipe.steps == 42
+    assert recipe.network == {"architecture": "plain", "channels": 8, "depth": 3}
+    assert recipe.data == DataRecipe(pictures="mine", crop=16)
+    assert recipe.stages == (Stage(steps=30, rate=2e-3), Stage(steps=12, loss="mse"))
+    assert (recipe.seed, recipe.start_from, recipe.precision) == (7, None, "bf16")
+
+
+def test_a_recipe_without_stages_trains_nothing() -> None:
+    assert load_recipe("bicubic-x4").steps == 0
+
+
+@pytest.mark.parametrize("name", ["nonsense", "nonsense.toml", "../recipes/nonsense"])
+def test_an_unknown_recipe_names_the_known_ones(name: str) -> None:
+    with pytest.raises(ValueError, match="no recipe") as error:
+        load_recipe(name)
+    assert repr(name) in str(error.value)
+    assert all(path.stem in str(error.value) for path in PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seed = 7", "sead = 7", ["'sead'", "'seed'", "'start_from'"]),
+        ("seed = 7", "stages = 7", ["'stages'", "'seed'"]),
+        ("crop = 16", "corp = 16", ["'corp'", "'crop'", "'sampling'"]),
+        ("rate = 2e-3", "lr = 2e-3", ["'lr'", "'rate'", "'warmup'"]),
+        ("crop = 16", 'degradation = "jpeg"', ["'jpeg'", "bicubic", "area"]),
+        ("crop = 16", 'sampling = "best"', ["'best'", "uniform", "detail"]),
+        ('loss = "mse"', 'loss = "l3"', ["'l3'", "l1", "mse", "charbonnier"]),
+        ("seed = 7", 'precision = "fp16"', ["'fp16'", "bf16", "fp32"]),
+        ('architecture = "plain"', "", ["no architecture"]),
+        ('summary = "A recipe for tests."', "", ["summary"]),
+        ("scale = 3", "scale = ", ["line 3"]),
+    ],
+)
+def test_a_wrong_recipe_says_what_is_wrong_and_what_would_be_right(
+    old: str, new: str, said: list[str], tmp_path: Path
+) -> None:
+    assert GOOD.count(old) == 1
+    with pytest.raises(ValueError, match=r"^tiny\.toml: ") as error:
+        load_recipe(write(tmp_path, GOOD.replace(old, new)))
+    assert [words for words in said if words not in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"architecture": "unet"}, ["'unet'", "plain", "espcn", "interpolation"]),
+        ({"architecture": "plain", "chanels": 8}, ["'chanels'", "'plain'", "known: channels, depth"]),
+        ({"architecture": "plain", "scale": 2}, ["'scale'", "known: channels, depth"]),
+        ({"architecture": "espcn", "variant": "huge"}, ["'huge'", "paper", "wide"]),
+        ({"architecture": "interpolation", "kernel": "lanczos"}, ["'lanczos'", "nearest", "bilinear", "bicubic"]),
+        ({"architecture": "interpolation"}, ["'interpolation'", "kernel"]),
+    ],
+)
+def test_a_wrong_network_says_what_is_wrong_and_what_would_be_right(
+    network: dict[str, object], said: list[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"architecture|unknown|known") as error:
+        build(4, **network)
+    assert [words for words in said if words not in str(error.value)] == []

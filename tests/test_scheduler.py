@@ -1,0 +1,334 @@
+"""The queue under every kind of load: whose turn it is, what is batched, and that each job gets exactly one outcome."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from app.errors import CancelledError, ComputeError, DeadlineError, EnlargerError, OverloadedError, ShuttingDownError
+from app.scheduler import Job, Scheduler
+from app.zoo import ModelSpec
+from tests.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, running
+
+SPEC = make_spec()
+SIDE = 8
+PIXELS = SIDE * SIDE  # of one window
+PLUG = 255
+
+
+def window(tag: int, width: int = SIDE) -> Pixels:
+    return np.full((SIDE, width, 3), tag, np.uint8)
+
+
+def start(
+    scheduler: Scheduler,
+    tag: int,
+    windows: int = 1,
+    spec: ModelSpec = SPEC,
+    width: int = SIDE,
+    seconds: float = PATIENCE,
+) -> tuple[Job, list[Future[Pixels]]]:
+    """A job with so many windows in the queue, all of them filled with ``tag``."""
+    job = scheduler.open(spec, windows * SIDE * width, time.monotonic() + seconds)
+    return job, [job.submit(window(tag, width)) for _ in range(windows)]
+
+
+def hold(scheduler: Scheduler, engine: FakeEngine) -> tuple[Job, list[Future[Pixels]]]:
+    """Keeps the runner busy until the gate opens, so that what follows is queued before any of it is computed."""
+    engine.gate.clear()
+    held = start(scheduler, PLUG, spec=make_spec("plug"))
+    assert engine.reached.wait(PATIENCE)
+    return held
+
+
+def finish(job: Job, futures: list[Future[Pixels]]) -> list[Pixels]:
+    with job:
+        return [job.result(future) for future in futures]
+
+
+def fail_on(tag: int, error: Exception) -> FakeEngine:
+    def check(windows: list[Pixels]) -> None:
+        if any(window[0, 0, 0] == tag for window in windows):
+            raise error
+
+    return FakeEngine(before=check)
+
+
+def test_a_small_job_beside_a_huge_one_is_served_in_turn() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        hold(scheduler, engine)
+        jobs = [start(scheduler, 1, windows=40), start(scheduler, 2, windows=3), start(scheduler, 3, windows=3)]
+        engine.gate.set()
+        for job in jobs:
+            finish(*job)
+    assert engine.computed[1:10] == [1, 2, 3] * 3
+    assert engine.computed[10:] == [1] * 37
+
+
+def test_a_job_that_comes_late_waits_for_one_window_of_each_other_and_not_for_the_picture() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        hold(scheduler, engine)
+        huge = start(scheduler, 1, windows=40)
+        late: list[tuple[Job, list[Future[Pixels]]]] = []
+        engine._before = lambda windows: late or late.append(start(scheduler, 2))
+        engine.gate.set()
+        finish(*huge)
+        finish(*late[0])
+    assert engine.computed.index(2) <= 3
+
+
+def test_windows_of_one_job_come_back_in_their_places() -> None:
+    engine = FakeEngine()
+    with running(engine, batch=3) as scheduler, scheduler.open(SPEC, 20 * PIXELS, time.monotonic() + 60) as job:
+        futures = [job.submit(window(tag)) for tag in range(20)]
+        assert [int(job.result(future)[0, 0, 0]) for future in futures] == list(range(20))
+
+
+def test_windows_of_several_jobs_share_batches_up_to_the_limit() -> None:
+    engine = FakeEngine()
+    with running(engine, batch=4) as scheduler:
+        hold(scheduler, engine)
+        jobs = [start(scheduler, tag, windows=3) for tag in (1, 2, 3)]
+        engine.gate.set()
+        for tag, job in enumerate(jobs, start=1):
+            for result in finish(*job):
+                np.testing.assert_array_equal(result, nearest(window(tag), SPEC.scale))
+    assert [len(batch) for batch in engine.batches[1:]] == [4, 4, 1]
+    assert Counter(engine.computed[1:]) == {1: 3, 2: 3, 3: 3}
+
+
+def test_networks_and_shapes_are_never_mixed_in_a_batch() -> None:
+    engine = FakeEngine()
+    kinds = [(SPEC, 8), (SPEC, 16), (make_spec(scale=3), 8), (make_spec("other"), 8)]
+    with running(engine, batch=16) as scheduler:
+        hold(scheduler, engine)
+        jobs = [
+            start(scheduler, tag, windows=2, spec=spec, width=width)
+            for tag, (spec, width) in enumerate(kinds)
+            for _ in range(2)
+        ]
+        engine.gate.set()
+        for job in jobs:
+            finish(*job)
+    assert all(len(kind) == 1 for kind in engine.kinds)
+    assert sorted(engine.batches[1:]) == [[tag] * 4 for tag in range(4)]
+
+
+@pytest.mark.parametrize("leave", [Job.cancel, Job.close], ids=["cancel", "close"])
+def test_what_is_queued_is_dropped_when_its_job_leaves(leave: Callable[[Job], None]) -> None:
+    engine = FakeEngine()
+    with running(engine, batch=4) as scheduler:
+        hold(scheduler, engine)
+        job, futures = start(scheduler, 1, windows=5)
+        other = start(scheduler, 2, windows=5)
+        leave(job)
+        assert all(future.cancelled() for future in [*futures, job.submit(window(1))])
+        with pytest.raises(CancelledError):
+            job.result(futures[0])
+        engine.gate.set()
+        finish(*other)
+        job.close()
+        job.close()
+    assert 1 not in engine.computed
+    assert engine.computed.count(2) == 5
+
+
+def test_cancelling_wakes_the_thread_that_waits_for_a_result() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler, ThreadPoolExecutor(1) as pool:
+        hold(scheduler, engine)
+        job, futures = start(scheduler, 1)
+        waiting = pool.submit(finish, job, futures)
+        job.cancel()
+        with pytest.raises(CancelledError):
+            waiting.result(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.05])
+def test_a_job_waits_no_longer_than_its_deadline(seconds: float) -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        hold(scheduler, engine)
+        job, futures = start(scheduler, 1, windows=3, seconds=seconds)
+        with pytest.raises(DeadlineError):
+            finish(job, futures)
+        engine.gate.set()
+        finish(*start(scheduler, 2))
+    assert 1 not in engine.computed
+
+
+def test_a_result_that_is_there_is_given_even_after_the_deadline() -> None:
+    with running(FakeEngine()) as scheduler:
+        job, futures = start(scheduler, 1)
+        futures[0].result(timeout=PATIENCE)
+        job.deadline = time.monotonic() - 1
+        assert len(finish(job, futures)) == 1
+
+
+def test_overload_is_refused_with_the_time_until_there_is_room_and_nothing_accepted_is_lost() -> None:
+    engine = FakeEngine()
+    with running(engine, rate=1 / PIXELS, max_seconds=10) as scheduler:  # a second a window
+        engine.gate.clear()
+        alone = scheduler.open(SPEC, 25 * PIXELS, time.monotonic() + 60)  # over the limit, but the queue was empty
+        with pytest.raises(OverloadedError) as refused:
+            start(scheduler, 2)
+        assert refused.value.retry_after == pytest.approx(15)
+        assert (refused.value.limit, refused.value.actual) == (10, 25)
+        futures = [alone.submit(window(1)) for _ in range(25)]
+        engine.gate.set()
+        assert len(finish(alone, futures)) == 25
+        assert scheduler.backlog() == 0
+        assert len(finish(*start(scheduler, 3))) == 1
+    assert Counter(engine.computed) == {1: 25, 3: 1}
+
+
+def test_jobs_are_admitted_until_the_queue_is_longer_than_allowed() -> None:
+    with running(FakeEngine(), rate=1 / PIXELS, max_seconds=10) as scheduler:
+        admitted = []
+        with pytest.raises(OverloadedError) as refused:
+            admitted.extend(scheduler.open(SPEC, 4 * PIXELS, 0) for _ in range(100))
+        assert refused.value.retry_after == pytest.approx(2)
+        assert scheduler.backlog() == pytest.approx(12)
+
+
+def test_no_new_job_is_admitted_while_draining_and_those_in_flight_go_on() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        hold(scheduler, engine)
+        job, futures = start(scheduler, 1, windows=3)
+        scheduler.refuse_new()
+        with pytest.raises(ShuttingDownError):
+            start(scheduler, 2)
+        futures.append(job.submit(window(1)))
+        engine.gate.set()
+        assert len(finish(job, futures)) == 4
+
+
+@pytest.mark.parametrize("error", [ComputeError("no memory"), ValueError("a secret"), MemoryError()], ids=repr)
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_failing_window_fails_its_own_job_alone(error: Exception, batch: int) -> None:
+    engine = fail_on(2, error)
+    with running(engine, batch=batch) as scheduler:
+        hold(scheduler, engine)
+        jobs = {tag: start(scheduler, tag, windows=2) for tag in (1, 2, 3)}
+        engine.gate.set()
+        for tag in (1, 3):
+            for result in finish(*jobs[tag]):
+                np.testing.assert_array_equal(result, nearest(window(tag), SPEC.scale))
+        with pytest.raises(ComputeError) as raised:
+            finish(*jobs[2])
+        assert "a secret" not in raised.value.detail
+        assert len(finish(*start(scheduler, 4))) == 1, "the runner survives"
+
+
+@pytest.mark.parametrize("change", [-1, 1], ids=["missing", "left over"])
+def test_a_wrong_number_of_results_fails_the_batch_and_the_runner_survives(change: int) -> None:
+    def run(spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        return [nearest(windows[0], spec.scale)] * (len(windows) + change * (windows[0][0, 0, 0] == 1))
+
+    scheduler = Scheduler(run, lambda spec: 1e-6, 60)
+    try:
+        with pytest.raises(ComputeError):
+            finish(*start(scheduler, 1, seconds=PATIENCE))
+        assert len(finish(*start(scheduler, 2))) == 1
+    finally:
+        scheduler.close()
+
+
+def test_closing_ends_the_queue_at_once_and_the_runner_with_its_batch() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler, ThreadPoolExecutor(1) as pool:
+        held_job, held = hold(scheduler, engine)
+        job, queued = start(scheduler, 1, windows=20)
+        closing = pool.submit(scheduler.close)
+        with pytest.raises(CancelledError):
+            job.result(queued[-1])
+        assert job.submit(window(1)).cancelled()
+        with pytest.raises(ShuttingDownError):
+            start(scheduler, 2)
+        assert not closing.done(), "a batch in the engine cannot be broken off"
+        engine.gate.set()
+        closing.result(timeout=PATIENCE)
+        assert len(finish(held_job, held)) == 1
+    assert engine.computed == [PLUG]
+    assert not scheduler._thread.is_alive()
+
+
+def test_an_idle_scheduler_closes_and_may_be_closed_again() -> None:
+    scheduler = Scheduler(FakeEngine().run, lambda spec: 1e-6, 60)
+    scheduler.close()
+    scheduler.close()
+    assert not scheduler._thread.is_alive()
+
+
+@pytest.mark.parametrize("first_estimate", [0.01, 1.0, 100.0], ids=["too low", "true", "too high"])
+def test_the_rate_of_a_network_is_learned_and_that_of_another_is_not_touched(
+    first_estimate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = count()  # each look at the clock is a second after the one before: a second a batch
+    clock = SimpleNamespace(perf_counter=lambda: next(seconds), monotonic=time.monotonic)
+    monkeypatch.setattr("app.scheduler.time", clock)
+    with running(FakeEngine(), rate=first_estimate / PIXELS, max_seconds=1e9) as scheduler:
+        finish(*start(scheduler, 1, windows=300))
+        assert scheduler.estimate(SPEC, PIXELS) == pytest.approx(1.0, rel=0.01)
+        assert scheduler.estimate(make_spec("other"), PIXELS) == pytest.approx(first_estimate)
+
+
+def test_the_backlog_is_what_is_left_of_the_accepted_work() -> None:
+    engine = FakeEngine()
+    with running(engine, rate=1 / PIXELS) as scheduler:
+        held = hold(scheduler, engine)
+        job = start(scheduler, 1, windows=5)
+        assert scheduler.backlog() == pytest.approx(5)
+        job[0].close()
+        assert scheduler.backlog() == pytest.approx(0)
+        engine.gate.set()
+        finish(*held)
+
+
+KINDS = ("plain", "poisoned", "cancelled", "late")
+OUTCOMES = {
+    "plain": {"done"},
+    "poisoned": {"compute_failed"},
+    "cancelled": {"done", "cancelled"},
+    "late": {"done", "deadline_exceeded"},
+}
+POISON = 13
+
+
+def live(scheduler: Scheduler, seed: int) -> tuple[str, str]:
+    """One job from its admission to its end: its kind and its outcome."""
+    rng = random.Random(seed)
+    kind, tag = KINDS[seed % len(KINDS)], POISON if seed % len(KINDS) == 1 else rng.randrange(100, 250)
+    job, futures = start(scheduler, tag, rng.randint(1, 6), seconds=0.0 if kind == "late" else PATIENCE)
+    canceller = threading.Thread(target=job.cancel)
+    if kind == "cancelled":
+        canceller.start()
+    try:
+        results = finish(job, futures)
+    except EnlargerError as error:
+        return kind, error.code
+    finally:
+        if kind == "cancelled":
+            canceller.join()
+    assert all((result == tag).all() for result in results), "another job's pixels"
+    return kind, "done"
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_of_200_jobs_from_8_threads_each_has_exactly_one_outcome(batch: int) -> None:
+    with running(fail_on(POISON, ValueError("poison")), batch=batch) as scheduler, ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda seed: live(scheduler, seed), range(200)))
+        assert scheduler.backlog() == 0
+        assert not scheduler._jobs
+    assert len(outcomes) == 200
+    assert all(outcome in OUTCOMES[kind] for kind, outcome in outcomes), Counter(outcomes)

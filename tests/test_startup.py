@@ -1,0 +1,172 @@
+"""What keeps the service from starting: each thing is told in one line, and the port is never opened."""
+
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.conftest import MODELS, start_server
+
+MANIFEST = "manifest.json"
+FILE = "bicubic-x2.onnx"
+
+
+def refused_start(**environment: str) -> tuple[int, str]:
+    """The exit status and all output of a start that must not succeed; meanwhile the port is tried."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with tempfile.TemporaryFile("w+") as log:
+        process = start_server(log, ("-m", "app.cli", "serve"), **{"port": str(port), **environment})
+        try:
+            end = time.monotonic() + 60
+            while process.poll() is None:
+                assert time.monotonic() < end, "it neither starts nor ends"
+                assert not answers(port), "the port was opened"
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        return process.returncode, log.read()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def assert_one_line(outcome: tuple[int, str], *parts: str) -> None:
+    status, output = outcome
+    assert status == 2, output
+    assert output.count("\n") == 1, output
+    assert output.startswith("enlarger: ")
+    for part in parts:
+        assert part in output
+
+
+# -- model files -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A copy of the model folder that may be spoiled."""
+    return Path(shutil.copytree(MODELS, tmp_path / "models"))
+
+
+def flip_a_byte(models: Path) -> None:
+    data = bytearray((models / FILE).read_bytes())
+    data[len(data) // 2] ^= 1
+    (models / FILE).write_bytes(data)
+
+
+def replace(models: Path, data: bytes) -> None:
+    """Another file under the name, which the manifest knows by its right hash."""
+    (models / FILE).write_bytes(data)
+    manifest = json.loads((models / MANIFEST).read_text())
+    (entry,) = (model for model in manifest["models"] if model["files"]["fp32"]["path"] == FILE)
+    entry["files"]["fp32"] |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (models / MANIFEST).write_text(json.dumps(manifest))
+
+
+def foreign_model() -> bytes:
+    """A valid network of another face: float NCHW in and out, as other projects export them."""
+    shape = ["N", 3, "H", "W"]
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
+    target = helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)
+    graph = helper.make_graph([helper.make_node("Identity", ["input"], ["output"])], "foreign", [source], [target])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def misnamed_model() -> bytes:
+    """The right network, but its own metadata say another scale."""
+    model = onnx.load(MODELS / FILE)
+    for entry in model.metadata_props:
+        if entry.key == "scale":
+            entry.value = "3"
+    return model.SerializeToString()
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "a flipped byte": (flip_a_byte, (FILE, "sha256")),
+    "a file cut short": (lambda models: (models / FILE).write_bytes(b""), (FILE, "sha256")),
+    "no file": (lambda models: (models / FILE).unlink(), (FILE, "No such file")),
+    "another interface": (lambda models: replace(models, foreign_model()), ("bicubic-x2", "inputs are", "outputs are")),
+    "another scale": (lambda models: replace(models, misnamed_model()), ("bicubic-x2", "metadata says scale '3'")),
+    "no network": (lambda models: replace(models, b"no network"), (FILE, "cannot load")),
+    "no manifest": (lambda models: (models / MANIFEST).unlink(), (MANIFEST, "No such file")),
+    "no folder": (shutil.rmtree, (MANIFEST, "No such file")),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_spoiled_model_folder_stops_the_start(models: Path, kind: str) -> None:
+    spoil, parts = SPOILED[kind]
+    spoil(models)
+    assert_one_line(refused_start(models=str(models)), *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "not JSON"),
+        ('{"version": 1', "not JSON"),
+        ("[]", "malformed"),
+        ('{"version": 99, "default": "a", "models": []}', "version 99"),
+        ('{"version": 1, "models": []}', "malformed: 'default'"),
+        ('{"version": 1, "default": "a", "models": []}', "default model 'a'"),
+        ('{"version": 1, "default": "a", "models": [{"name": "a", "scale": 2, "files": {}}]}', "malformed"),
+    ],
+    ids=["empty", "truncated", "list", "version", "no default", "no such default", "half an entry"],
+)
+def test_a_malformed_manifest_stops_the_start(tmp_path: Path, text: str, part: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    assert_one_line(refused_start(models=str(tmp_path)), MANIFEST, part)
+
+
+# -- settings ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "abc"),
+        ("port", "65536"),
+        ("provider", "tpu"),
+        ("max_pixels", "0"),
+        ("tile", "8"),
+        ("send_seconds", "-1"),
+        ("body_seconds", "soon"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(name: str, value: str) -> None:
+    assert_one_line(refused_start(**{name: value}), f"setting {name}: ")
+
+
+def test_a_gpu_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # on a machine that has one
+    status, output = refused_start(provider="cuda")
+    lines = [line for line in output.splitlines() if "onnxruntime" not in line]  # it may add its own where there is one
+    assert_one_line((status, "\n".join([*lines, ""])), "cuda")
+
+
+def test_a_port_in_use_stops_the_start() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "app.cli", "serve", "--port", str(taken.getsockname()[1])]
+        run = subprocess.run(command, cwd=MODELS.parent, capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0
+    assert run.stderr.count("address already in use") == 1
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,334 @@
+"""A picture on its way to the client: sent as it is computed, computed as it is read, and never ended short."""
+
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPResponse, IncompleteRead
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Server, decoded, encode, head, running_server
+
+# The service, its engine watched: it says each tile, and the picture itself tells what is to go wrong with one, by the
+# colour of the tile's last pixel.
+WATCHED = """
+import sys, time
+from pathlib import Path
+from app.engine import Engine
+from app.main import serve
+from app.settings import Settings
+
+gate, run = Path(sys.argv[1]), Engine.run
+
+def watched(engine, spec, windows):
+    print("tile", flush=True)
+    match tuple(windows[0][-1, -1].tolist()):
+        case (1, 2, 3):
+            while not gate.exists():
+                time.sleep(0.01)
+        case (3, 2, 1):
+            raise RuntimeError("the GPU has left")
+        case (2, 3, 1):
+            windows = [window[:8] for window in windows]  # so the result has a wrong shape
+    return run(engine, spec, windows)
+
+Engine.run = watched
+serve(Settings(port=0))
+"""
+HOLD, FAIL, MISSHAPE = (1, 2, 3), (3, 2, 1), (2, 3, 1)
+
+BICUBIC = {"model": "bicubic", "scale": "4", "format": "png"}
+TARGET = f"/upscale?{httpx.QueryParams(BICUBIC)}"
+LITTLE = 4096  # bytes of receive buffer, for readers who are to be waited for
+END = b"0\r\n\r\n"  # of a chunked body
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """While this file is missing, the watched server does not get past a tile that says HOLD."""
+    return tmp_path_factory.mktemp("gate") / "open"
+
+
+@pytest.fixture(scope="module")
+def watched_server(gate: Path) -> Iterator[Server]:
+    with running_server(("-c", WATCHED, str(gate))) as running:
+        yield running
+
+
+@pytest.fixture
+def watched(watched_server: Server, gate: Path) -> Iterator[Server]:
+    yield watched_server
+    gate.unlink(missing_ok=True)
+
+
+def marked(photo: np.ndarray, colour: tuple[int, int, int], top: int) -> bytes:
+    """The photo, of a height that gives three bands, with that colour from row ``top`` on."""
+    pixels = photo.copy()
+    pixels[top:] = colour
+    return encode(pixels)
+
+
+def noise(height: int, width: int) -> bytes:
+    """A picture whose enlargement fills every buffer on its way."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return encode(pixels, "JPEG", quality=10)
+
+
+def ask(server: Server, image: bytes, version: str = "1.1", receive_buffer: int = 0) -> socket.socket:
+    return server.connect(head(len(image), TARGET, version) + image, receive_buffer)
+
+
+def open_wide(connection: socket.socket) -> None:
+    """Ends the slowness of a reader with a little buffer."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+
+
+def answer(connection: socket.socket) -> HTTPResponse:
+    """The response as far as its headers; its end closes the connection."""
+    response = HTTPResponse(connection)
+    response.begin()
+    return response
+
+
+def tiles(server: Server) -> int:
+    return server.log().count("tile\n")
+
+
+def small_picture_answers(server: Server, photo: np.ndarray) -> bool:
+    with server.client() as client:
+        response = client.post("/upscale", content=encode(photo[:20, :20]), params=BICUBIC)
+    return response.status_code == 200 and decoded(response.content).shape == (80, 80, 3)
+
+
+# -- as it is computed, as it is read ----------------------------------------------------------------------------
+
+
+def test_the_first_band_leaves_while_the_next_is_computed(watched: Server, gate: Path, photo: np.ndarray) -> None:
+    before = tiles(watched)
+    with ask(watched, marked(photo, HOLD, 150)) as connection:
+        response = answer(connection)
+        columns = int(response.headers["enlarger-tiles"]) // 3
+        start = response.read1(65536)
+        assert start.startswith(b"\x89PNG")
+        assert b"IDAT" in start
+        assert not gate.exists()
+        assert tiles(watched) - before == columns + 1  # the first band and the tile that is held
+        gate.touch()
+        whole = decoded(start + response.read())
+    assert whole.shape == (1200, 1804, 3)
+    assert tiles(watched) - before == 3 * columns
+
+
+def test_no_more_is_computed_than_the_reader_takes(watched: Server) -> None:
+    before = tiles(watched)
+    with ask(watched, noise(3000, 600), receive_buffer=LITTLE) as connection:
+        response = answer(connection)
+        start = response.read(1)
+        computed = settled(lambda: tiles(watched) - before)
+        assert computed < int(response.headers["enlarger-tiles"]) / 2
+        open_wide(connection)
+        assert decoded(start + response.read()).shape == (12_000, 2400, 3)
+        assert tiles(watched) - before == int(response.headers["enlarger-tiles"])
+
+
+def settled(count: Callable[[], int], seconds: float = 0.7) -> int:
+    """The count once it has not changed for a while."""
+    last, since = count(), time.monotonic()
+    while time.monotonic() - since < seconds:
+        time.sleep(0.05)
+        if (now := count()) != last:
+            last, since = now, time.monotonic()
+    return last
+
+
+# -- memory ------------------------------------------------------------------------------------------------------
+
+
+def discard(server: Server, image: bytes, **options: str) -> int:
+    """Lets a picture be enlarged, reads it away, and gives the number of bytes."""
+    with server.client() as client, client.stream("POST", "/upscale", content=image, params=options) as response:
+        assert response.status_code == 200
+        return sum(map(len, response.iter_raw()))
+
+
+def test_twelve_megapixels_need_little_memory(photo: np.ndarray) -> None:
+    image = encode(np.asarray(Image.fromarray(photo).resize((4000, 3000))), "JPEG")
+    with running_server() as server:
+        discard(server, image, scale="4", format="png")
+        assert server.peak_memory() < 500e6, f"{server.peak_memory() / 1e6:.0f} MB"
+
+
+def test_memory_does_not_grow_with_the_height() -> None:
+    low, high = noise(3000, 2000), noise(9000, 2000)
+    with running_server() as server:
+        discard(server, low, model="bicubic", scale="2", format="png")
+        first = server.peak_memory()
+        sent = discard(server, high, model="bicubic", scale="2", format="png")
+        growth = server.peak_memory() - first
+    source = 4 * 2000 * 6000 + len(high) - len(low)  # bytes more to hold; Pillow takes 4 for RGB
+    assert growth < source + 50e6 < sent, f"{first / 1e6:.0f} MB, then {growth / 1e6:.0f} MB more for {sent / 1e6:.0f}"
+
+
+# -- clients that leave or dawdle --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("top", "line"), [(0, r"POST /upscale 499"), (150, "the client left")], ids=["before the 200", "after it"]
+)
+def test_a_client_that_leaves_frees_the_engine_within_a_tile(
+    watched: Server, gate: Path, photo: np.ndarray, top: int, line: str
+) -> None:
+    before, logged = tiles(watched), len(watched.log())
+    with ask(watched, marked(photo, HOLD, top)) as connection:
+        if top:
+            answer(connection).read1(65536)
+        watched.wait_until(lambda: tiles(watched) > before + (2 if top else 0))
+    held = tiles(watched)
+    with watched.client() as client:  # two rounds of the server's loop: it has seen that the client is gone
+        assert [client.get("/healthz").status_code for _ in range(2)] == [200, 200]
+    gate.touch()
+    assert small_picture_answers(watched, photo)
+    assert tiles(watched) == held + 1  # the small picture's own
+    watched.wait_until(lambda: line in watched.log()[logged:])
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Server]:
+    with running_server(send_seconds="1") as running:
+        yield running
+
+
+@pytest.mark.parametrize("sip", [0, 1000], ids=["stalled", "20 kB/s"])
+def test_a_slow_reader_is_cut(impatient: Server, sip: int) -> None:
+    logged, connections = len(impatient.log()), impatient.open_files()
+    with ask(impatient, noise(3000, 600), receive_buffer=LITTLE) as connection:
+        response = answer(connection)
+        end = time.monotonic() + 30
+        while "cut: the client took a chunk for longer than 1 s" not in impatient.log()[logged:]:
+            assert time.monotonic() < end, "a slow reader was borne with"
+            if sip:
+                response.read(sip)
+            time.sleep(0.05)
+        impatient.wait_until(lambda: impatient.open_files() == connections)  # nothing is left of the connection
+        with pytest.raises((IncompleteRead, ConnectionResetError)):
+            response.read()
+
+
+# -- faults ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("fault", [FAIL, MISSHAPE], ids=["network", "bug"])
+def test_a_fault_after_the_200_breaks_the_transfer(
+    watched: Server, photo: np.ndarray, fault: tuple[int, int, int], version: str
+) -> None:
+    with ask(watched, marked(photo, fault, 150), version) as connection:
+        sent = b"".join(iter(lambda: connection.recv(65536), b""))
+    top, _, body = sent.partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding: chunked" in top.lower()
+    assert b"\x89PNG" in body
+    assert not body.endswith(END)
+    assert small_picture_answers(watched, photo)
+
+
+def test_a_whole_transfer_has_its_end(watched: Server, photo: np.ndarray) -> None:
+    with ask(watched, encode(photo), "1.0") as connection:  # 1.0: the server closes
+        sent = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert sent.endswith(END)
+
+
+@pytest.mark.parametrize("fault", [FAIL, MISSHAPE], ids=["network", "bug"])
+def test_a_client_sees_that_a_transfer_broke(watched: Server, photo: np.ndarray, fault: tuple[int, int, int]) -> None:
+    with watched.client() as client, pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+        client.post("/upscale", content=marked(photo, fault, 150), params=BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [(FAIL, 503, "compute_failed"), (MISSHAPE, 500, "internal_error")],
+    ids=["network", "bug"],
+)
+def test_a_fault_before_the_200_is_a_problem(
+    watched: Server, photo: np.ndarray, fault: tuple[int, int, int], status: int, code: str
+) -> None:
+    headers = {"X-Request-Id": f"told-{code}"}
+    with watched.client() as client:
+        response = client.post("/upscale", content=marked(photo, fault, 0), params=BICUBIC, headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert (response.json()["code"], response.json()["request_id"]) == (code, f"told-{code}")
+    assert response.headers["x-request-id"] == f"told-{code}"
+    assert "the GPU has left" not in response.text
+    watched.wait_until(lambda: re.search(f"POST /upscale {status} .* id=told-{code}", watched.log()))
+    assert "Traceback" in watched.log()
+    assert small_picture_answers(watched, photo)
+
+
+def test_what_is_refused_is_not_computed(watched: Server) -> None:
+    before = tiles(watched)
+    with watched.client() as client:
+        image = encode(np.zeros((20_000, 8), np.uint8))
+        response = client.post("/upscale", content=image, params={**BICUBIC, "format": "jpeg"})
+    assert (response.status_code, response.json()["code"]) == (422, "output_too_large")
+    assert tiles(watched) == before
+
+
+def test_a_deadline_before_the_200_is_a_problem(gate: Path, photo: np.ndarray) -> None:
+    with running_server(("-c", WATCHED, str(gate)), request_deadline_seconds="0.3") as server:
+        with server.client() as client:
+            response = client.post("/upscale", content=marked(photo, HOLD, 0), params=BICUBIC)
+        gate.touch()
+        assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+        assert response.json()["retryable"] is True
+        server.wait_until(lambda: small_picture_answers(server, photo))
+    gate.unlink()
+
+
+# -- shutting down -----------------------------------------------------------------------------------------------
+
+
+def test_sigterm_lets_pictures_in_flight_finish_and_takes_no_new_ones(photo: np.ndarray) -> None:
+    image, late = noise(2000, 600), encode(photo)
+    with running_server(drain_seconds="120") as server, server.client() as client:
+        assert client.get("/readyz").status_code == 200
+        connection = ask(server, image, receive_buffer=LITTLE)
+        download = answer(connection)
+        start = download.read(1)
+        upload = server.connect(head(len(late), TARGET) + late[:1000])
+
+        server.process.send_signal(signal.SIGTERM)
+        readiness = []
+        with suppress(httpx.TransportError):
+            while len(readiness) < 1000:
+                readiness.append(client.get("/readyz").status_code)
+        server.wait_until(lambda: "Shutting down" in server.log())
+        assert set(readiness) <= {503}
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.url}/readyz")
+
+        upload.sendall(late[1000:])
+        with upload:
+            refused = answer(upload)
+            assert (refused.status, refused.headers["content-type"]) == (503, "application/problem+json")
+            assert b'"code":"shutting_down"' in refused.read()
+        open_wide(connection)
+        assert decoded(start + download.read()).shape == (8000, 2400, 3)
+        connection.close()
+        download.close()
+        assert server.process.wait(timeout=20) == 0
+        assert "Traceback" not in server.log()
+
+
+def test_sigterm_waits_for_a_stalled_reader_no_longer_than_it_is_told() -> None:
+    image = noise(2000, 600)
+    with running_server(drain_seconds="1") as server, ask(server, image, receive_buffer=LITTLE) as connection:
+        assert answer(connection).status == 200
+        server.process.terminate()
+        assert server.process.wait(timeout=20) == 0
