@@ -294,36 +294,45 @@ def test_a_deadline_before_the_200_is_a_problem(gate: Path, photo: np.ndarray) -
 # -- shutting down -----------------------------------------------------------------------------------------------
 
 
-def test_sigterm_lets_pictures_in_flight_finish_and_takes_no_new_ones(photo: np.ndarray) -> None:
-    image, late = noise(2000, 600), encode(photo)
-    with running_server(drain_seconds="120") as server, server.client() as client:
-        assert client.get("/readyz").status_code == 200
-        connection = ask(server, image, receive_buffer=LITTLE)
-        download = answer(connection)
-        start = download.read(1)
-        upload = server.connect(head(len(late), TARGET) + late[:1000])
+@pytest.fixture
+def patient() -> Iterator[Server]:
+    with running_server(drain_seconds="120") as running:
+        yield running
 
-        server.process.send_signal(signal.SIGTERM)
-        readiness = []
-        with suppress(httpx.TransportError):
-            while len(readiness) < 1000:
-                readiness.append(client.get("/readyz").status_code)
-        server.wait_until(lambda: "Shutting down" in server.log())
-        assert set(readiness) <= {503}
+
+def test_sigterm_lets_pictures_in_flight_finish_and_takes_no_new_ones(patient: Server, photo: np.ndarray) -> None:
+    image, late = noise(2000, 600), encode(photo)
+    with (
+        patient.client() as client,
+        ask(patient, image, receive_buffer=LITTLE) as download,
+        patient.connect(head(len(late), TARGET) + late[:1000]) as upload,
+    ):
+        assert client.get("/readyz").status_code == 200
+        response = answer(download)
+        start = response.read(1)
+
+        patient.process.send_signal(signal.SIGTERM)
+        assert set(readiness(client)) <= {503}
+        patient.wait_until(lambda: "Shutting down" in patient.log())
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{server.url}/readyz")
+            httpx.get(f"{patient.url}/readyz")
 
         upload.sendall(late[1000:])
-        with upload:
-            refused = answer(upload)
-            assert (refused.status, refused.headers["content-type"]) == (503, "application/problem+json")
-            assert b'"code":"shutting_down"' in refused.read()
-        open_wide(connection)
-        assert decoded(start + download.read()).shape == (8000, 2400, 3)
-        connection.close()
-        download.close()
-        assert server.process.wait(timeout=20) == 0
-        assert "Traceback" not in server.log()
+        refused = answer(upload)
+        assert (refused.status, refused.headers["content-type"]) == (503, "application/problem+json")
+        assert b'"code":"shutting_down"' in refused.read()
+
+        open_wide(download)
+        assert decoded(start + response.read()).shape == (8000, 2400, 3)
+    assert patient.process.wait(timeout=20) == 0
+    assert "Traceback" not in patient.log()
+
+
+def readiness(client: httpx.Client) -> Iterator[int]:
+    """What ``/readyz`` answers until the connection is closed."""
+    with suppress(httpx.TransportError):
+        while True:
+            yield client.get("/readyz").status_code
 
 
 def test_sigterm_waits_for_a_stalled_reader_no_longer_than_it_is_told() -> None:

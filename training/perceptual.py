@@ -87,7 +87,7 @@ class Lpips(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Two times ``[N, 3, H, W]`` to ``[N]``."""
         depths = zip(self.weights, self.features(a), self.features(b), strict=True)
-        return sum(((unit(x) - unit(y)) ** 2 * w).sum(1).mean((1, 2)) for w, x, y in depths)
+        return torch.stack([((unit(x) - unit(y)) ** 2 * w).sum(1).mean((1, 2)) for w, x, y in depths]).sum(0)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -202,8 +202,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         try:
             tree = ArrayUnpickler(file).load()
-        except pickle.UnpicklingError as error:
-            raise ValueError(f"{path}: {error}") from error
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"{path} is no pickle of arrays: {error}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no dict of arrays")
     return tree
