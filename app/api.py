@@ -4,7 +4,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -18,21 +18,30 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.body import receive_upload
-from app.decoder import DecodeLimits, decode
+from app.body import Upload, receive_upload
+from app.decoder import DecodeLimits, decode, inspect
 from app.errors import EnlargerError, OverloadedError
-from app.parameters import UpscaleParameters, parameter_error, parse_parameters, result_format
+from app.parameters import MEDIA_TYPES, UpscaleParameters, parameter_error, parse_parameters, result_format
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.streaming import PictureResponse
-from app.upscaler import Output, Work, open_job, prepare, upscale
-from app.zoo import ModelSpec, Zoo
+from app.upscaler import Pass, Work, open_job, plan_passes, prepare, upscale
+from app.zoo import ModelFile, ModelSpec, Zoo
 
 log = logging.getLogger("enlarger.api")
 router = APIRouter()
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the engine really runs for a network."""
+
+    precision: str
+    file: ModelFile
+    provider: str
 
 
 @dataclass
@@ -42,7 +51,7 @@ class Service:
     settings: Settings
     zoo: Zoo
     scheduler: Scheduler
-    providers: dict[str, str]
+    loaded: dict[str, Loaded]  # by the network's title
     ready: bool = False
     draining: bool = False
     # One thread a request that is decoding or encoding just now; requests that wait for a reader hold none.
@@ -61,27 +70,30 @@ def service_of(request: Request) -> Service:
 # -- routes ------------------------------------------------------------------------------------------------------
 
 
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string", "format": "binary"}},
+                    "additionalProperties": {"type": "string", "description": "any parameter of the query"},
+                }
+            },
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
 @router.post(
     "/upscale",
     summary="Enlarge a picture",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}}}},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["image"],
-                        "properties": {"image": {"type": "string", "format": "binary"}},
-                        "additionalProperties": {"type": "string", "description": "any parameter of the query"},
-                    }
-                },
-                "image/*": {"schema": {"type": "string", "format": "binary"}},
-            },
-        }
-    },
+    responses={200: {"content": {media_type: {} for media_type in MEDIA_TYPES}}},
+    openapi_extra=BODY,
 )
 async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
     """Takes a picture as the multipart file `image` or as the raw body, and streams the enlarged one back.
@@ -89,52 +101,81 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     Parameters may stand in the query or in the form.
     """
     service = service_of(request)
-    settings = service.settings
-    upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
-    parameters = parse_parameters({**request.query_params, **upload.fields})
-    spec = service.zoo.find(parameters.model, parameters.scale or default_scale(service.zoo, parameters.model))
+    service.scheduler.check_room()  # refused before the body is read
+    upload, parameters = await receive(request)
     accept = request.headers.get("accept", "*/*")
 
     def decode_and_plan(image: bytes) -> Work:
         source = decode(image, service.limits)
-        output = Output(
-            format=parameters.format or result_format(accept, source.format),
-            quality=parameters.quality,
-            background=parameters.background_rgb,
-            metadata=parameters.metadata == "keep",
-        )
-        return prepare(source, spec, output, (settings.band, settings.tile))
+        output = parameters.output(parameters.format or result_format(accept, source.format))
+        size = parameters.result_size(source.height, source.width)
+        specs = service.zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
+        return prepare(source, specs, output, service.settings.budget, size)
 
     work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
-    job = open_job(work, service.scheduler, settings.request_deadline_seconds)
+    job = open_job(work, service.scheduler, service.settings.request_deadline_seconds)
     return PictureResponse(
         pieces=upscale(work, job),
         job=job,
         limiter=service.limiter,
-        seconds=settings.send_seconds,
+        seconds=service.settings.send_seconds,
         media_type=work.encoder.media_type,
         headers=picture_headers(service, work),
     )
 
 
-def default_scale(zoo: Zoo, name: str | None) -> int:
-    """4, or the largest there is below it, or the smallest."""
-    scales = zoo.scales(name or zoo.default)
-    return max((scale for scale in scales if scale <= 4), default=scales[0])
+@router.post("/estimate", summary="What enlarging a picture would take", openapi_extra=BODY)
+async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Query()]) -> dict[str, Any]:
+    """Takes what `POST /upscale` takes and tells the time and the size, without decoding or computing anything."""
+    service = service_of(request)
+    upload, parameters = await receive(request)
+    header = inspect(upload.image, service.limits)
+    height, width = parameters.result_size(header.height, header.width)
+    specs = service.zoo.passes(parameters.model, height / header.height, width / header.width)
+    passes = plan_passes((header.height, header.width), specs, service.settings.budget)
+    return {
+        "seconds": round(seconds_of(service, passes), 3),
+        "queue_seconds": round(service.scheduler.backlog(), 3),
+        "models": [each.spec.title for each in passes],
+        "width": width,
+        "height": height,
+        "tiles": sum(each.plan.tiles for each in passes),
+        "overlap": overlap_of(passes),
+    }
+
+
+async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
+    """The image and the parameters of the query and the form, the form's counting where both have one."""
+    settings = service_of(request).settings
+    upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
+    return upload, parse_parameters({**request.query_params, **upload.fields})
 
 
 def picture_headers(service: Service, work: Work) -> dict[str, str]:
-    spec, picture, plan = work.spec, work.picture, work.plan
-    seconds = service.scheduler.estimate(spec, plan.computed_pixels)
+    specs = [each.spec for each in work.passes]
+    loaded = [service.loaded[spec.title] for spec in specs]
     return {
-        "Enlarger-Model": spec.title,
-        "Enlarger-Model-Sha256": next(iter(spec.files.values())).sha256,
-        "Enlarger-Provider": service.providers[spec.title],
-        "Enlarger-Output-Size": f"{picture.width}x{picture.height}",
-        "Enlarger-Tiles": str(plan.tiles),
-        "Enlarger-Estimated-Seconds": f"{seconds:.2f}",
+        "Enlarger-Model": ", ".join(spec.title for spec in specs),
+        "Enlarger-Model-Sha256": ", ".join(each.file.sha256 for each in loaded),
+        "Enlarger-Provider": loaded[0].provider,
+        "Enlarger-Precision": ", ".join(each.precision for each in loaded),
+        "Enlarger-Output-Size": f"{work.picture.width}x{work.picture.height}",
+        "Enlarger-Tiles": str(sum(each.plan.tiles for each in work.passes)),
+        "Enlarger-Overlap": str(overlap_of(work.passes)),
+        "Enlarger-Estimated-Seconds": f"{seconds_of(service, work.passes):.2f}",
         "Cache-Control": "no-store",
     }
+
+
+def seconds_of(service: Service, passes: Sequence[Pass]) -> float:
+    """The networks' time on an idle engine."""
+    return sum(service.scheduler.estimate(each.spec, each.plan.computed_pixels) for each in passes)
+
+
+def overlap_of(passes: Sequence[Pass]) -> float:
+    """The share of LR pixels that is computed more than once, of all passes."""
+    pixels = sum(each.plan.height * each.plan.width for each in passes)
+    return round(sum(each.plan.computed_pixels for each in passes) / pixels - 1, 3)
 
 
 @router.get("/models", summary="The networks that are loaded")
@@ -168,7 +209,8 @@ def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
     return {
         "scale": spec.scale,
         "architecture": spec.architecture,
-        "provider": service.providers[spec.title],
+        "provider": service.loaded[spec.title].provider,
+        "precision": service.loaded[spec.title].precision,
         "parameters": spec.parameters,
         "macs_per_pixel": spec.macs,
         "seconds_per_megapixel": round(service.scheduler.estimate(spec, 1_000_000), 3),
@@ -189,7 +231,8 @@ async def get_healthz() -> dict[str, str]:
 async def get_readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     status = "draining" if service.draining else "ready" if service.ready else "starting"
-    body = {"status": status, "providers": sorted(set(service.providers.values())), "models": sorted(service.providers)}
+    providers = sorted({loaded.provider for loaded in service.loaded.values()})
+    body = {"status": status, "providers": providers, "models": sorted(service.loaded)}
     return JSONResponse(body, 200 if status == "ready" else 503)
 
 

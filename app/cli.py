@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,11 +15,11 @@ from app.decoder import DecodeLimits, decode
 from app.encoders import FORMATS
 from app.errors import EnlargerError
 from app.main import create_engine, create_scheduler, serve
-from app.parameters import parse_parameters
+from app.parameters import UpscaleParameters, parse_parameters
 from app.scheduler import Scheduler
 from app.settings import Settings
-from app.upscaler import Output, open_job, prepare, upscale
-from app.zoo import ModelSpec, load_zoo
+from app.upscaler import open_job, prepare, upscale
+from app.zoo import Zoo, load_zoo
 
 COMMANDS = ("serve", "models")
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -83,15 +83,15 @@ def run_files(arguments: list[str]) -> int:
     options = files_parser().parse_args(arguments)
     settings = Settings()
     tasks = list(plan_files(options.files, options.output, options.format))
-    output = output_options(options)
+    parameters = parameters_from(options)
     zoo, engine = create_engine(settings)
-    spec = zoo.find(options.model, options.scale)
+    zoo.scales(parameters.model or zoo.default)  # an unknown name fails before the first picture
     scheduler = create_scheduler(settings, engine)
     failed = 0
     try:
         for task in tasks:
             try:
-                enlarge_file(task, spec, output, settings, scheduler)
+                enlarge_file(task, parameters, zoo, settings, scheduler)
             except (EnlargerError, OSError) as error:
                 failed += 1
                 detail = error.detail if isinstance(error, EnlargerError) else error.strerror
@@ -112,7 +112,9 @@ def files_parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, help="file, or folder for several (default: beside, NAME-enlarged.EXT)"
     )
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
-    parser.add_argument("--scale", type=int, default=4, help="how many times larger (default: 4)")
+    parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
+    parser.add_argument("--width", type=int, help="in place of --scale: the most pixels across")
+    parser.add_argument("--height", type=int, help="in place of --scale: the most pixels down")
     parser.add_argument("--format", choices=sorted(FORMATS), help="default: by the output's name, else the input's own")
     parser.add_argument("--quality", type=int, help="1 to 100, for JPEG and WebP")
     parser.add_argument("--background", default="ffffff", help="behind transparency, for JPEG (default: ffffff)")
@@ -121,11 +123,11 @@ def files_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def output_options(options: argparse.Namespace) -> Output:
-    """What is asked of every picture alike; the format is each task's own."""
-    values = {"background": options.background} | ({"quality": options.quality} if options.quality is not None else {})
-    parameters = parse_parameters(values)
-    return Output(quality=parameters.quality, background=parameters.background_rgb, metadata=not options.strip)
+def parameters_from(options: argparse.Namespace) -> UpscaleParameters:
+    """The same parameters, with the same checks, as a request's."""
+    names = ("model", "scale", "width", "height", "format", "quality", "background")
+    values = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return parse_parameters(values | {"metadata": "strip" if options.strip else "keep"})
 
 
 def plan_files(files: list[Path], output: Path | None, format_name: str | None) -> Iterator[Task]:
@@ -160,15 +162,17 @@ def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
 
 
-def enlarge_file(task: Task, spec: ModelSpec, output: Output, settings: Settings, scheduler: Scheduler) -> None:
+def enlarge_file(task: Task, parameters: UpscaleParameters, zoo: Zoo, settings: Settings, scheduler: Scheduler) -> None:
     """Writes to a temporary name and renames at the end: a picture is there whole or not at all."""
     source = decode(task.source.read_bytes(), DecodeLimits(settings.max_pixels, settings.max_side))
-    work = prepare(source, spec, replace(output, format=task.format), (settings.band, settings.tile))
+    size = parameters.result_size(source.height, source.width)
+    specs = zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
+    work = prepare(source, specs, parameters.output(task.format), settings.budget, size)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     part = task.target.with_name(f".{task.target.name}.part")
     try:
         with open(part, "wb") as file, open_job(work, scheduler, NO_DEADLINE) as job:
-            bands = tqdm(upscale(work, job), task.source.name, total=len(work.plan.rows) + 1, unit="band")
+            bands = tqdm(upscale(work, job), task.source.name, total=len(work.passes[-1].plan.rows) + 1, unit="band")
             for piece in bands:
                 file.write(piece)
         os.replace(part, task.target)

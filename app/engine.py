@@ -1,7 +1,6 @@
 """The only file that knows ONNX Runtime: providers, sessions, warm-up; a batch of LR tiles in, HR tiles out."""
 
 import ctypes
-import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,15 +10,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.errors import ComputeError, ModelFileError, ProviderError
+from app.errors import ModelFileError, ProviderError
 from app.zoo import ModelSpec, Zoo
-
-log = logging.getLogger("enlarger.engine")
 
 Pixels = NDArray[np.uint8]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-PRECISION = {"cpu": "fp32", "cuda": "fp32"}
+PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32",)}  # what a provider runs well; "auto" takes the first
 FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
 WARM_UP_SIDE = 128  # LR pixels
 
@@ -36,17 +33,20 @@ class Network:
 
 
 class Engine:
-    """Every network of a zoo, loaded and proven on one provider ("cpu" or "cuda")."""
+    """Every network of a zoo, loaded and proven on one provider ("cpu" or "cuda").
 
-    def __init__(self, zoo: Zoo, provider: str, threads: int) -> None:
-        self.provider = choose_provider(provider)
+    ``precision`` is asked for, not demanded: a network's own says what it really has, see ``choose_precision``.
+    """
+
+    def __init__(self, zoo: Zoo, provider: str, threads: int, precision: str = "auto") -> None:
+        self.provider, self.precision = choose_provider(provider), precision
         share_threads(threads)
         self._options = ort.RunOptions()
         self._options.only_execute_path_to_fetches = True  # the 16-bit output costs nothing unless it is fetched
         self.networks = {(spec.name, spec.scale): self._load(zoo, spec) for spec in zoo}
 
     def _load(self, zoo: Zoo, spec: ModelSpec) -> Network:
-        precision = PRECISION[self.provider]
+        precision = choose_precision(self.precision, self.provider, spec)
         data = zoo.read(spec, precision)
         session = create_session(data, spec.files[precision].path, self.provider)
         check_face(session, spec)
@@ -64,13 +64,11 @@ class Engine:
         return self.networks[spec.name, spec.scale]
 
     def run(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
-        """LR windows of one shape, uint8 ``[h, w, 3]``, to HR windows, uint8 ``[h * s, w * s, 3]``, in order."""
-        batch = np.stack(list(windows))
-        try:
-            return list(self._infer(self.network(spec).session, batch))
-        except (RuntimeError, MemoryError) as error:  # what ONNX Runtime raises for a failed run
-            log.error("%s failed on a batch of %s: %s", spec.title, batch.shape, error)
-            raise ComputeError(f"The network {spec.title} failed on this picture.") from error
+        """LR windows of one shape, uint8 ``[h, w, 3]``, to HR windows, uint8 ``[h * s, w * s, 3]``, in order.
+
+        What ONNX Runtime raises for a failed run is raised as it is; the scheduler makes it that request's error.
+        """
+        return list(self._infer(self.network(spec).session, np.stack(list(windows))))
 
     def _infer(self, session: ort.InferenceSession, batch: Pixels) -> Pixels:
         """uint8 ``[N, h, w, 3]`` to uint8 ``[N, h * scale, w * scale, 3]``."""
@@ -99,6 +97,12 @@ def choose_provider(asked: str) -> str:
             "ENLARGER_PROVIDER is cuda, but there is no NVIDIA driver or no CUDA build of ONNX Runtime."
         )
     return "cuda" if cuda else "cpu"
+
+
+def choose_precision(asked: str, provider: str, spec: ModelSpec) -> str:
+    """What is asked for, if the provider runs it and the model has such a file; else fp32, which every model has."""
+    precision = PRECISIONS[provider][0] if asked == "auto" else asked
+    return precision if precision in PRECISIONS[provider] and precision in spec.files else "fp32"
 
 
 def _driver_present() -> bool:

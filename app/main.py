@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
-from app.api import PAGE, RequestIds, Service, add_error_handlers, router
+from app.api import PAGE, Loaded, RequestIds, Service, add_error_handlers, router
 from app.engine import Engine
 from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
@@ -42,13 +42,16 @@ def create_app(settings: Settings) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
     zoo, engine = create_engine(settings)
     scheduler = create_scheduler(settings, engine)
-    providers = {network.spec.title: network.provider for network in engine.networks.values()}
-    service = Service(settings, zoo, scheduler, providers)
+    loaded = {
+        network.spec.title: Loaded(network.precision, network.spec.files[network.precision], network.provider)
+        for network in engine.networks.values()
+    }
+    service = Service(settings, zoo, scheduler, loaded)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.ready = True
-        log.info("ready: %d networks on %s", len(providers), ", ".join(sorted(set(providers.values()))))
+        log.info("ready: %d networks on %s", len(loaded), engine.provider)
         yield
         service.ready = False
         scheduler.close()

@@ -1,14 +1,17 @@
 """What a request may ask for: parameters of the query and the form, validated, and the result's format."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from app.encoders import FORMATS
 from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
+from app.upscaler import Output
 
 DEFAULT_FORMAT = "png"
+DEFAULT_SCALE = 4.0
+MAX_SCALE = 8
 MEDIA_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 
 FormatName = Annotated[
@@ -23,11 +26,38 @@ class UpscaleParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(None, description="A name from `GET /models`; the default if left out.")
-    scale: int | None = Field(None, ge=1, le=8, description="How many times larger; 4 if left out.")
+    scale: float | None = Field(None, ge=1, le=MAX_SCALE, description="How many times larger; 4 if left out.")
+    width: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels across.")
+    height: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels down.")
     format: FormatName | None = Field(None, description="Default: what `Accept` asks for, else the input's own.")
     quality: int | None = Field(None, ge=1, le=100, description="For JPEG and WebP.")
     background: str = Field("ffffff", pattern="^#?[0-9a-fA-F]{6}$", description="Behind transparency, for JPEG.")
     metadata: Literal["keep", "strip"] = Field("keep", description="EXIF and resolution; the colour profile stays.")
+
+    @model_validator(mode="after")
+    def scale_or_size(self) -> Self:
+        if self.scale is not None and (self.width or self.height):
+            raise ValueError("give either scale, or width and height, not both")
+        return self
+
+    def result_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the result for a picture of that size; it is never distorted, so it fits into the box."""
+        if self.width is None and self.height is None:
+            factor = self.scale or DEFAULT_SCALE
+        else:
+            boxes = [(self.width, width), (self.height, height)]
+            factor = min(asked / own for asked, own in boxes if asked is not None)
+        if not 1 <= factor <= MAX_SCALE:
+            raise InvalidParameterError(
+                f"That is {factor:.3g} times the picture's size; from 1 to {MAX_SCALE} times is possible.",
+                limit=MAX_SCALE,
+                actual=round(factor, 3),
+            )
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def output(self, format: str) -> Output:
+        """How the result is to be written, in that format."""
+        return Output(format, self.quality, self.background_rgb, self.metadata == "keep")
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:
@@ -45,7 +75,7 @@ def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
 
 def parameter_error(first: Mapping[str, Any]) -> EnlargerError:
     """The error to answer with, from Pydantic's account of one; query and form are answered alike."""
-    name = str(first["loc"][-1])
+    name = str(first["loc"][-1]) if first["loc"] else "scale"  # only the rule about it and the size names no field
     if name == "format":
         return OutputFormatError(f"There is no format {first['input'][:40]!r}; there are: {', '.join(FORMATS)}.")
     if first["type"] == "extra_forbidden":

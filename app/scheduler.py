@@ -8,8 +8,8 @@ engine gains by it, windows of the same network and shape from different jobs ar
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -26,24 +26,29 @@ log = logging.getLogger("enlarger.scheduler")
 
 Pixels = NDArray[np.uint8]
 RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
+Load = Sequence[tuple[ModelSpec, int]]
+"""What a request will submit: LR pixels, a network."""
 
 
 class Job:
     """One request's share of the queue. Use as a context manager: leaving it cancels what was not computed.
 
-    ``seconds`` is the estimate of its whole work; ``deadline`` is on the clock of ``time.monotonic``.
+    ``left`` is what it has still to compute, LR pixels by the network's title; ``deadline`` is on the clock of
+    ``time.monotonic``.
     """
 
-    def __init__(self, scheduler: "Scheduler", spec: ModelSpec, pixels: int, deadline: float) -> None:
-        self.spec, self.deadline = spec, deadline
-        self.pixels_left = pixels
-        self.cancelled = False
+    def __init__(self, scheduler: "Scheduler", load: Load, deadline: float) -> None:
+        self.deadline = deadline
+        self.left: Counter[str] = Counter()
+        for spec, pixels in load:
+            self.left[spec.title] += pixels
+        self.started = self.cancelled = False
         self.waiting: deque[Entry] = deque()
         self._scheduler = scheduler
 
-    def submit(self, window: Pixels) -> Future[Pixels]:
+    def submit(self, spec: ModelSpec, window: Pixels) -> Future[Pixels]:
         """Queues one LR window, uint8 ``[h, w, 3]``; the future gives the HR window or the error that befell it."""
-        return self._scheduler._enqueue(self, window)
+        return self._scheduler._enqueue(Entry(self, spec, window, Future()))
 
     def result(self, future: Future[Pixels]) -> Pixels:
         """Waits for a window of this job, no longer than its deadline."""
@@ -76,6 +81,7 @@ class Entry:
     """One window in the queue."""
 
     job: Job
+    spec: ModelSpec
     window: Pixels
     future: Future[Pixels]
 
@@ -87,7 +93,7 @@ class Entry:
     @property
     def kind(self) -> tuple[str, tuple[int, ...]]:
         """Windows of one kind may share a batch."""
-        return self.job.spec.title, self.window.shape
+        return self.spec.title, self.window.shape
 
 
 class Scheduler:
@@ -106,7 +112,7 @@ class Scheduler:
     ) -> None:
         self._run_batch, self._first_estimate = run_batch, seconds_per_pixel
         self._max_seconds, self._batch = max_seconds, batch
-        self._rates: dict[tuple[str, int], float] = {}
+        self._rates: dict[str, float] = {}  # seconds a pixel, by the network's title
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one is served next
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
@@ -121,24 +127,44 @@ class Scheduler:
         return pixels * self._rate(spec)
 
     def backlog(self) -> float:
-        """Seconds the accepted work is estimated to take from now."""
-        with self._changed:
-            return sum(self.estimate(job.spec, job.pixels_left) for job in self._jobs)
+        """Seconds the accepted work is estimated to take from now.
 
-    def open(self, spec: ModelSpec, pixels: int, deadline: float) -> Job:
-        """Admits a request that will submit ``pixels`` LR pixels in all, or raises ``OverloadedError``."""
+        A request whose reader is slow has nothing queued, so it keeps nobody waiting and is not counted.
+        """
+        with self._changed:
+            busy = [job for job in self._jobs if job.waiting or not job.started]
+            return sum(self._rates[title] * pixels for job in busy for title, pixels in job.left.items())
+
+    def check_room(self) -> float:
+        """The backlog in seconds, or ``OverloadedError`` (``ShuttingDownError``) if a request now had to be refused."""
         with self._changed:
             if self._closing:
                 raise ShuttingDownError("The service is shutting down.")
             backlog = self.backlog()
-            if self._jobs and backlog > self._max_seconds:
+            if backlog > self._max_seconds:
                 raise OverloadedError(
                     "More work is queued than can be done soon.",
                     retry_after=backlog - self._max_seconds,
                     limit=self._max_seconds,
                     actual=round(backlog, 1),
                 )
-            job = Job(self, spec, pixels, deadline)
+            return backlog
+
+    def open(self, load: Load, deadline: float) -> Job:
+        """Admits a request, unless the queue is full or the request could not be done by its deadline."""
+        with self._changed:
+            own = sum(self.estimate(spec, pixels) for spec, pixels in load)
+            done_in, allowed = self.check_room() + own, deadline - time.monotonic()
+            if own > allowed:
+                raise DeadlineError("The picture is too much work.", limit=round(allowed, 1), actual=round(own, 1))
+            if done_in > allowed:
+                raise OverloadedError(
+                    "The picture would not be finished in time.",
+                    retry_after=done_in - allowed,
+                    limit=round(allowed, 1),
+                    actual=round(done_in, 1),
+                )
+            job = Job(self, load, deadline)
             self._jobs[job] = None
             return job
 
@@ -158,15 +184,15 @@ class Scheduler:
 
     # -- called by jobs ----------------------------------------------------------------------------------------
 
-    def _enqueue(self, job: Job, window: Pixels) -> Future[Pixels]:
-        future: Future[Pixels] = Future()
+    def _enqueue(self, entry: Entry) -> Future[Pixels]:
         with self._changed:
-            if job.cancelled or self._closed:
-                future.cancel()
+            if entry.job.cancelled or self._closed:
+                entry.future.cancel()
             else:
-                job.waiting.append(Entry(job, window, future))
+                entry.job.started = True
+                entry.job.waiting.append(entry)
                 self._changed.notify_all()
-        return future
+        return entry.future
 
     def _cancel(self, job: Job) -> None:
         with self._changed:
@@ -187,7 +213,7 @@ class Scheduler:
 
     def _run(self) -> None:
         while (taken := self._next_batch()) is not None:
-            spec = taken[0].job.spec
+            spec = taken[0].spec
             started = time.perf_counter()
             try:
                 results = self._compute(spec, [entry.window for entry in taken])
@@ -218,7 +244,7 @@ class Scheduler:
             return
         for entry in taken:
             try:
-                entry.future.set_result(self._compute(entry.job.spec, [entry.window])[0])
+                entry.future.set_result(self._compute(entry.spec, [entry.window])[0])
             except EnlargerError as own:
                 entry.future.set_exception(own)
 
@@ -235,19 +261,18 @@ class Scheduler:
             for job in [first, *(job for job in self._jobs if job is not first)]:
                 while job.waiting and len(taken) < self._batch and job.waiting[0].kind == kind:
                     entry = job.waiting.popleft()
-                    job.pixels_left -= entry.pixels
+                    job.left[entry.spec.title] -= entry.pixels
                     taken.append(entry)
             for job in dict.fromkeys(entry.job for entry in taken):
                 self._jobs.move_to_end(job)
             return taken
 
     def _rate(self, spec: ModelSpec) -> float:
-        key = spec.name, spec.scale
-        if key not in self._rates:
-            self._rates[key] = self._first_estimate(spec)
-        return self._rates[key]
+        if spec.title not in self._rates:
+            self._rates[spec.title] = self._first_estimate(spec)
+        return self._rates[spec.title]
 
     def _learn(self, spec: ModelSpec, seconds_per_pixel: float) -> None:
         """A slow average over the last twenty or so batches."""
         with self._changed:
-            self._rates[spec.name, spec.scale] = 0.95 * self._rate(spec) + 0.05 * seconds_per_pixel
+            self._rates[spec.title] = 0.95 * self._rate(spec) + 0.05 * seconds_per_pixel

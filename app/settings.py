@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.tiler import TileBudget
+
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 ProviderName = Literal["auto", "cpu", "cuda"]
@@ -30,10 +32,10 @@ class Settings(BaseSettings):
     """LR pixels of one picture, told from its header before anything is decoded."""
     max_side: int = Field(32_768, ge=1)
 
-    tile: int = Field(256, ge=32, le=4096)
-    """The longest side of a tile in LR pixels. 256 keeps a layer's activations near the caches of a CPU core."""
-    band: int = Field(128, ge=32, le=4096)
-    """The most LR rows in one band of tiles: bounds the memory of a request and the time to its first byte."""
+    tile_pixels: int = Field(TileBudget.pixels, ge=4096)
+    """LR pixels of the largest tile."""
+    band_bytes: int = Field(TileBudget.band_bytes, ge=2**20)
+    """Bytes of the result's rows in one band: bounds a request's memory and the time to its first byte."""
 
     max_queue_seconds: float = Field(60, gt=0)
     """Requests are refused with 429 while the accepted work is estimated to take longer than this."""
@@ -46,6 +48,10 @@ class Settings(BaseSettings):
     """How long requests in flight may go on after SIGTERM."""
 
     cors_origins: tuple[str, ...] = ()
+
+    @property
+    def budget(self) -> TileBudget:
+        return TileBudget(pixels=self.tile_pixels, band_bytes=self.band_bytes)
 
 
 def usable_cores() -> int:

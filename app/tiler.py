@@ -12,6 +12,23 @@ from itertools import pairwise
 ALIGN = 8  # window sides are multiples of this where the picture is larger than one tile: few shapes, whole vectors
 
 
+SMALLEST_CORE = 32  # LR pixels a tile keeps at least in each direction, however much a network costs
+
+
+@dataclass(frozen=True)
+class TileBudget:
+    """What a tile and a band may cost.
+
+    ``macs``: multiply-accumulates of one tile; bounds how long the engine is held and how large its activations grow.
+    ``pixels``: LR pixels of one tile, for networks so small that the first bound does not bind.
+    ``band_bytes``: bytes of one band's HR rows; bounds a request's memory, whatever its width.
+    """
+
+    macs: int = 50_000_000_000
+    pixels: int = 131_072
+    band_bytes: int = 32 * 2**20
+
+
 @dataclass(frozen=True)
 class Span:
     """One tile along one axis, LR pixels: the window ``[start, stop)`` and the core ``[core_start, core_stop)``."""
@@ -55,6 +72,28 @@ def plan_tiles(height: int, width: int, tile: tuple[int, int], context: int, ble
     rows = spans(height, tile[0], context, blend)
     columns = spans(width, tile[1], context, blend)
     return Plan(height, width, blend, rows, columns)
+
+
+def choose_tile(
+    size: tuple[int, int], scale: int, macs: int, context: int, blend: int, budget: TileBudget
+) -> tuple[int, int]:
+    """The tile (rows, columns) within the budget with which a picture of ``size`` takes the fewest computed pixels.
+
+    ``macs`` are the network's multiply-accumulates a pixel. Of equally good tiles the flattest is chosen: its band is
+    finished first.
+    """
+    height, width = size
+    least = 2 * context + blend + SMALLEST_CORE
+    area = max(least**2, min(budget.pixels, budget.macs // max(1, macs)))
+    band = max(least, budget.band_bytes // (width * scale**2 * 3))
+    best: tuple[int, int, int] | None = None
+    for rows in range(least, max(least, min(band, area // least, height)) + ALIGN, ALIGN):
+        columns = max(least, area // rows)
+        cost = plan_tiles(height, width, (rows, columns), context, blend).computed_pixels
+        if best is None or cost < best[0]:
+            best = cost, rows, columns
+    assert best is not None  # the range above is never empty
+    return best[1], best[2]
 
 
 def spans(length: int, largest: int, context: int, blend: int) -> tuple[Span, ...]:

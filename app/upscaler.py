@@ -1,27 +1,28 @@
 """The whole way of a picture, as one generator: the API, the command line and the evaluation all walk it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.decoder import SourceImage
-from app.encoders import Encoder, Picture, create_encoder
+from app.encoders import FORMATS, Encoder, Picture, create_encoder
+from app.resampler import Resampler
 from app.scheduler import Job, Scheduler
 from app.stitcher import Stitcher
-from app.tiler import Plan, Span, plan_tiles
+from app.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
 from app.zoo import ModelSpec
 
 Pixels = NDArray[np.uint8]
+Size = tuple[int, int]  # height, width
 
 BLEND = 2  # LR pixels over which neighbouring tiles fade into each other; the context already makes them nearly equal
-
-
-ALPHA_MARGIN = 3  # LR rows; bicubic reaches 2
+ALPHA_ROWS = 64  # LR rows of the alpha plane that are resampled at a time
 
 
 @dataclass(frozen=True)
@@ -35,36 +36,64 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One network over a whole picture. The first pass sees the source, a second one what the first has made."""
+
+    spec: ModelSpec
+    plan: Plan
+
+    @property
+    def size(self) -> Size:
+        return self.plan.height * self.spec.scale, self.plan.width * self.spec.scale
+
+
+@dataclass(frozen=True)
 class Work:
     """A picture ready to be enlarged: decoded, planned, and its output known to fit its format."""
 
     source: SourceImage
-    spec: ModelSpec
+    passes: tuple[Pass, ...]
     output: Output
-    plan: Plan
     picture: Picture
     encoder: Encoder
 
 
-def prepare(source: SourceImage, spec: ModelSpec, output: Output, tile: tuple[int, int]) -> Work:
-    """Plans the work; whatever the output format cannot hold is refused here, before anything is computed."""
-    plan = plan_tiles(source.height, source.width, tile, spec.context, BLEND)
+def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> tuple[Pass, ...]:
+    """The tiles of each network in turn, for a picture of ``size``."""
+    passes: list[Pass] = []
+    for spec in specs:
+        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget)
+        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND)))
+        size = passes[-1].size
+    return tuple(passes)
+
+
+def prepare(
+    source: SourceImage, specs: Sequence[ModelSpec], output: Output, budget: TileBudget, size: Size | None = None
+) -> Work:
+    """Plans the work; whatever the output format cannot hold is refused here, before anything is computed.
+
+    ``size`` is the result's; without one it is what the networks give.
+    """
+    passes = plan_passes((source.height, source.width), specs, budget)
+    height, width = size or passes[-1].size
     colours = 1 if source.gray else 3
-    transparent = source.alpha is not None and output.format != "jpeg"
+    transparent = source.alpha is not None and FORMATS[output.format].alpha
     picture = Picture(
-        width=source.width * spec.scale,
-        height=source.height * spec.scale,
+        width=width,
+        height=height,
         channels=colours + transparent,
         icc_profile=source.icc_profile,  # a profile says what the numbers mean: it is kept even without metadata
         exif=source.exif if output.metadata else None,
         dpi=source.dpi if output.metadata else None,
     )
-    return Work(source, spec, output, plan, picture, create_encoder(output.format, picture, output.quality))
+    return Work(source, passes, output, picture, create_encoder(output.format, picture, output.quality))
 
 
 def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
     """Admits the work, or raises ``OverloadedError``; it must be done within ``seconds``. The caller closes the job."""
-    return scheduler.open(work.spec, work.plan.computed_pixels, time.monotonic() + seconds)
+    pixels = [(each.spec, each.plan.computed_pixels) for each in work.passes]
+    return scheduler.open(pixels, time.monotonic() + seconds)
 
 
 def upscale(work: Work, job: Job) -> Iterator[bytes]:
@@ -73,53 +102,104 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     One band is computed while the one before it is encoded, and none beyond that before the next piece is asked for.
     Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; then what was given so far is no whole file.
     """
-    plan = work.plan
-    stitcher = Stitcher(plan, work.spec.scale)
-    header, finished = work.encoder.begin(), 0
-    ahead = submit_band(job, work.source, plan, plan.rows[0])
-    for index, row in enumerate(plan.rows):
-        windows = ahead
-        if index + 1 < len(plan.rows):
-            ahead = submit_band(job, work.source, plan, plan.rows[index + 1])
-        rows = stitcher.band(row, (job.result(window) for window in windows))
-        rows, finished = with_source_channels(rows, work, finished), finished + len(rows)
+    alpha = AlphaRows(work.source.alpha, work.picture) if work.source.alpha is not None else None
+    header = work.encoder.begin()
+    for rows in enlarged_rows(work, job):
+        rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
         yield header + work.encoder.write(rows)
         header = b""
     yield work.encoder.finish()
 
 
-def submit_band(job: Job, source: SourceImage, plan: Plan, row: Span) -> list[Future[Pixels]]:
+def enlarged_rows(work: Work, job: Job) -> Iterator[Pixels]:
+    """The result's rows in bands, uint8 ``[n, W, 3]``: through each network in turn, then to the size asked for."""
+    source: RowSource = work.source
+    for each in work.passes:
+        bands = run_pass(each, source, job)
+        source = PassedRows(bands)
+    size = work.picture.height, work.picture.width
+    if size == work.passes[-1].size:
+        yield from bands
+        return
+    resampler = Resampler(work.passes[-1].size, size, channels=3)
+    for band in bands:
+        rows = resampler.feed(band)
+        if len(rows):
+            yield rows
+
+
+def run_pass(each: Pass, source: "RowSource", job: Job) -> Iterator[Pixels]:
+    """HR rows in bands; the next band's windows are queued before this band's are waited for."""
+    plan = each.plan
+    stitcher = Stitcher(plan, each.spec.scale)
+    ahead = submit_band(each, source, plan.rows[0], job)
+    for index, row in enumerate(plan.rows):
+        windows = ahead
+        if index + 1 < len(plan.rows):
+            ahead = submit_band(each, source, plan.rows[index + 1], job)
+        yield stitcher.band(row, (job.result(window) for window in windows))
+
+
+def submit_band(each: Pass, source: "RowSource", row: Span, job: Job) -> list[Future[Pixels]]:
     """Queues the windows of one band, left to right."""
     strip = source.rows(row.start, row.stop)  # [h, width, 3]
-    return [job.submit(strip[:, column.start : column.stop]) for column in plan.columns]
+    return [job.submit(each.spec, strip[:, column.start : column.stop]) for column in each.plan.columns]
 
 
-def with_source_channels(rows: Pixels, work: Work, top: int) -> Pixels:
-    """HR rows from ``top`` on, uint8 ``[n, W, 3]``, with the channels the output has: gray, alpha, or alpha laid on the
-    background."""
-    source, picture = work.source, work.picture
-    alpha = enlarge_alpha(source.alpha, top, len(rows), work.spec.scale) if source.alpha is not None else None
-    if alpha is not None and work.output.format == "jpeg":
-        rows = lay_on(rows, alpha, work.output.background)
-        alpha = None
-    if picture.channels < 3:
+class RowSource(Protocol):
+    """Something that gives rows ``[top, bottom)``, uint8 ``[bottom - top, width, 3]``, from the top down."""
+
+    def rows(self, top: int, bottom: int) -> Pixels: ...
+
+
+class PassedRows:
+    """The bands of one pass as the source of the next; rows above those asked for last are let go."""
+
+    def __init__(self, bands: Iterator[Pixels]) -> None:
+        self._bands, self._top = bands, 0
+        self._held: Pixels | None = None
+
+    def rows(self, top: int, bottom: int) -> Pixels:
+        held = next(self._bands) if self._held is None else self._held[top - self._top :]
+        parts, count = [held], len(held)
+        while top + count < bottom:
+            parts.append(next(self._bands))
+            count += len(parts[-1])
+        self._held, self._top = np.concatenate(parts), top
+        return self._held[: bottom - top]
+
+
+class AlphaRows:
+    """The alpha plane at the result's size, by bicubic, given from the top in as many rows as are asked for."""
+
+    def __init__(self, alpha: Image.Image, picture: Picture) -> None:
+        self._alpha, self._fed = alpha, 0
+        size = alpha.height, alpha.width
+        self._resampler = Resampler(size, (picture.height, picture.width), channels=1, kernel="bicubic")
+        self._ready = np.empty((0, picture.width, 1), np.uint8)
+
+    def take(self, count: int) -> Pixels:
+        """The next rows, uint8 ``[count, W, 1]``."""
+        parts, ready = [self._ready], len(self._ready)
+        while ready < count:
+            strip = self._alpha.crop((0, self._fed, self._alpha.width, min(self._alpha.height, self._fed + ALPHA_ROWS)))
+            self._fed += strip.height
+            parts.append(self._resampler.feed(np.asarray(strip)[:, :, np.newaxis]))
+            ready += len(parts[-1])
+        rows = np.concatenate(parts)
+        self._ready = rows[count:].copy()
+        return rows[:count]
+
+
+def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixels:
+    """Result rows, uint8 ``[n, W, 3]``, with the output's channels: gray, alpha, or alpha laid on a colour."""
+    if alpha is not None and not FORMATS[work.output.format].alpha:
+        rows, alpha = lay_on(rows, alpha, work.output.background), None
+    if work.picture.channels < 3:
         rows = luma(rows)
     if alpha is not None:
         rows = np.concatenate([rows, alpha], axis=2)
     return np.ascontiguousarray(rows)
-
-
-def enlarge_alpha(alpha: Image.Image, top: int, count: int, scale: int) -> Pixels:
-    """HR rows ``[top, top + count)`` of the alpha plane by bicubic, uint8 ``[count, W, 1]``.
-
-    The LR rows are cut with ``ALPHA_MARGIN`` more on both sides, so bands come out as in one piece.
-    """
-    first = max(0, top // scale - ALPHA_MARGIN)
-    last = min(alpha.height, -(-(top + count) // scale) + ALPHA_MARGIN)
-    strip = alpha.crop((0, first, alpha.width, last))
-    enlarged = strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.BICUBIC)
-    offset = top - first * scale
-    return np.asarray(enlarged)[offset : offset + count, :, np.newaxis]
 
 
 def lay_on(rows: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:

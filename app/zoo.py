@@ -85,6 +85,22 @@ class Zoo:
         allowed = ", ".join(map(str, scales))
         raise UnknownScaleError(f"Model {wanted!r} has no scale {scale}; it has: {allowed}.", actual=scale)
 
+    def passes(self, name: str | None, down: float, across: float) -> tuple[ModelSpec, ...]:
+        """The networks to run in turn to enlarge by these factors or more: one if it reaches, else the cheapest two."""
+        wanted = name or self.default
+        factor = max(down, across)
+        scales = self.scales(wanted)
+        reaching = [scale for scale in scales if scale >= factor]
+        if reaching:
+            return (self.find(wanted, reaching[0]),)
+        pairs = [(self.find(wanted, a), self.find(wanted, b)) for a in scales for b in scales if a * b >= factor]
+        if not pairs:
+            most = scales[-1] ** 2
+            raise UnknownScaleError(
+                f"Model {wanted!r} enlarges up to {most} times.", limit=most, actual=round(factor, 3)
+            )
+        return min(pairs, key=lambda pair: pair[0].macs + pair[0].scale ** 2 * pair[1].macs)
+
     def read(self, spec: ModelSpec, precision: str) -> bytes:
         """The bytes of a model file, proven to be those the manifest means; else ``ModelFileError``."""
         if precision not in spec.files:

@@ -51,7 +51,7 @@ def served(engine: Engine, data: bytes) -> Pixels:
     """What the generator makes of a file with the default network."""
     settings = Settings()
     source = decode(data, DecodeLimits(settings.max_pixels, settings.max_side))
-    work = prepare(source, ZOO.find(None, SCALE), Output(), (settings.band, settings.tile))
+    work = prepare(source, [ZOO.find(None, SCALE)], Output(), settings.budget)
     with running(engine) as scheduler, open_job(work, scheduler, 60) as job:
         return decoded(b"".join(upscale(work, job)))
 

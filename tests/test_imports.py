@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
-    "settings": set(),
+    "settings": {"tiler"},
     "resampler": set(),
     "tiler": set(),
     "encoders": {"errors"},
@@ -30,9 +30,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"errors", "zoo"},
     "scheduler": {"errors", "zoo"},
     "stitcher": {"tiler"},
-    "parameters": {"encoders", "errors"},
+    "parameters": {"encoders", "errors", "upscaler"},
     "streaming": {"errors", "scheduler"},
-    "upscaler": {"decoder", "encoders", "errors", "scheduler", "stitcher", "tiler", "zoo"},
+    "upscaler": {"decoder", "encoders", "resampler", "scheduler", "stitcher", "tiler", "zoo"},
     "api": {"body", "decoder", "errors", "parameters", "scheduler", "settings", "streaming", "upscaler", "zoo"},
     "main": {"__init__", "api", "engine", "scheduler", "settings", "zoo"},
     "cli": {

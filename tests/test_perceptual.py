@@ -18,6 +18,7 @@ from training.perceptual import (
     VGG16,
     VGG19,
     ContentLoss,
+    Features,
     Lpips,
     alexnet_layers,
     load_lpips,
@@ -26,6 +27,15 @@ from training.perceptual import (
 )
 
 KERAS_BGR_MEAN = (103.939, 116.779, 123.68)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The pictures are too small to share among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +76,7 @@ def lpips_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         path.unlink()
 
 
-@pytest.fixture(params=["vgg16", "alexnet"])
+@pytest.fixture(scope="module", params=["vgg16", "alexnet"])
 def lpips(request: pytest.FixtureRequest, lpips_files: dict[str, Path]) -> Lpips:
     return load_lpips(lpips_files[request.param])
 
@@ -152,7 +162,10 @@ def test_keras_takes_bgr_of_0_to_255(keras_file: Path, picture: Tensor) -> None:
 
 
 def test_layers_are_numbered_as_torchvisions(torchvision_file: Path, picture: Tensor) -> None:
-    features = {layer: load_vgg19(torchvision_file, layer)(picture)[0] for layer in (14, 15, 16, 17, CONV5_4, 35)}
+    taps = (14, 15, 16, 17, CONV5_4, 35)
+    found = Features(load_vgg19(torchvision_file, layer=35).layers, taps, IMAGENET)(picture)
+    features = dict(zip(taps, found, strict=True))
+    torch.testing.assert_close(load_vgg19(torchvision_file)(picture)[0], features[CONV5_4])
     assert [tuple(features[layer].shape) for layer in (15, 17, 34)] == [(1, 256, 16, 16)] * 2 + [(1, 512, 4, 4)]
     for convolution in (14, 16, 34):  # conv3_3, conv3_4, conv5_4 and the ReLU after each
         assert features[convolution].min() < 0

@@ -36,8 +36,9 @@ def start(
     seconds: float = PATIENCE,
 ) -> tuple[Job, list[Future[Pixels]]]:
     """A job with so many windows in the queue, all of them filled with ``tag``."""
-    job = scheduler.open(spec, windows * SIDE * width, time.monotonic() + seconds)
-    return job, [job.submit(window(tag, width)) for _ in range(windows)]
+    job = scheduler.open([(spec, windows * SIDE * width)], time.monotonic() + 1e6)
+    job.deadline = time.monotonic() + seconds  # set when it is admitted, so that any will do
+    return job, [job.submit(spec, window(tag, width)) for _ in range(windows)]
 
 
 def hold(scheduler: Scheduler, engine: FakeEngine) -> tuple[Job, list[Future[Pixels]]]:
@@ -88,8 +89,8 @@ def test_a_job_that_comes_late_waits_for_one_window_of_each_other_and_not_for_th
 
 def test_windows_of_one_job_come_back_in_their_places() -> None:
     engine = FakeEngine()
-    with running(engine, batch=3) as scheduler, scheduler.open(SPEC, 20 * PIXELS, time.monotonic() + 60) as job:
-        futures = [job.submit(window(tag)) for tag in range(20)]
+    with running(engine, batch=3) as scheduler, scheduler.open([(SPEC, 20 * PIXELS)], time.monotonic() + 60) as job:
+        futures = [job.submit(SPEC, window(tag)) for tag in range(20)]
         assert [int(job.result(future)[0, 0, 0]) for future in futures] == list(range(20))
 
 
@@ -131,7 +132,7 @@ def test_what_is_queued_is_dropped_when_its_job_leaves(leave: Callable[[Job], No
         job, futures = start(scheduler, 1, windows=5)
         other = start(scheduler, 2, windows=5)
         leave(job)
-        assert all(future.cancelled() for future in [*futures, job.submit(window(1))])
+        assert all(future.cancelled() for future in [*futures, job.submit(SPEC, window(1))])
         with pytest.raises(CancelledError):
             job.result(futures[0])
         engine.gate.set()
@@ -178,12 +179,12 @@ def test_overload_is_refused_with_the_time_until_there_is_room_and_nothing_accep
     engine = FakeEngine()
     with running(engine, rate=1 / PIXELS, max_seconds=10) as scheduler:  # a second a window
         engine.gate.clear()
-        alone = scheduler.open(SPEC, 25 * PIXELS, time.monotonic() + 60)  # over the limit, but the queue was empty
+        alone = scheduler.open([(SPEC, 25 * PIXELS)], time.monotonic() + 60)  # over the limit, but the queue was empty
         with pytest.raises(OverloadedError) as refused:
             start(scheduler, 2)
         assert refused.value.retry_after == pytest.approx(15)
         assert (refused.value.limit, refused.value.actual) == (10, 25)
-        futures = [alone.submit(window(1)) for _ in range(25)]
+        futures = [alone.submit(SPEC, window(1)) for _ in range(25)]
         engine.gate.set()
         assert len(finish(alone, futures)) == 25
         assert scheduler.backlog() == 0
@@ -195,9 +196,29 @@ def test_jobs_are_admitted_until_the_queue_is_longer_than_allowed() -> None:
     with running(FakeEngine(), rate=1 / PIXELS, max_seconds=10) as scheduler:
         admitted = []
         with pytest.raises(OverloadedError) as refused:
-            admitted.extend(scheduler.open(SPEC, 4 * PIXELS, 0) for _ in range(100))
+            admitted.extend(scheduler.open([(SPEC, 4 * PIXELS)], time.monotonic() + 60) for _ in range(100))
         assert refused.value.retry_after == pytest.approx(2)
         assert scheduler.backlog() == pytest.approx(12)
+
+
+def test_what_cannot_be_done_by_its_deadline_is_not_admitted() -> None:
+    with running(FakeEngine(), rate=1 / PIXELS) as scheduler:  # a second a window
+        with pytest.raises(DeadlineError) as refused:
+            scheduler.open([(SPEC, 6 * PIXELS), (make_spec("other"), 5 * PIXELS)], time.monotonic() + 10)
+        assert (refused.value.limit, refused.value.actual) == (10, 11)
+        scheduler.open([(SPEC, 8 * PIXELS)], time.monotonic() + 10)
+        with pytest.raises(OverloadedError) as late:
+            scheduler.open([(SPEC, 5 * PIXELS)], time.monotonic() + 10)
+        assert late.value.retry_after == pytest.approx(3, abs=0.1)
+
+
+def test_a_job_whose_reader_is_slow_keeps_nobody_waiting() -> None:
+    with running(FakeEngine(), rate=1 / PIXELS, max_seconds=10) as scheduler:
+        slow = scheduler.open([(SPEC, 20 * PIXELS)], time.monotonic() + 60)
+        assert scheduler.backlog() == pytest.approx(20), "it may begin at any moment"
+        slow.result(slow.submit(SPEC, window(1)))
+        assert scheduler.backlog() == 0, "nothing of it is queued"
+        finish(*start(scheduler, 2))
 
 
 def test_no_new_job_is_admitted_while_draining_and_those_in_flight_go_on() -> None:
@@ -208,7 +229,7 @@ def test_no_new_job_is_admitted_while_draining_and_those_in_flight_go_on() -> No
         scheduler.refuse_new()
         with pytest.raises(ShuttingDownError):
             start(scheduler, 2)
-        futures.append(job.submit(window(1)))
+        futures.append(job.submit(SPEC, window(1)))
         engine.gate.set()
         assert len(finish(job, futures)) == 4
 
@@ -252,7 +273,7 @@ def test_closing_ends_the_queue_at_once_and_the_runner_with_its_batch() -> None:
         closing = pool.submit(scheduler.close)
         with pytest.raises(CancelledError):
             job.result(queued[-1])
-        assert job.submit(window(1)).cancelled()
+        assert job.submit(SPEC, window(1)).cancelled()
         with pytest.raises(ShuttingDownError):
             start(scheduler, 2)
         assert not closing.done(), "a batch in the engine cannot be broken off"

@@ -145,7 +145,7 @@ def test_a_malformed_manifest_stops_the_start(tmp_path: Path, text: str, part: s
         ("port", "65536"),
         ("provider", "tpu"),
         ("max_pixels", "0"),
-        ("tile", "8"),
+        ("tile_pixels", "8"),
         ("send_seconds", "-1"),
         ("body_seconds", "soon"),
     ],

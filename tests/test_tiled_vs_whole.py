@@ -8,49 +8,58 @@ from app.decoder import DecodeLimits, decode
 from app.engine import Engine
 from app.scheduler import Scheduler
 from app.settings import Settings
-from app.upscaler import BLEND, Output, open_job, prepare, upscale
+from app.tiler import TileBudget
+from app.upscaler import Output, open_job, plan_passes, prepare, upscale
 from app.zoo import ModelSpec, load_zoo
 from tests.conftest import MODELS, decoded, encode
 from tests.fakes import Pixels, noise, running
 
-SETTINGS = Settings()
 ALLOWED = 1  # of 255
 PICTURES = {
-    "chelsea": skimage.data.chelsea(),  # [300, 451, 3]
+    "astronaut": skimage.data.astronaut(),  # [512, 512, 3]
     "coffee": skimage.data.coffee(),  # [400, 600, 3]
+    "noise": noise(300, 400, 3),
 }
-TO_CROP = {"astronaut, tight": skimage.data.astronaut(), "noise, tight": noise(512, 512, 3)}  # [512, 512, 3]
+BUDGETS = {"default": Settings().budget, "small tiles": TileBudget(pixels=96 * 96)}
 
 
-def tight(pixels: Pixels, context: int) -> Pixels:
-    """As much as whole tiles cover that overlap no more than they must; elsewhere they have context to spare."""
-    lost = 2 * context + BLEND
-    height, width = (
-        (length - lost) // (largest - lost) * (largest - lost) + lost
-        for length, largest in zip(pixels.shape, (SETTINGS.band, SETTINGS.tile), strict=False)
-    )
-    return pixels[:height, :width]
-
-
-def served(scheduler: Scheduler, spec: ModelSpec, pixels: Pixels) -> Pixels:
-    """The picture as the service gives it, at the settings' own tile and band."""
-    work = prepare(decode(encode(pixels), DecodeLimits()), spec, Output(), (SETTINGS.band, SETTINGS.tile))
-    assert len(work.plan.rows) > 1
-    assert len(work.plan.columns) > 1
+def served(scheduler: Scheduler, spec: ModelSpec, pixels: Pixels, budget: TileBudget) -> Pixels:
+    """The picture as the service gives it."""
+    work = prepare(decode(encode(pixels), DecodeLimits()), [spec], Output(), budget)
     with open_job(work, scheduler, seconds=600) as job:
         return decoded(b"".join(upscale(work, job)))
 
 
 @pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda spec: spec.title)
 def test_a_served_picture_is_that_of_the_network_without_tiles(engine: Engine, spec: ModelSpec) -> None:
-    pictures = PICTURES | {name: tight(pixels, spec.context) for name, pixels in TO_CROP.items()}
     worst = {}
     with running(engine) as scheduler:
-        for name, pixels in pictures.items():
+        for name, pixels in PICTURES.items():
             (whole,) = engine.run(spec, [pixels])
-            difference = np.abs(served(scheduler, spec, pixels).astype(np.int16) - whole)
-            worst[name] = int(difference.max())
-            print(
-                f"{spec.title} {name}: worst {worst[name]} of 255, {np.mean(difference > 0):.2e} of the samples differ"
-            )
+            for tiles, budget in BUDGETS.items():
+                difference = np.abs(served(scheduler, spec, pixels, budget).astype(np.int16) - whole)
+                worst[name, tiles] = int(difference.max())
+                share = np.mean(difference > 0)
+                print(f"{spec.title} {name}, {tiles}: worst {difference.max()} of 255, {share:.2e} of samples differ")
     assert max(worst.values()) <= ALLOWED, f"{worst}; is the context of {spec.context} LR pixels enough?"
+
+
+@pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda spec: spec.title)
+def test_the_context_is_enough_where_a_tile_has_no_more(engine: Engine, spec: ModelSpec) -> None:
+    """Planned windows often have context to spare; here they have exactly the manifest's, in noise and in a picture."""
+    core, c, s = 24, spec.context, spec.scale
+    for pixels in (noise(200, 200, 3), PICTURES["astronaut"][:200, 100:300]):
+        (whole,) = engine.run(spec, [pixels])
+        for top, left in ((c, c), (60, 90), (100, 33), (200 - core - c, 200 - core - c)):
+            window = pixels[top - c : top + core + c, left - c : left + core + c]
+            (part,) = engine.run(spec, [window])
+            kept = part[c * s : (c + core) * s, c * s : (c + core) * s].astype(np.int16)
+            expected = whole[top * s : (top + core) * s, left * s : (left + core) * s]
+            assert np.abs(kept - expected).max() <= ALLOWED, f"a context of {c} LR pixels is not enough"
+
+
+def test_the_pictures_need_several_tiles() -> None:
+    spec = load_zoo(MODELS).find("fast", 4)
+    for budget in BUDGETS.values():
+        (only,) = plan_passes(PICTURES["astronaut"].shape[:2], [spec], budget)
+        assert only.plan.tiles > 1

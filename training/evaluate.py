@@ -76,7 +76,7 @@ def served_path(models: Path) -> tuple[Upscale, Scheduler]:
     scheduler = Scheduler(engine.run, lambda spec: engine.network(spec).seconds_per_pixel, settings.max_queue_seconds)
 
     def run(spec: ModelSpec, image: bytes) -> Pixels:
-        work = prepare(decode(image, DecodeLimits()), spec, Output("png"), (settings.band, settings.tile))
+        work = prepare(decode(image, DecodeLimits()), [spec], Output("png"), settings.budget)
         with open_job(work, scheduler, seconds=3600) as job:
             data = b"".join(upscale(work, job))
         with Image.open(io.BytesIO(data)) as result:

@@ -121,7 +121,8 @@ def load_vgg19(path: Path, layer: int = CONV5_4) -> Features:
     """VGG19 up to ``layer`` (torchvision's index) from either file that ``VGG19_SOURCES`` names."""
     if not path.is_file():
         raise ValueError(f"no VGG19 weights at {path}: {VGG19_SOURCES}")
-    layers = vgg_layers(VGG19)
+    with torch.device("meta"):  # no memory and no initialisation: the file has the weights
+        layers = vgg_layers(VGG19)
     if not 0 <= layer < len(layers):
         raise ValueError(f"VGG19 has layers 0 to {len(layers) - 1}, not {layer}")
     keras = path.suffix in (".h5", ".hdf5")
@@ -153,14 +154,13 @@ def from_hwio(kernel: np.ndarray, bias: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def fill(layers: nn.Sequential, kernels: Kernels, path: Path) -> None:
-    """Copies the kernels into the convolutions; every one must be there and fit."""
+    """Puts the kernels into the convolutions; every one must be there and fit."""
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     expected = [tuple(layer.weight.shape) for layer in convolutions]
     if (given := [tuple(kernel.shape) for kernel, _ in kernels]) != expected:
         raise ValueError(f"{path}: convolutions of other shapes: {given} instead of {expected}")
     for layer, (kernel, bias) in zip(convolutions, kernels, strict=True):
-        layer.weight.data.copy_(kernel)
-        layer.bias.data.copy_(bias)
+        layer.weight, layer.bias = nn.Parameter(kernel), nn.Parameter(bias)
 
 
 def load_lpips(path: Path) -> Lpips:
@@ -168,12 +168,13 @@ def load_lpips(path: Path) -> Lpips:
     if not path.is_file():
         raise ValueError(f"no LPIPS weights at {path}: {LPIPS_SOURCES}")
     tree = read_arrays(path)
-    if "VGG16_0" in tree:
-        backbone, layers, taps = tree["VGG16_0"], vgg_layers(VGG16), (3, 8, 15, 22, 29)  # the last ReLU of each block
-    elif "AlexNet_0" in tree:
-        backbone, layers, taps = tree["AlexNet_0"], alexnet_layers(), (1, 4, 7, 9, 11)  # every ReLU
-    else:
-        raise ValueError(f"{path} holds {sorted(tree)}, neither VGG16_0 nor AlexNet_0: {LPIPS_SOURCES}")
+    with torch.device("meta"):
+        if "VGG16_0" in tree:
+            backbone, layers, taps = tree["VGG16_0"], vgg_layers(VGG16), (3, 8, 15, 22, 29)  # each block's last ReLU
+        elif "AlexNet_0" in tree:
+            backbone, layers, taps = tree["AlexNet_0"], alexnet_layers(), (1, 4, 7, 9, 11)  # every ReLU
+        else:
+            raise ValueError(f"{path} holds {sorted(tree)}, neither VGG16_0 nor AlexNet_0: {LPIPS_SOURCES}")
     convolutions = [backbone[f"Conv_{i}"] for i in range(len(backbone))]
     fill(layers, [from_hwio(conv["kernel"], conv["bias"]) for conv in convolutions], path)
     weights = [tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"] for i in range(len(taps))]  # [1, 1, C, 1]

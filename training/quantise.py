@@ -1,20 +1,22 @@
-"""A float core to an int8 one: static quantisation for ONNX Runtime's CPU kernels, calibrated on photographs.
+"""The int8 file of a network: static quantisation for ONNX Runtime's CPU kernels, calibrated on photographs.
 
 The scheme is Jacob et al. 2018 (arXiv:1712.05877): activations uint8 with one scale and zero point a tensor, weights
 int8, symmetric, one scale an output channel, biases int32 in the accumulator's own step. It is written as
-``DequantizeLinear -> Conv -> QuantizeLinear``, standard ONNX that any runtime computes; ONNX Runtime fuses each such
-chain into one ``QLinearConv`` in NHWC and a skip connection into one ``QLinearAdd``, so that nothing between the picture
-and the face is float (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+``DequantizeLinear -> Conv -> QuantizeLinear``, standard ONNX that any runtime computes. ONNX Runtime fuses each such
+chain into one ``QLinearConv`` in NHWC and a skip connection into one ``QLinearAdd``, so that nothing between the
+picture and the face is float (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 
-Three rewrites of the float graph come first, none of which changes what it computes:
+Three rewrites of the float graph go with it, none of which changes what it computes:
 
 * A ReLU disappears into the convolution before it: codes from 0 on cannot hold a negative value.
-* The picture gets a fourth, empty channel. The kernels read channels in fours; with three they fall back to im2col.
+* The picture gets a fourth, empty channel. The kernels read channels in fours; with three they fall back to im2col,
+  which costs the first layer twice its time.
 * The input residual, ``tail(features) + nearest(lr)``, becomes channels of the tail's input with one weight each. A sum
   of two uint8 tensors would have to hold the residual, -255 to 255 levels, in 256 codes: half the depth, or hard edges
-  clipped. Inside the convolution it is added to the 32-bit accumulator, and what is rounded to levels is the result.
+  clipped (text came out 68 levels wrong). Inside the convolution it is added to the 32-bit accumulator, and what is
+  rounded to levels is the result.
 
-A picture of 16 bits a sample loses its lower 8 here; such pictures are for the fp32 file.
+The picture itself is held in codes of 1/255, so one of 16 bits a sample loses its lower 8: those are for the fp32 file.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,14 +30,23 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.engine import create_session, share_threads
 from app.settings import usable_cores
-from training.data import Pixels
+from training.data import Pixels, list_pictures, read_picture
+from training.degradations import DEGRADATIONS
+from training.metrics import psnr
+from training.recipe import Recipe
+from training.train import Folders
 
 Floats = NDArray[np.float32]
 Ranges = Mapping[str, tuple[float, float]]
 
-HEADROOM = 1.5  # photographs do not reach what text and line art do; see ``calibrate``
+# Text, line art and dither excite a network up to three times as much as photographs do. What lies beyond the range
+# saturates, which looks like a softer edge; what the wider steps cost photographs is 0.003 dB (`fast` x4, B100).
+HEADROOM = 1.5
 CHANNELS = 4  # of the picture inside the graph: the kernels read input channels in fours
 PEAK = 127  # of an int8 weight; -128 stays unused, so that scales are symmetric
+PICTURE_SIDE = 160  # LR pixels of a calibration picture, cut from the middle: all activations are held at once
+HELD_OUT = 8  # pictures the int8 network is judged on and was not calibrated on
+FLOOR = 45.0  # dB between int8 and fp32 on these, 1.4 levels: below it something is wrong, not merely coarse
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Codes:
         return float(self.step) * 255
 
 
-LEVELS = Codes(np.float32(1 / 255), np.uint8(0))  # codes are levels of an 8-bit picture: LR is held exactly
+LEVELS = Codes(np.float32(1 / 255), np.uint8(0))  # codes are the levels of an 8-bit picture
 
 
 def codes_for(low: float, high: float) -> Codes:
@@ -68,13 +79,14 @@ def codes_for(low: float, high: float) -> Codes:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution to quantise. ``output``: the tensor after its ReLU, where it has one."""
+    """A convolution to quantise: ``weight`` ``[outputs, inputs, k, k]``, ``bias`` ``[outputs]``. ``output``: the tensor
+    after its ReLU, where it has one."""
 
     name: str
     conv: onnx.NodeProto
     relu: onnx.NodeProto | None
-    weight: Floats  # [outputs, inputs, kernel, kernel]
-    bias: Floats  # [outputs]
+    weight: Floats
+    bias: Floats
 
     @property
     def input(self) -> str:
@@ -83,6 +95,52 @@ class Layer:
     @property
     def output(self) -> str:
         return str((self.relu or self.conv).output[0])
+
+
+def quantised(core: onnx.ModelProto, recipe: Recipe, folders: Folders) -> onnx.ModelProto:
+    """The int8 core that a recipe's ``[int8]`` table asks for, held against the float one on pictures of their own."""
+    assert recipe.int8
+    pictures = lr_pictures(recipe, folders)
+    int8 = quantise(core, pictures[HELD_OUT:], recipe.int8.float_layers)
+    agreement = fidelity(core, int8, pictures[:HELD_OUT])
+    print(f"{recipe.title}: int8 against fp32 {agreement:.1f} dB on {HELD_OUT} pictures")
+    if agreement < FLOOR:
+        raise ValueError(f"{recipe.title}: int8 is only {agreement:.1f} dB from fp32, the least allowed is {FLOOR:g}")
+    return int8
+
+
+def lr_pictures(recipe: Recipe, folders: Folders) -> list[Pixels]:
+    """LR pictures drawn from the recipe's folder: ``HELD_OUT`` for the check, then those to calibrate on."""
+    assert recipe.int8
+    folder = folders.data / recipe.data.pictures
+    paths = list_pictures(folder)
+    degrade, scale = DEGRADATIONS[recipe.data.degradation], recipe.scale
+    pictures: list[Pixels] = []
+    for index in np.random.default_rng(recipe.seed).permutation(len(paths)):
+        hr = middle(read_picture(paths[index], multiple=scale), PICTURE_SIDE * scale)
+        if hr.size:
+            pictures.append(degrade(hr, scale))
+        if len(pictures) == HELD_OUT + recipe.int8.pictures:
+            return pictures
+    raise ValueError(
+        f"[int8] takes {recipe.int8.pictures} pictures to calibrate on and {HELD_OUT} to check; "
+        f"{folder} has {len(pictures)}"
+    )
+
+
+def middle(picture: Pixels, side: int) -> Pixels:
+    """The middle of uint8 ``[H, W, 3]``, at most ``side`` square."""
+    top, left = (max(0, (length - side) // 2) for length in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
+
+
+def fidelity(core: onnx.ModelProto, int8: onnx.ModelProto, pictures: Iterable[Pixels]) -> float:
+    """PSNR in dB of what the int8 core gives against what the float one gives, both clipped to pictures."""
+    levels = [
+        [np.clip(values_of(planes(picture))[0], 0, 1).ravel() * 255 for picture in pictures]
+        for values_of in (probe(core, [core.graph.output[0].name]), probe(int8, [int8.graph.output[0].name]))
+    ]
+    return psnr(np.concatenate(levels[0]), np.concatenate(levels[1]))
 
 
 def quantise(core: onnx.ModelProto, pictures: Sequence[Pixels], float_layers: Sequence[str] = ()) -> onnx.ModelProto:
@@ -284,14 +342,14 @@ class Quantiser:
         bias_codes = np.rint(bias.astype(np.float64) / step).astype(np.int32)
         inputs = [self.values[source]]
         for part, integers, steps in (("weight", codes, scale), ("bias", bias_codes, step)):
-            name = f"{layer.name}.{part}"
+            name = f"{layer.name}_{part}"
             zero = np.zeros(len(steps), integers.dtype)
             constants = [
                 self.constant(f"{name}_{kind}", array)
                 for kind, array in (("codes", integers), ("scale", steps), ("zero", zero))
             ]
-            self.nodes.append(helper.make_node("DequantizeLinear", constants, [name], name=name, axis=0))
-            inputs.append(name)
+            self.nodes.append(helper.make_node("DequantizeLinear", constants, [f"{name}_values"], name=name, axis=0))
+            inputs.append(f"{name}_values")
         conv = onnx.NodeProto()
         conv.CopyFrom(layer.conv)
         conv.input[:] = inputs
@@ -299,7 +357,7 @@ class Quantiser:
         self.nodes.append(conv)
 
     def encode(self, tensor: str, codes: Codes | None = None) -> None:
-        """Quantises a float tensor, unless it already is; by its calibrated range, or as levels where it is a picture."""
+        """Quantises a float tensor, unless it already is: by its calibrated range, or as levels if it is a picture."""
         if tensor in self.codes:
             return
         if codes is None:

@@ -49,12 +49,28 @@ class Stage:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(PIXEL_LOSSES)}")
 
 
+@dataclass(frozen=True)
+class Int8Recipe:
+    """How the int8 file is made: calibrated on so many of the training pictures; ``float_layers``, named by their
+    weights ("head", "trunk.2", "tail"), stay in float32."""
+
+    pictures: int = 64
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pictures, int) or self.pictures < 1:
+            raise ValueError(f"[int8] pictures = {self.pictures!r} is not a number of pictures")
+        if not isinstance(self.float_layers, tuple) or not all(isinstance(name, str) for name in self.float_layers):
+            raise ValueError(f"[int8] float_layers = {self.float_layers!r} is not a list of names")
+
+
 PRECISIONS = ("bf16", "fp32")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One network at one scale. ``start_from`` names a run whose equal-shaped weights this one starts with."""
+    """One network at one scale. ``start_from`` names a run whose equal-shaped weights this one starts with; ``int8``
+    asks for a quantised file beside the fp32 one."""
 
     name: str
     scale: int
@@ -66,6 +82,7 @@ class Recipe:
     ema: float = 0.999
     precision: str = "bf16"
     start_from: str | None = None
+    int8: Int8Recipe | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -94,9 +111,16 @@ def load_recipe(name_or_path: str) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         data = _typed(DataRecipe, table.pop("data", {}))
         stages = tuple(_typed(Stage, stage) for stage in table.pop("stage", []))
-        return _typed(Recipe, table, data=data, stages=stages)
+        int8 = _int8(table.pop("int8")) if "int8" in table else None
+        return _typed(Recipe, table, data=data, stages=stages, int8=int8)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def _int8(table: dict[str, Any]) -> Int8Recipe:
+    """TOML's list of layers becomes a tuple, so that a recipe stays hashable and unchangeable."""
+    layers = table.pop("float_layers", ())
+    return _typed(Int8Recipe, {**table, "float_layers": tuple(layers) if isinstance(layers, list) else layers})
 
 
 def _typed(cls: type[Any], table: dict[str, Any], **parts: Any) -> Any:
