@@ -27,7 +27,7 @@ log = logging.getLogger("enlarger")
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     """The zoo with every network loaded and proven, or a ``StartupError``."""
     zoo = load_zoo(settings.models)
-    return zoo, Engine(zoo, settings.provider, settings.threads or usable_cores())
+    return zoo, Engine(zoo, settings.provider, settings.threads or usable_cores(), settings.precision)
 
 
 def create_scheduler(settings: Settings, engine: Engine) -> Scheduler:

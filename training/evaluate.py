@@ -69,10 +69,10 @@ def evaluate(spec: ModelSpec, run: Upscale, folders: Folders, sets: tuple[str, .
     return results
 
 
-def served_path(models: Path) -> tuple[Upscale, Scheduler]:
+def served_path(models: Path, precision: str = "auto") -> tuple[Upscale, Scheduler]:
     """The same generator the service walks, over the same engine and scheduler."""
     settings = Settings(models=models)
-    engine = Engine(load_zoo(models), "cpu", usable_cores())
+    engine = Engine(load_zoo(models), "cpu", usable_cores(), precision)
     scheduler = Scheduler(engine.run, lambda spec: engine.network(spec).seconds_per_pixel, settings.max_queue_seconds)
 
     def run(spec: ModelSpec, image: bytes) -> Pixels:
@@ -85,15 +85,15 @@ def served_path(models: Path) -> tuple[Upscale, Scheduler]:
     return run, scheduler
 
 
-def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders) -> Metrics:
-    """Figures of a model that is not in the zoo yet."""
+def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders, precision: str) -> Metrics:
+    """Figures of a model's file of one precision that is not in the zoo yet."""
     with tempfile.TemporaryDirectory() as folder:
         file = ModelFile(f"{spec.title}.onnx", hashlib.sha256(data).hexdigest(), len(data), {})
-        entry = dataclasses.asdict(dataclasses.replace(spec, files={"fp32": file}))
+        entry = dataclasses.asdict(dataclasses.replace(spec, files={precision: file}))
         (Path(folder) / file.path).write_bytes(data)
         manifest = {"version": MANIFEST_VERSION, "default": spec.name, "models": [entry]}
         (Path(folder) / MANIFEST).write_text(json.dumps(manifest))
-        run, scheduler = served_path(Path(folder))
+        run, scheduler = served_path(Path(folder), precision)
         try:
             return evaluate(spec, run, folders)
         finally:
