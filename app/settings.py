@@ -27,8 +27,8 @@ class Settings(BaseSettings):
     provider: ProviderName = "auto"
     """``auto``: CUDA where it works, else CPU. A named one must work, or the service does not start."""
     precision: PrecisionName = "auto"
-    """Which of a network's files is run. ``int8``: two to four times as fast on a CPU, some hundredths of a dB worse, and
-    8 bits deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32``."""
+    """Which of a network's files is run. ``int8``: over twice as fast on a CPU, some hundredths of a dB worse, 8 bits
+    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32``."""
     threads: int = Field(0, ge=0, description="Compute threads; 0: as many as this process may use.")
 
     max_body_bytes: int = Field(64 * 2**20, ge=1)

@@ -93,26 +93,6 @@ def test_parameters_may_stand_in_the_query_and_in_the_form(client: httpx.Client,
     assert response.headers["enlarger-output-size"] == "902x600"
 
 
-@pytest.mark.parametrize(
-    ("asked", "size"),
-    [
-        ({"scale": "1"}, (451, 300)),
-        ({"scale": "2.5"}, (1128, 750)),
-        ({"scale": "8"}, (3608, 2400)),
-        ({"width": "902"}, (902, 600)),
-        ({"height": "450"}, (676, 450)),
-        ({"width": "1000", "height": "600"}, (902, 600)),
-    ],
-)
-def test_any_size_may_be_asked_for(
-    client: httpx.Client, photo: np.ndarray, asked: dict[str, str], size: tuple[int, int]
-) -> None:
-    result = enlarged(client, encode(photo), **asked)
-    assert result.size == size
-    expected = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC))
-    assert np.abs(np.asarray(result).astype(int) - expected).mean() < 2
-
-
 @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "IMAGE/X-ANY", "application/octet-stream", ""])
 def test_a_raw_body_is_known_by_its_content(client: httpx.Client, photo: np.ndarray, content_type: str) -> None:
     headers = {"content-type": content_type} if content_type else {}
@@ -223,7 +203,7 @@ def test_metadata_is_kept_or_stripped(client: httpx.Client, photo: np.ndarray, f
 
 
 def test_requests_at_the_same_time_get_their_own_pictures(client: httpx.Client, photo: np.ndarray) -> None:
-    images = [encode(np.roll(photo, 37 * turn, axis=turn % 2)) for turn in range(8)]
+    images = [encode(np.roll(photo, 37 * turn, axis=turn % 2)[:150, :200]) for turn in range(8)]
     alone = [decoded(post(client, image, scale=2).content) for image in images]
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda image: decoded(post(client, image, scale=2).content), images))
@@ -252,28 +232,6 @@ def test_the_default_model_is_the_manifests(client: httpx.Client, photo: np.ndar
     response = client.post("/upscale", content=encode(photo[:32, :32]), params=asked)
     assert response.headers["enlarger-model"] == ", ".join(spec.title for spec in ZOO.passes(ZOO.default, 4, 4))
     assert decoded(response.content).shape == (128, 128, 3)
-
-
-@pytest.mark.parametrize("asked", [{"scale": "3"}, {"scale": "5"}, {"width": "1000"}])
-def test_an_estimate_tells_what_enlarging_would_take(
-    client: httpx.Client, photo: np.ndarray, asked: dict[str, str]
-) -> None:
-    options = {**BICUBIC, **asked}
-    estimate = client.post("/estimate", content=encode(photo), params=options).json()
-    headers = client.post("/upscale", content=encode(photo), params=options).headers
-    assert f"{estimate['width']}x{estimate['height']}" == headers["enlarger-output-size"]
-    assert ", ".join(estimate["models"]) == headers["enlarger-model"]
-    assert (estimate["tiles"], estimate["overlap"]) == (
-        int(headers["enlarger-tiles"]),
-        float(headers["enlarger-overlap"]),
-    )
-    assert estimate["seconds"] > 0 <= estimate["queue_seconds"]
-
-
-def test_an_estimate_is_refused_like_the_picture(client: httpx.Client) -> None:
-    assert_problem(client.post("/estimate", content=b"no image"), 415, "unsupported_format")
-    assert_problem(client.post("/estimate", content=PICTURE, params={"model": "nope"}), 404, "unknown_model")
-    assert_problem(client.post("/estimate", content=png_of(30_000, 30_000)), 422, "too_many_pixels")
 
 
 @pytest.mark.parametrize("told", ["a", "Order-66_b.7", "x" * 64])

@@ -339,7 +339,7 @@ def test_the_file_says_of_itself_what_the_manifest_says_of_it(exported: Exported
             assert props.pop(key) == str(getattr(spec, key)), key
         assert json.loads(props.pop("training")) == spec.training
         assert json.loads(props.pop("metrics")) == file.metrics
-        assert props == {"degradation": spec.training.get("degradation", "none")}
+        assert props == {"degradation": spec.training.get("degradation", "none"), "precision": "fp32"}
 
 
 def test_the_engine_takes_the_files_and_gives_what_was_trained(exported: Exported) -> None:

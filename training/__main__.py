@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")
     command.add_argument("--sets", nargs="+", default=list(TEST_SETS), help="folders below the data folder")
     command.add_argument("--models", type=Path, default=MODELS)
+    command.add_argument("--precision", default="fp32", help="which of their files (default: fp32)")
     command.add_argument("--json", type=Path, help="also write the figures to this file")
     command.set_defaults(run=run_evaluate)
     return root
@@ -58,7 +59,8 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    results = evaluate_zoo(options.models, Folders(options.data, options.runs), options.titles, tuple(options.sets))
+    folders, sets = Folders(options.data, options.runs), tuple(options.sets)
+    results = evaluate_zoo(options.models, folders, options.titles, sets, options.precision)
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -100,8 +100,10 @@ def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders, precision
             scheduler.close()
 
 
-def evaluate_zoo(models: Path, folders: Folders, titles: list[str], sets: tuple[str, ...]) -> dict[str, Metrics]:
-    """Figures of the named models of the zoo (``name`` or ``name-xN``; none named: all)."""
+def evaluate_zoo(
+    models: Path, folders: Folders, titles: list[str], sets: tuple[str, ...], precision: str = "fp32"
+) -> dict[str, Metrics]:
+    """Figures of the named models of the zoo (``name`` or ``name-xN``; none named: all that have that precision)."""
     zoo = load_zoo(models)
     if unknown := set(titles) - {spec.title for spec in zoo} - set(zoo.names):
         known = ", ".join(spec.title for spec in zoo)
@@ -109,7 +111,10 @@ def evaluate_zoo(models: Path, folders: Folders, titles: list[str], sets: tuple[
     if not any((folders.data / name).is_dir() for name in sets):
         raise ValueError(f"none of the test sets {', '.join(sets)} is in {folders.data}; give its folder with --data")
     chosen = [spec for spec in zoo if not titles or spec.title in titles or spec.name in titles]
-    run, scheduler = served_path(models)
+    if missing := [spec.title for spec in chosen if titles and precision not in spec.files]:
+        raise ValueError(f"there is no {precision} file of {', '.join(missing)}")
+    chosen = [spec for spec in chosen if precision in spec.files]
+    run, scheduler = served_path(models, precision)
     try:
         return {spec.title: evaluate(spec, run, folders, sets) for spec in chosen}
     finally:

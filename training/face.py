@@ -96,5 +96,8 @@ def multiply_accumulates(core: onnx.ModelProto, side: int = 32) -> int:
     total = 0
     for node in core.graph.node:
         if node.op_type == "Conv":
-            total += weights[node.input[1]] * int(np.prod(shapes[node.output[0]][2:]))
+            spatial = shapes.get(node.output[0], [])[2:]
+            if len(spatial) != 2 or not all(spatial):
+                raise ValueError(f"the size of {node.output[0]} cannot be inferred, so its cost cannot be counted")
+            total += weights[node.input[1]] * int(np.prod(spatial))
     return total // side**2

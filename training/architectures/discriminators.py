@@ -48,7 +48,7 @@ class DenseDiscriminator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """1x1 convolutions in place of the dense layers: one logit a 16 x 16 px patch, ``[N, 1, H / 16, W / 16]``.
 
-    It takes any size, has a tenth of the parameters, and judges texture where it is rather than the whole.
+    It takes any size, has a fifth of the parameters (for 96 px), and judges texture where it is rather than the whole.
     """
 
     def __init__(self, channels: int = 64, dense: int = 1024, norm_after_activation: bool = False) -> None:

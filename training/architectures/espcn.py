@@ -62,6 +62,8 @@ class Espcn(LumaGenerator):
 
     def __init__(self, scale: int, variant: str = "paper", residual: bool = False) -> None:
         super().__init__(scale)
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
         layers, self.activation = VARIANTS[variant]
         widths = [1, *(width for width, _ in layers)]
         self.hidden = nn.ModuleList(

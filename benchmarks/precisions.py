@@ -1,0 +1,76 @@
+"""How fast and how good int8 is beside fp32: ``python -m benchmarks.precisions [MODEL...] [--models DIR] [--data DIR]``
+
+Speed is LR megapixels a second through the engine, in windows of the size the service makes of large pictures. The two
+precisions take turns and the best run of each counts, so that other work on the machine falls on both. With ``--data``,
+a folder of test sets: the luma PSNR of int8 less that of fp32, in dB, through the served path.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from app.engine import Engine
+from app.settings import MODELS, usable_cores
+from app.zoo import ModelSpec, load_zoo
+from training.evaluate import TEST_SETS, Metrics, evaluate, served_path
+from training.train import Folders
+
+PRECISIONS = ("fp32", "int8")
+WINDOW = (128, 256)  # LR rows and columns
+SECONDS = 3.0  # for each network and precision
+
+
+def speeds(engines: dict[str, Engine], spec: ModelSpec) -> dict[str, float]:
+    """LR pixels a second of each engine, the best of many runs in turn."""
+    window = np.random.default_rng(0).integers(0, 256, (*WINDOW, 3), np.uint8)
+    best = dict.fromkeys(engines, float("inf"))
+    end = time.perf_counter() + SECONDS * len(engines)
+    while time.perf_counter() < end:
+        for precision, engine in engines.items():
+            started = time.perf_counter()
+            engine.run(spec, [window])
+            best[precision] = min(best[precision], time.perf_counter() - started)
+    return {precision: WINDOW[0] * WINDOW[1] / seconds for precision, seconds in best.items()}
+
+
+def qualities(models: Path, specs: list[ModelSpec], data: Path) -> dict[str, dict[str, Metrics]]:
+    """Figures on every test set there is: by precision, then by the network's title."""
+    figures: dict[str, dict[str, Metrics]] = {}
+    for precision in PRECISIONS:
+        run, scheduler = served_path(models, precision)
+        figures[precision] = {spec.title: evaluate(spec, run, Folders(data, data)) for spec in specs}
+        scheduler.close()
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="MODEL", help="name or name-xN (default: all with an int8 file)")
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--data", type=Path, help="folder of test sets")
+    options = parser.parse_args()
+
+    zoo = load_zoo(options.models)
+    wanted = [spec for spec in zoo if not options.names or {spec.name, spec.title} & set(options.names)]
+    specs = [spec for spec in wanted if "int8" in spec.files]
+    if not specs:
+        parser.exit(2, f"no int8 file of {', '.join(options.names) or 'any network'} in {options.models}\n")
+    engines = {precision: Engine(zoo, "cpu", usable_cores(), precision) for precision in PRECISIONS}
+    figures = qualities(options.models, specs, options.data) if options.data else {}
+
+    sets = TEST_SETS if figures else ()
+    print(f"{'':12} {'fp32 Mpx/s':>11} {'int8 Mpx/s':>11} {'ratio':>6}" + "".join(f" {name:>8}" for name in sets))
+    for spec in specs:
+        speed = speeds(engines, spec)
+        line = f"{spec.title:12} {speed['fp32'] / 1e6:11.2f} {speed['int8'] / 1e6:11.2f} "
+        line += f"{speed['int8'] / speed['fp32']:6.2f}"
+        for name in sets:
+            fp32, int8 = (figures[precision][spec.title].get(name) for precision in PRECISIONS)
+            line += f" {int8['psnr_y'] - fp32['psnr_y']:+8.3f}" if fp32 and int8 else f" {'-':>8}"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

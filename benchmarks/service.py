@@ -1,0 +1,98 @@
+"""The whole service against the bare session: ``python -m benchmarks.service [--model fast] [--picture FILE]``.
+
+For each size a server process of its own enlarges the picture x4 to PNG over HTTP. Printed are the seconds from the
+request to the last byte, the share of them before the first byte, the server's peak memory, and the LR pixels a second
+as a ratio to the bare session's at its own best tile size, measured just before and just after.
+"""
+
+import argparse
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import skimage.data
+from PIL import Image
+
+from app.engine import Engine
+from app.settings import Settings, usable_cores
+from app.zoo import ModelSpec, load_zoo
+from tests.conftest import Server, running_server
+
+SIZES = [(1024, 1024), (2048, 1500), (2000, 1500), (4000, 3000), (4000, 9000)]  # width, height
+BARE_TILES = [128, 192, 256, 384, 512]
+SCALE = 4
+
+
+def bare_speed(engine: Engine, spec: ModelSpec, picture: Image.Image, seconds: float = 2.0) -> float:
+    """LR pixels a second of the session alone at its best tile size: the best of some runs of each."""
+    best = 0.0
+    for side in BARE_TILES:
+        window = np.asarray(picture.resize((side, side)))
+        end = time.perf_counter() + seconds / len(BARE_TILES)
+        while time.perf_counter() < end:
+            started = time.perf_counter()
+            engine.run(spec, [window])
+            best = max(best, side * side / (time.perf_counter() - started))
+    return best
+
+
+def request(server: Server, body: bytes, model: str) -> tuple[float, float, int]:
+    """Seconds to the first byte and to the last, and the bytes of the answer."""
+    headers = {"Content-Type": "image/png", "Accept": "image/png"}
+    with server.client() as client:
+        started = time.perf_counter()
+        parameters = {"model": model, "scale": SCALE}
+        with client.stream("POST", "/upscale", params=parameters, content=body, headers=headers) as answer:
+            answer.raise_for_status()
+            pieces = answer.iter_raw()
+            size = len(next(pieces))
+            first = time.perf_counter() - started
+            size += sum(map(len, pieces))
+        return first, time.perf_counter() - started, size
+
+
+@contextmanager
+def fresh_server() -> Iterator[Server]:
+    with running_server(request_deadline_seconds="3600", max_queue_seconds="3600") as server:
+        yield server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="fast")
+    parser.add_argument("--picture", type=Path, help="enlarged or reduced to each size (default: skimage's coffee)")
+    options = parser.parse_args()
+    picture = Image.open(options.picture) if options.picture else Image.fromarray(skimage.data.coffee())
+    picture = picture.convert("RGB")
+    spec = load_zoo(Settings().models).find(options.model, SCALE)
+    engine = Engine(load_zoo(Settings().models), "cpu", usable_cores())
+    print(f"{spec.title} on {usable_cores()} cores")
+    print(
+        f"{'LR size':>12}{'seconds':>9}{'first byte':>12}{'peak MB':>9}{'PNG MB':>8}{'Mpx/s':>8}{'bare':>7}{'ratio':>7}"
+    )
+    for width, height in SIZES:
+        buffer = io.BytesIO()
+        picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "PNG", compress_level=1)
+        before = bare_speed(engine, spec, picture)
+        with fresh_server() as server:
+            runs = [request(server, buffer.getvalue(), options.model) for _ in range(2 if width < 4000 else 1)]
+            peak = server.peak_memory() / 1e6
+        bare = (before + bare_speed(engine, spec, picture)) / 2
+        first, total, size = min(runs, key=lambda run: run[1])
+        speed = width * height / total
+        print(
+            f"{f'{width}x{height}':>12}{total:9.2f}{first / total:12.0%}{peak:9.0f}{size / 1e6:8.0f}"
+            f"{speed / 1e6:8.2f}{bare / 1e6:7.2f}{speed / bare:7.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except httpx.HTTPError as error:
+        raise SystemExit(f"the service failed: {error}") from error
