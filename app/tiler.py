@@ -25,8 +25,8 @@ class TileBudget:
     """
 
     macs: int = 50_000_000_000
-    pixels: int = 131_072
-    band_bytes: int = 32 * 2**20
+    pixels: int = 65_536
+    band_bytes: int = 16 * 2**20
 
 
 @dataclass(frozen=True)

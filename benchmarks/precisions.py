@@ -1,8 +1,8 @@
 """How fast and how good int8 is beside fp32: ``python -m benchmarks.precisions [MODEL...] [--models DIR] [--data DIR]``
 
-Speed is LR megapixels a second through the engine, in windows of the size the service makes of large pictures. The two
-precisions take turns and the best run of each counts, so that other work on the machine falls on both. With ``--data``,
-a folder of test sets: the luma PSNR of int8 less that of fp32, in dB, through the served path.
+Speed is LR megapixels a second through the engine, in windows of 256 x 256. The two precisions take turns and the best
+run of each counts, so that other work on the machine falls on both. With ``--data``, a folder of test sets: the luma
+PSNR of int8 less that of fp32, in dB, through the served path.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from training.evaluate import TEST_SETS, Metrics, evaluate, served_path
 from training.train import Folders
 
 PRECISIONS = ("fp32", "int8")
-WINDOW = (128, 256)  # LR rows and columns
+SIDE = 256  # LR pixels of a window
 SECONDS = 3.0  # for each network and precision
 
 
 def speeds(engines: dict[str, Engine], spec: ModelSpec) -> dict[str, float]:
     """LR pixels a second of each engine, the best of many runs in turn."""
-    window = np.random.default_rng(0).integers(0, 256, (*WINDOW, 3), np.uint8)
+    window = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     best = dict.fromkeys(engines, float("inf"))
     end = time.perf_counter() + SECONDS * len(engines)
     while time.perf_counter() < end:
@@ -32,7 +32,7 @@ def speeds(engines: dict[str, Engine], spec: ModelSpec) -> dict[str, float]:
             started = time.perf_counter()
             engine.run(spec, [window])
             best[precision] = min(best[precision], time.perf_counter() - started)
-    return {precision: WINDOW[0] * WINDOW[1] / seconds for precision, seconds in best.items()}
+    return {precision: SIDE**2 / seconds for precision, seconds in best.items()}
 
 
 def qualities(models: Path, specs: list[ModelSpec], data: Path) -> dict[str, dict[str, Metrics]]:

@@ -42,7 +42,7 @@ def bare_speed(engine: Engine, spec: ModelSpec, picture: Image.Image, seconds: f
 
 def request(server: Server, body: bytes, model: str) -> tuple[float, float, int]:
     """Seconds to the first byte and to the last, and the bytes of the answer."""
-    headers = {"Content-Type": "image/png", "Accept": "image/png"}
+    headers = {"Content-Type": "application/octet-stream", "Accept": "image/png"}
     with server.client() as client:
         started = time.perf_counter()
         parameters = {"model": model, "scale": SCALE}

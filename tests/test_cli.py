@@ -14,9 +14,10 @@ from app.cli import Task, enlarge_file, main, plan_files
 from app.decoder import DecodeLimits, decode
 from app.engine import Engine
 from app.errors import ComputeError, EnlargerError
+from app.parameters import UpscaleParameters
 from app.settings import Settings
 from app.upscaler import Output, open_job, prepare, upscale
-from app.zoo import load_zoo
+from app.zoo import Zoo, load_zoo
 from tests.conftest import MODELS, ROOT, decoded, encode
 from tests.fakes import FakeEngine, Pixels, make_spec, noise, running
 
@@ -106,7 +107,7 @@ def test_the_networks_are_listed_each_on_its_line_with_the_default_marked() -> N
     ("arguments", "message"),
     [
         (["a.png", "-o", "a.png"], "a.png would overwrite a.png; give its output another name."),
-        (["a.png", "--scale", "7"], "Model '{default}' has no scale 7"),
+        (["a.png", "--scale", "9"], "scale: Input should be less than or equal to 8"),
         (["a.png", "--quality", "0"], "quality: Input should be greater than or equal to 1."),
         (["a.png", "--background", "red"], "background: String should match pattern"),
     ],
@@ -130,9 +131,9 @@ def test_what_cannot_be_begun_is_told_in_one_line(
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("ENLARGER_TILE", "1")
+    monkeypatch.setenv("ENLARGER_TILE_PIXELS", "1")
     assert main(["a.png"]) == 2
-    assert capsys.readouterr().err == "enlarger: setting tile: Input should be greater than or equal to 32\n"
+    assert capsys.readouterr().err == "enlarger: setting tile_pixels: Input should be greater than or equal to 4096\n"
 
 
 @pytest.mark.parametrize(("suffix", "format"), [("jpg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
@@ -218,12 +219,14 @@ def test_a_fault_in_the_middle_leaves_what_was_there_before(earlier: bytes | Non
             raise ValueError("a fault in the network")
 
     engine = FakeEngine(before=fail)
+    zoo = Zoo(tmp_path, "nearest", (make_spec(),))
+    few_pixels = Settings(tile_pixels=4096)
     source, target = write(tmp_path / "a.png", noise(600, 40, 3)), tmp_path / "out" / "a.png"
     if earlier is not None:
         target.parent.mkdir()
         target.write_bytes(earlier)
     with running(engine) as scheduler, pytest.raises(ComputeError):
-        enlarge_file(Task(source, target, "png"), make_spec(), Output(), Settings(), scheduler)
+        enlarge_file(Task(source, target, "png"), UpscaleParameters(scale=2), zoo, few_pixels, scheduler)
     assert len(engine.computed) >= 3
     assert files_in(tmp_path) == ({"a.png"} if earlier is None else {"a.png", "out/a.png"})
     assert earlier is None or target.read_bytes() == earlier

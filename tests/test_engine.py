@@ -74,10 +74,10 @@ def test_what_is_said_of_a_loaded_network_is_true(engine: Engine, spec: ModelSpe
 
 def test_a_run_that_fails_is_a_compute_error_for_whoever_asked_and_for_nobody_after(engine: Engine) -> None:
     spec = next(iter(engine.networks.values())).spec
-    with running(engine) as scheduler, scheduler.open(spec, 2 * 16 * 16, time.monotonic() + PATIENCE) as job:
+    with running(engine) as scheduler, scheduler.open([(spec, 2 * 16 * 16)], time.monotonic() + PATIENCE) as job:
         with pytest.raises(ComputeError, match=spec.title):
-            job.result(job.submit(noise(16, 16, 4)))
-        assert job.result(job.submit(noise(16, 16, 3))).shape == (16 * spec.scale, 16 * spec.scale, 3)
+            job.result(job.submit(spec, noise(16, 16, 4)))
+        assert job.result(job.submit(spec, noise(16, 16, 3))).shape == (16 * spec.scale, 16 * spec.scale, 3)
 
 
 # -- the provider ------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from training.quantise import (
     probe,
     quantise,
     quantise_weight,
+    quantised,
 )
 from training.recipe import DataRecipe, Int8Recipe, Recipe, Stage, load_recipe
 from training.train import Folders, train
@@ -291,7 +292,8 @@ def test_levels_are_those_of_an_8_bit_picture() -> None:
 
 def test_a_weight_asked_to_be_exact_is() -> None:
     weight = np.random.default_rng(0).normal(size=(40, 6, 3, 3)).astype(np.float32) * 0.05
-    weight[:, :, 1, 1] = 0
+    weight[:, 0, 0, 0] = np.linspace(0.1, 0.9, 40)  # in some channels more than the exact weight, in some less
+    weight[:, 4:, 1, 1] = 0
     weight[:, 4, 1, 1] = gain = 0.37
     codes, scale = quantise_weight(weight, exact=gain)
     assert scale * codes[:, 4, 1, 1] == pytest.approx(np.full(40, gain), rel=1e-6)
@@ -400,7 +402,16 @@ def test_an_int8_network_that_is_off_is_not_published(
     assert not (tmp_path / "models").exists()
 
 
-def test_the_pictures_of_the_check_are_not_those_of_the_calibration(exported: Exported) -> None:
+def test_the_pictures_of_the_check_are_not_those_of_the_calibration(
+    exported: Exported, pairs: dict[str, Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, used = pairs["plain"].core, {}
+    with monkeypatch.context() as patch:
+        patch.setattr(quantisation, "quantise", lambda core, seen, layers: used.update(calibration=seen) or core)
+        patch.setattr(quantisation, "fidelity", lambda core, int8, seen: used.update(check=seen) or 60.0)
+        quantised(core, TINY, exported.folders)
+    assert (len(used["calibration"]), len(used["check"])) == (4, HELD_OUT)
+    assert {p.tobytes() for p in used["calibration"]}.isdisjoint(p.tobytes() for p in used["check"])
     pictures = lr_pictures(TINY, exported.folders)
     assert len(pictures) == HELD_OUT + 4
     assert len({picture.tobytes() for picture in pictures}) == len(pictures)

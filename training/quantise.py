@@ -9,8 +9,8 @@ picture and the face is float (https://onnxruntime.ai/docs/performance/model-opt
 Three rewrites of the float graph go with it, none of which changes what it computes:
 
 * A ReLU disappears into the convolution before it: codes from 0 on cannot hold a negative value.
-* The picture gets a fourth, empty channel. The kernels read channels in fours; with three they fall back to im2col,
-  which costs the first layer twice its time.
+* The picture gets a fourth, empty channel. The kernels read channels in fours; with three they fall back to im2col, and
+  the first layer takes twice as long.
 * The input residual, ``tail(features) + nearest(lr)``, becomes channels of the tail's input with one weight each. A sum
   of two uint8 tensors would have to hold the residual, -255 to 255 levels, in 256 codes: half the depth, or hard edges
   clipped (text came out 68 levels wrong). Inside the convolution it is added to the 32-bit accumulator, and what is
@@ -39,8 +39,8 @@ from training.train import Folders
 Floats = NDArray[np.float32]
 Ranges = Mapping[str, tuple[float, float]]
 
-# Text, line art and dither excite a network up to three times as much as photographs do. What lies beyond the range
-# saturates, which looks like a softer edge; what the wider steps cost photographs is 0.003 dB (`fast` x4, B100).
+# Text and line art excite a network 1.5 times as much as photographs do, dither up to four times. What lies beyond the
+# range saturates, which shows as softer detail; the wider steps cost photographs 0.003 dB (`fast` x4, B100).
 HEADROOM = 1.5
 CHANNELS = 4  # of the picture inside the graph: the kernels read input channels in fours
 PEAK = 127  # of an int8 weight; -128 stays unused, so that scales are symmetric
