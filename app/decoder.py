@@ -55,6 +55,7 @@ from app.colour import INKS, bleed, fitting_profile, separate, turn_upright
 from app.errors import CorruptImageError, EnlargerError, TooComplexError
 from app.formats import Container, DecodeLimits, Format, ImageHeader, read_container
 from app.formats.png import check_pixels
+from app.raster import Raster
 
 __all__ = ["DecodeLimits", "ImageHeader", "SourceImage", "decode", "inspect"]
 
@@ -72,7 +73,7 @@ _PLUGINS: Mapping[Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 
 @dataclass(frozen=True, eq=False)
 class SourceImage:
-    """A decoded picture. Colour is held once, as a Pillow image: 1 byte a pixel for gray, 4 for RGB.
+    """A decoded picture. Colour is held once, at 1 byte a pixel for gray and 3 for RGB; see ``Raster`` for where.
 
     ``width`` and ``height`` are upright. ``gray``: one colour channel came in, one should go out. ``alpha``: 8-bit,
     straight, mode L, or None; ``exif`` has no ``Exif\\0\\0`` before it.
@@ -86,7 +87,7 @@ class SourceImage:
     exif: bytes | None
     dpi: tuple[float, float] | None
     alpha: Image.Image | None = field(repr=False)
-    _colour: Image.Image = field(repr=False)
+    _colour: Raster = field(repr=False)
 
     @property
     def has_alpha(self) -> bool:
@@ -98,10 +99,8 @@ class SourceImage:
 
         Not to be written to. Raises ``ValueError`` for an empty range and for rows that the picture does not have.
         """
-        if not 0 <= top < bottom <= self.height:
-            raise ValueError(f"rows {top} to {bottom} of a picture of {self.height}")
-        band = self._colour.crop((0, top, self.width, bottom))
-        return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+        rows = self._colour.rows(top, bottom)
+        return rows if rows.shape[2] == 3 else np.repeat(rows, 3, axis=2)
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -132,7 +131,7 @@ def decode(data: bytes, limits: DecodeLimits) -> SourceImage:
         exif=container.exif,
         dpi=container.dpi,
         alpha=alpha,
-        _colour=colour,
+        _colour=Raster(colour),
     )
 
 

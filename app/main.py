@@ -1,6 +1,7 @@
 """Composition root: settings → zoo → engine → scheduler → application, and its life from start to drain."""
 
 import asyncio
+import ctypes
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -115,8 +116,20 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
+def return_freed_memory() -> None:
+    """Has glibc give large blocks back to the system as soon as they are freed.
+
+    Its own threshold rises to 32 MiB with the blocks it sees, and bands then leave holes: 10 to 20 MB of a process.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc's, not musl's or macOS'
+        mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+        libc.mallopt(mmap_threshold, 2**20)
+
+
 def serve(settings: Settings) -> None:
     """Runs until a signal; returns when every request in flight is done or ``drain_seconds`` are over."""
+    return_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(settings)
     config = uvicorn.Config(

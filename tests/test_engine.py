@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from app import engine as engine_module
-from app.engine import PROVIDERS, Engine, check_face, choose_provider, create_session, share_threads
+from app.engine import PROVIDERS, Engine, check_face, choose_provider, create_session, share_resources
 from app.errors import ComputeError, ModelFileError, ProviderError
 from app.settings import usable_cores
 from app.zoo import ModelFile, ModelSpec, Zoo, load_zoo
@@ -106,7 +106,7 @@ def test_a_session_that_fell_back_to_cpu_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         ort, "InferenceSession", lambda data, options, providers: real(data, options, providers=[PROVIDERS["cpu"]])
     )
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     with pytest.raises(ProviderError, match="asked for CUDAExecutionProvider, got CPUExecutionProvider"):
         create_session(face(), "net.onnx", "cuda")
 
@@ -152,13 +152,13 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_the_right_face_is_accepted() -> None:
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     check_face(create_session(face(), "net.onnx", "cpu"), SPEC)
 
 
 @pytest.mark.parametrize(("changes", "message"), FOREIGN.values(), ids=FOREIGN)
 def test_a_foreign_face_is_refused(changes: dict[str, Any], message: str) -> None:
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     with pytest.raises(ModelFileError, match=f"tiny-x1: .*{message}"):
         check_face(create_session(face(**changes), "net.onnx", "cpu"), SPEC)
 

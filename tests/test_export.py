@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from app.engine import Engine, create_session, share_threads
+from app.engine import Engine, create_session, share_resources
 from app.settings import usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training.__main__ import main
@@ -105,7 +105,7 @@ class Core:
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     yield
     torch.set_num_threads(threads)
 

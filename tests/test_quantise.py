@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 from torch import nn
 
-from app.engine import Engine, choose_precision, create_session, share_threads
+from app.engine import Engine, choose_precision, create_session, share_resources
 from app.settings import Settings, usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training import quantise as quantisation
@@ -62,7 +62,7 @@ NETWORKS = {
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     yield
     torch.set_num_threads(threads)
 

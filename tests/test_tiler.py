@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app import tiler
-from app.tiler import ALIGN, Span, plan_tiles, spans
+from app.tiler import ALIGN, FIRST_BAND, Span, TileBudget, choose_tile, plan_tiles, spans
 
 CONTEXTS = st.integers(0, 48)
 BLENDS = st.integers(0, 9)
@@ -107,3 +107,13 @@ def test_the_example_in_the_docstring_holds() -> None:
     results = doctest.testmod(tiler)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_a_picture_within_the_budget_is_one_exact_tile() -> None:
+    assert choose_tile((300, 301), 4, 1000, 8, 2, TileBudget()) == (300, 301)
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (1500, 1000), (3000, 4000), (9000, 500)])
+def test_no_band_is_more_than_a_quarter_of_a_large_picture(size: tuple[int, int]) -> None:
+    rows, _ = choose_tile(size, 4, 70_000, 8, 2, TileBudget())
+    assert rows <= size[0] * FIRST_BAND + ALIGN, f"{rows} of {size[0]}"

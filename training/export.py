@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.engine import create_session, share_threads
+from app.engine import create_session, share_resources
 from app.settings import usable_cores
 from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec
 from training.architectures import Generator, SubPixelGenerator
@@ -131,7 +131,7 @@ class Phases(nn.Module):
 
 def parity(network: Generator, model: onnx.ModelProto) -> int:
     """The largest difference, in levels of 255, between the exported graph and torch; more than 1 is an error."""
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     session = create_session(model.SerializeToString(), "candidate", "cpu")
     rng = np.random.default_rng(0)
     worst = 0
@@ -179,7 +179,7 @@ def least_context(model: onnx.ModelProto, scale: int, least: int) -> int:
     Measured anew for int8: what moves the float network by a hundredth of a level may push a code over its rounding
     edge, layer after layer. That is rare, so the cores are large: 24 pictures of noise, 400,000 LR pixels.
     """
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     session = create_session(model.SerializeToString(), "candidate", "cpu")
     core, side = 128, 2 * MAX_CONTEXT + 128
     smooth = np.random.default_rng(0).random((8, side, side, 3), np.float32)

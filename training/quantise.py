@@ -28,7 +28,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from app.engine import create_session, share_threads
+from app.engine import create_session, share_resources
 from app.settings import usable_cores
 from training.data import Pixels, list_pictures, read_picture
 from training.degradations import DEGRADATIONS
@@ -224,7 +224,7 @@ def probe(core: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Floats], l
     lr = core.graph.input[0].name
     inner = [name for name in tensors if name != lr]
     opened.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
-    share_threads(usable_cores())
+    share_resources(usable_cores())
     session = create_session(opened.SerializeToString(), "calibration", "cpu")
 
     def values(image: Floats) -> list[Floats]:
