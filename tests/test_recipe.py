@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from training.architectures import build
-from training.recipe import RECIPES, DataRecipe, Stage, load_recipe
+from training.architectures.collapsible import collapse
+from training.recipe import RECIPES, DataRecipe, Recipe, Stage, load_recipe
 
 PUBLISHED = sorted(RECIPES.glob("*.toml"))
 
@@ -41,6 +42,11 @@ def write(folder: Path, text: str) -> str:
     return str(path)
 
 
+def plain_shapes(recipe: Recipe) -> dict[str, torch.Size]:
+    state = collapse(build(recipe.scale, **recipe.network)).state_dict()
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_published_recipe(path: Path) -> None:
     recipe = load_recipe(path.stem)
@@ -51,7 +57,10 @@ def test_published_recipe(path: Path) -> None:
     with torch.no_grad():
         assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 8 * recipe.scale, 8 * recipe.scale)
     if recipe.start_from:
-        assert load_recipe(recipe.start_from).network == recipe.network
+        source = load_recipe(recipe.start_from)
+        own, other = (plain_shapes(each) for each in (recipe, source))
+        shared = [name for name, shape in own.items() if other.get(name) == shape]
+        assert len(shared) > len(own) / 2, f"only {shared} of {recipe.start_from} fit"
 
 
 def test_a_recipe_file_is_read_whole(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from training import train as training
 from training.__main__ import main
 from training.architectures import Generator, build
+from training.architectures.collapsible import collapse
 from training.data import PairSet, batches
 from training.losses import PIXEL_LOSSES
 from training.recipe import DataRecipe, Recipe, Stage
@@ -314,6 +316,23 @@ def test_start_from_copies_the_trunk_only(trunk: dict[str, Tensor], tmp_path: Pa
     expected = {name: own[name] if name.startswith("tail.") else trunk[name] for name in own}
     assert_equal_weights(weights(network), expected)
     assert not torch.equal(own["head.expand"], trunk["head.expand"])
+
+
+def test_a_plain_network_starts_from_a_collapsible_one(tmp_path: Path) -> None:
+    wide = {"architecture": "plain-residual", "channels": 8, "blocks": 2}
+    other = build(2, **wide)
+    source = replace(TINY, name="wide", scale=2, network=wide)
+    network = build(2, architecture="edsr", channels=8, blocks=2)
+    own = weights(network)
+    (tmp_path / "wide-x2").mkdir()
+    path = tmp_path / "wide-x2" / "checkpoint.pt"
+    save(path, other, Average(other, 0.9), torch.optim.Adam(other.parameters()), 5)
+    with mock.patch("training.train.load_recipe", return_value=source):
+        start_from(network, path)
+    plain = weights(collapse(other))
+    for name, weight in weights(network).items():
+        from_other = name.startswith(("trunk.0", "trunk.1", "head"))
+        assert torch.equal(weight, plain[name] if from_other else own[name]), name
 
 
 def test_a_recipe_starts_from_the_run_it_names(trunk: dict[str, Tensor], data: Path, tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.architectures import Generator, build
+from training.architectures.collapsible import collapse
 from training.data import PairSet, Pixels, Prefetcher, batches
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
-from training.recipe import Recipe, Stage
+from training.recipe import Recipe, Stage, load_recipe
 
 LOG_EVERY = 100  # steps
 VALIDATE_EVERY = 2_000  # steps
@@ -205,13 +206,25 @@ def load_trained(recipe: Recipe, folders: Folders) -> tuple[Generator, int]:
 
 
 def start_from(network: Generator, path: Path) -> None:
-    """Copies every averaged weight of another run whose name and shape are the same (a trunk of another scale)."""
+    """Copies every averaged weight of another run whose name and shape are the same (a trunk of another scale).
+
+    Where that run's convolutions are collapsible and this network's are plain, they are collapsed first.
+    """
     if not path.exists():
         raise ValueError(f"{path} is missing: train {path.parent.name} first")
     own = network.state_dict()
     other = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
+    if is_collapsible(other) and not is_collapsible(own):
+        source = load_recipe(path.parent.name)
+        wide = build(source.scale, **source.network)
+        wide.load_state_dict(other)
+        other = collapse(wide).state_dict()
     fitting = {k: v for k, v in other.items() if k in own and own[k].shape == v.shape}
     network.load_state_dict({**own, **fitting})
+
+
+def is_collapsible(state: dict[str, Tensor]) -> bool:
+    return any(name.endswith(".expand") for name in state)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """SRCNN (Dong et al. 2014, arXiv:1501.00092): bicubic enlargement first, then three convolutions on the luma plane."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,10 +38,17 @@ class Srcnn(Generator):
             start_silent(self.reconstruction)
 
     def forward(self, lr: Tensor) -> Tensor:
-        r = self.bicubic.shape[-1] // 2
-        padded = F.pad(lr, (r, r, r, r), mode="replicate")
-        picture = F.pixel_shuffle(F.conv2d(padded, self.bicubic), self.scale)  # N 3 Hs Ws
+        picture = self.enlarged(lr.float())  # N 3 Hs Ws
         luma = F.conv2d(picture, self.luma)  # N 1 Hs Ws
         features = F.relu(self.mapping(F.relu(self.extraction(luma))))
         change = self.reconstruction(features)
         return picture + (change if self.residual else change - luma)
+
+    def enlarged(self, lr: Tensor) -> Tensor:
+        """The bicubic picture, in float32 even where training is in bfloat16, whose mantissa has 8 bits."""
+        r = self.bicubic.shape[-1] // 2
+        padded = F.pad(lr, (r, r, r, r), mode="replicate")
+        if not torch.is_autocast_enabled(lr.device.type):
+            return F.pixel_shuffle(F.conv2d(padded, self.bicubic), self.scale)
+        with torch.autocast(lr.device.type, enabled=False):
+            return F.pixel_shuffle(F.conv2d(padded, self.bicubic), self.scale)
