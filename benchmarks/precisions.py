@@ -14,8 +14,8 @@ import numpy as np
 from app.engine import Engine
 from app.settings import MODELS, usable_cores
 from app.zoo import ModelSpec, load_zoo
+from training.checkpoint import Folders
 from training.evaluate import TEST_SETS, Metrics, evaluate, served_path
-from training.train import Folders
 
 PRECISIONS = ("fp32", "int8")
 SIDE = 256  # LR pixels of a window

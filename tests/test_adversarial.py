@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.adversarial import ADVERSARIAL, accuracy
+from training.adversarial import ADVERSARIAL, Adversary, accuracy
+from training.architectures.discriminators import PatchDiscriminator
 
 REAL = torch.tensor([[2.0], [0.5], [-1.0], [0.25]])
 MADE = torch.tensor([[-1.5], [0.75], [-0.25], [3.0]])
@@ -82,3 +83,40 @@ def test_accuracy_counts_each_side() -> None:
     assert (real.item(), made.item()) == (0.75, 0.5)
     undecided = torch.zeros(3, 1)
     assert [share.item() for share in accuracy(undecided, undecided)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_neither_player_moves_the_other(name: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    hr, sr = torch.rand(2, 2, 3, 32, 32, generator=draw)
+    sr.requires_grad_()
+    torch.manual_seed(0)
+    adversary = Adversary(ADVERSARIAL[name], PatchDiscriminator(channels=4, dense=8))
+    parameters = dict(adversary.discriminator.named_parameters())
+
+    adversary.generator_loss(sr, hr).backward()
+    assert sr.grad.abs().sum() > 0
+    assert [name for name, p in parameters.items() if p.grad is not None] == []
+
+    told = sr.grad.clone()
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    adversary.step(adversary.losses(sr, hr)["discriminator"], rate=1e-3)
+    assert torch.equal(sr.grad, told)
+    assert [name for name, p in parameters.items() if name.endswith("weight") and torch.equal(p, before[name])] == []
+
+
+def test_relative_logits_are_counted_relatively() -> None:
+    class Shifted(nn.Module):
+        """Gives real patches (brighter ones) 11, others 9: both positive."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.scale * image.mean((1, 2, 3))[:, None]
+
+    hr, sr = torch.full((2, 3, 4, 4), 11.0), torch.full((2, 3, 4, 4), 9.0)
+    shares = {name: Adversary(game, Shifted()).losses(sr, hr) for name, game in ADVERSARIAL.items()}
+    found = {name: (share["known_real"].item(), share["known_made"].item()) for name, share in shares.items()}
+    assert found == {"standard": (1, 0), "relativistic": (1, 1)}

@@ -18,9 +18,9 @@ from app.settings import usable_cores
 from app.zoo import load_zoo
 from training import evaluate
 from training.__main__ import main
+from training.checkpoint import Folders
 from training.degradations import bicubic
 from training.metrics import compare
-from training.train import Folders
 
 
 def photo(name: str, height: int, width: int) -> np.ndarray:

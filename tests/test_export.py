@@ -23,6 +23,7 @@ from app.zoo import ModelSpec, load_zoo
 from training.__main__ import main
 from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
+from training.checkpoint import Folders, load_trained
 from training.export import (
     CONTEXT_TOLERANCE,
     MAX_CONTEXT,
@@ -35,7 +36,7 @@ from training.export import (
 from training.face import attach_face, multiply_accumulates
 from training.metrics import compare
 from training.recipe import DataRecipe, Recipe, Stage, load_recipe
-from training.train import Folders, load_trained, train
+from training.train import train
 
 SCALE = 2
 TINY = Recipe(

@@ -23,6 +23,7 @@ from training import quantise as quantisation
 from training.__main__ import main
 from training.architectures import Generator, build
 from training.architectures.collapsible import collapse
+from training.checkpoint import Folders
 from training.degradations import bicubic
 from training.export import MAX_CONTEXT, export, least_context, to_onnx
 from training.face import attach_face
@@ -39,7 +40,7 @@ from training.quantise import (
     quantised,
 )
 from training.recipe import DataRecipe, Int8Recipe, Recipe, Stage, load_recipe
-from training.train import Folders, train
+from training.train import train
 
 SCALE = 2
 TINY = Recipe(

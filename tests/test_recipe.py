@@ -7,7 +7,7 @@ import torch
 
 from training.architectures import build
 from training.architectures.collapsible import collapse
-from training.recipe import RECIPES, DataRecipe, Recipe, Stage, load_recipe
+from training.recipe import RECIPES, AdversaryRecipe, ContentRecipe, DataRecipe, Recipe, Stage, load_recipe
 
 PUBLISHED = sorted(RECIPES.glob("*.toml"))
 
@@ -71,6 +71,60 @@ def test_a_recipe_file_is_read_whole(tmp_path: Path) -> None:
     assert recipe.data == DataRecipe(pictures="mine", crop=16)
     assert recipe.stages == (Stage(steps=30, rate=2e-3), Stage(steps=12, loss="mse"))
     assert (recipe.seed, recipe.start_from, recipe.precision) == (7, None, "bf16")
+
+
+GAME = """
+[[stage]]
+steps = 5
+pixel_weight = 0.1
+schedule = "drop"
+content = { weight = 0.5, layer = 16 }
+
+[stage.adversary]
+weight = 5e-3
+game = "relativistic"
+discriminator = "patch"
+"""
+
+
+def test_a_stage_with_content_and_adversary_is_read_whole(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, GOOD + GAME)).stages[2] == Stage(
+        steps=5,
+        pixel_weight=0.1,
+        schedule="drop",
+        content=ContentRecipe(weight=0.5, layer=16),
+        adversary=AdversaryRecipe(weight=5e-3, game="relativistic", discriminator="patch"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("layer = 16", "lair = 16", ["'lair'", "'layer'", "'weight'"]),
+        ("layer = 16", "layer = 37", ["layer = 37", "0 to 36"]),
+        ("weight = 0.5", "weight = -0.5", ["[stage.content] weight = -0.5"]),
+        ("weight = 5e-3", "waight = 5e-3", ["'waight'", "'rate_ratio'"]),
+        ("weight = 5e-3", "weight = nan", ["[stage.adversary] weight = nan"]),
+        ('game = "relativistic"', 'game = "poker"', ["'poker'", "standard, relativistic"]),
+        ('discriminator = "patch"', 'discriminator = "critic"', ["'critic'", "dense, patch"]),
+        ('schedule = "drop"', 'schedule = "step"', ["'step'", "cosine, drop"]),
+        ("pixel_weight = 0.1", "pixel_weight = 'much'", ["pixel_weight = 'much'"]),
+        ("content = { weight = 0.5, layer = 16 }", "", []),
+    ],
+)
+def test_a_wrong_game_says_what_is_wrong(old: str, new: str, said: list[str], tmp_path: Path) -> None:
+    assert GAME.count(old) == 1
+    text = GOOD + GAME.replace(old, new)
+    if not said:  # the loss that is left must tie SR to LR
+        text, said = text.replace("pixel_weight = 0.1", "pixel_weight = 0"), ["neither a pixel nor a content loss"]
+    with pytest.raises(ValueError, match=r"^tiny\.toml: ") as error:
+        load_recipe(write(tmp_path, text))
+    assert [words for words in said if words not in str(error.value)] == []
+
+
+def test_an_adversary_needs_crops_that_its_strides_divide(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="multiple of 16 px, not 54"):
+        load_recipe(write(tmp_path, GOOD.replace("crop = 16", "crop = 18") + GAME))
 
 
 def test_a_recipe_without_stages_trains_nothing() -> None:

@@ -24,19 +24,16 @@ from training import train as training
 from training.__main__ import main
 from training.architectures import Generator, build
 from training.architectures.collapsible import collapse
+from training.checkpoint import Average, Folders, load_trained, save, start_from
 from training.data import PairSet, batches
+from training.log import LOG_FIELDS
 from training.losses import PIXEL_LOSSES
-from training.recipe import DataRecipe, Recipe, Stage
+from training.perceptual import VGG19, vgg_layers
+from training.recipe import AdversaryRecipe, ContentRecipe, DataRecipe, Recipe, Stage
 from training.train import (
-    LOG_FIELDS,
-    Average,
-    Folders,
     autocast,
     learning_rate,
-    load_trained,
-    save,
     stage_at,
-    start_from,
     to_pixels,
     to_tensor,
     train,
@@ -152,7 +149,7 @@ def test_validation_ends_above_nearest_neighbour(run: Run, tmp_path: Path) -> No
 def test_the_log_has_a_line_every_so_many_steps(run: Run) -> None:
     rows = run.log()
     assert list(rows[0]) == LOG_FIELDS
-    assert [int(row["step"]) for row in rows] == list(range(25, 301, 25))
+    assert [int(row["step"]) for row in rows] == sorted([*range(25, 301, 25), 280])  # and a stage's last
     assert [int(row["step"]) for row in rows if row["psnr_y"]] == [100, 200, 300]
     assert all(0 <= float(row["loader_share"]) <= 1 for row in rows)
     assert [row["rate"] for row in rows] == [
@@ -235,10 +232,10 @@ def kill_at(name):
     if (name, now[0]) == (moment, fatal_step):
         os.kill(os.getpid(), signal.SIGKILL)
 
-def watched_save(path, network, averaged, optimizer, step):
+def watched_save(path, network, averaged, optimizer, step, adversaries):
     now[0] = step
     kill_at("before saving")
-    save(path, network, averaged, optimizer, step)
+    save(path, network, averaged, optimizer, step, adversaries)
 
 def watched_replace(part, path):
     kill_at("half saved")
@@ -296,6 +293,114 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
             assert resumed["loss"] == whole["loss"]
 
 
+# -- the adversarial stage ---------------------------------------------------------------------------------------
+
+GAME = replace(
+    TINY,
+    data=DataRecipe(crop=16, batch=2),
+    stages=(
+        Stage(steps=3, warmup=0),
+        Stage(
+            steps=6,
+            pixel_weight=0.1,
+            rate=1e-3,
+            warmup=0,
+            schedule="drop",
+            content=ContentRecipe(weight=0.01, layer=2),
+            adversary=AdversaryRecipe(weight=0.1, game="relativistic", discriminator="patch", channels=4),
+        ),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def vgg19(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file as torchvision's, whose first two convolutions are random; no test looks at later ones."""
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in vgg_layers(VGG19).state_dict().items()}
+    draw = torch.Generator().manual_seed(0)
+    state = {f"features.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    for name in ("features.0.weight", "features.2.weight"):
+        state[name].normal_(std=0.05, generator=draw)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save(state, path)
+    yield path
+    path.unlink()  # 80 MB
+
+
+@pytest.fixture(scope="module")
+def game(data: Path, vgg19: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of ``GAME``."""
+    folders = Folders(data, tmp_path_factory.mktemp("runs"), vgg19)
+    return Run(folders, train(GAME, folders))
+
+
+def test_an_adversarial_stage_logs_every_loss_at_every_step(game: Run) -> None:
+    pixel, *rows = game.log()
+    assert [int(row["step"]) for row in rows] == [4, 5, 6, 7, 8, 9]
+    assert pixel["step"] == "3"
+    assert pixel["pixel"] == pixel["loss"]
+    assert not any(pixel[name] for name in ("content", "adversarial", "discriminator", "known_real", "known_made"))
+    assert [row["rate"] for row in rows] == ["1.000e-03"] * 3 + ["1.000e-06"] * 3
+    for row in rows:
+        parts = 0.1 * float(row["pixel"]) + 0.01 * float(row["content"]) + 0.1 * float(row["adversarial"])
+        assert float(row["loss"]) == pytest.approx(parts, abs=3e-6)
+        assert float(row["content"]) > 0
+        assert float(row["discriminator"]) > 0
+        assert 0 <= float(row["known_real"]) <= 1
+        assert 0 <= float(row["known_made"]) <= 1
+
+
+def test_the_discriminator_learns_in_its_stage_and_is_kept(game: Run) -> None:
+    torch.manual_seed(GAME.seed)
+    build(SCALE, **NETWORK)
+    fresh = training.new_adversary(GAME, GAME.stages[1].adversary, torch.device("cpu"))
+    (kept,) = torch.load(game.folder / "checkpoint.pt", weights_only=True)["adversaries"]
+    fresh_weight = fresh.discriminator.state_dict()["features.0.weight"]
+    assert not torch.equal(kept["discriminator"]["features.0.weight"], fresh_weight)
+    assert kept["discriminator"]["features.3.num_batches_tracked"] == 4 * 6  # both sides, in both players' steps
+    assert {int(state["step"]) for state in kept["optimizer"]["state"].values()} == {6}
+
+
+@pytest.mark.parametrize("last_saved", [2, 3, 6])  # within the stage before, between the stages, within the game
+def test_an_interrupted_game_goes_on_as_if_nothing_had_happened(
+    last_saved: int, game: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_and_stop(path: Path, *parts: object) -> None:
+        save(path, *parts)
+        if parts[3] == last_saved:
+            raise KeyboardInterrupt
+
+    folders = replace(game.folders, runs=tmp_path)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(training, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(GAME, folders)
+    monkeypatch.undo()
+    train(GAME, folders)
+
+    ends = [torch.load(runs / "tiny-x2" / "checkpoint.pt", weights_only=True) for runs in (tmp_path, game.folders.runs)]
+    for part in ("network", "averaged"):
+        assert_equal_weights(ends[0][part], ends[1][part])
+    assert_equal_weights(*(end["adversaries"][0]["discriminator"] for end in ends))
+    resumed, whole = ([row for row in log_of(run) if row["step"] > "3"] for run in (tmp_path / "tiny-x2", game.folder))
+    untimed = [name for name in LOG_FIELDS if name not in ("seconds", "loader_share")]
+    assert [[row[name] for name in untimed] for row in resumed] == [[row[name] for name in untimed] for row in whole]
+
+
+def test_missing_vgg19_is_said_before_anything_is_trained(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.replace('loss = "mse"', "content = { layer = 2 }"))
+    for given, said in (([], "--vgg19 FILE"), (["--vgg19", str(tmp_path / "none.pth")], "no VGG19 weights at")):
+        arguments = ["--data", str(data), "--runs", str(tmp_path / "runs"), "train", str(recipe), *given]
+        assert main(arguments) == 2
+        assert said in (message := capsys.readouterr().err)
+        assert "vgg19-dcbb9e9d.pth" in message
+    assert not (tmp_path / "runs" / "tiny-x2" / "log.csv").exists()
+
+
 # -- starting from another run -----------------------------------------------------------------------------------
 
 
@@ -327,7 +432,7 @@ def test_a_plain_network_starts_from_a_collapsible_one(tmp_path: Path) -> None:
     (tmp_path / "wide-x2").mkdir()
     path = tmp_path / "wide-x2" / "checkpoint.pt"
     save(path, other, Average(other, 0.9), torch.optim.Adam(other.parameters()), 5)
-    with mock.patch("training.train.load_recipe", return_value=source):
+    with mock.patch("training.checkpoint.load_recipe", return_value=source):
         start_from(network, path)
     plain = weights(collapse(other))
     for name, weight in weights(network).items():
@@ -390,6 +495,12 @@ def test_learning_rate_at_its_key_points() -> None:
 def test_learning_rate_without_and_with_only_warmup() -> None:
     assert learning_rate(Stage(steps=10, rate=1e-3, warmup=0), 0) == pytest.approx(1e-3)
     assert learning_rate(Stage(steps=10, rate=1e-3, warmup=10), 9) == pytest.approx(1e-3)
+
+
+def test_learning_rate_that_drops() -> None:
+    stage = Stage(steps=100, rate=1e-4, final_rate=1e-5, warmup=10, schedule="drop")
+    rates = [learning_rate(stage, step) for step in (4, 9, 10, 49, 50, 99)]
+    assert rates == pytest.approx([5e-5, 1e-4, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
 def test_stage_at_the_borders() -> None:

@@ -16,10 +16,10 @@ from training.architectures.base import rgb_to_ycbcr_matrix
 from training.architectures.discriminators import DISCRIMINATORS
 from training.architectures.edsr import DIV2K_MEAN
 from training.architectures.rrdb import DenseBlock
+from training.checkpoint import Average
 from training.export import MAX_CONTEXT, measure_context, parity, to_onnx
 from training.face import attach_face, multiply_accumulates
 from training.recipe import load_recipe
-from training.train import Average
 
 # Small enough for a test; every part of the real ones is there.
 TINY: dict[str, dict[str, Any]] = {

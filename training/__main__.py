@@ -7,10 +7,11 @@ from pathlib import Path
 
 from app.errors import EnlargerError
 from app.settings import MODELS
+from training.checkpoint import Folders
 from training.evaluate import TEST_SETS, evaluate_zoo, table
 from training.export import export
 from training.recipe import load_recipe
-from training.train import Folders, train
+from training.train import train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("train", help="train a recipe, or go on with it")
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
+    command.add_argument("--vgg19", type=Path, metavar="FILE", help="VGG19's weights, which content losses need")
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("export", help="write the ONNX file and its manifest entry, with metrics")
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_train(options: argparse.Namespace) -> None:
     for name in options.recipes:
-        train(load_recipe(name), Folders(options.data, options.runs))
+        train(load_recipe(name), Folders(options.data, options.runs, options.vgg19))
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -17,10 +17,10 @@ from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
 from app.upscaler import Output, open_job, prepare, upscale
 from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec, load_zoo
+from training.checkpoint import Folders
 from training.data import Pixels, list_pictures, read_picture
 from training.degradations import bicubic
 from training.metrics import compare
-from training.train import Folders
 
 TEST_SETS = ("Set5", "Set14", "B100")
 Upscale = Callable[[ModelSpec, bytes], Pixels]

@@ -24,10 +24,10 @@ from app.settings import usable_cores
 from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec
 from training.architectures import Generator, SubPixelGenerator
 from training.architectures.collapsible import collapse
+from training.checkpoint import Folders, load_trained
 from training.face import OPSET, attach_face, multiply_accumulates
 from training.quantise import quantised
 from training.recipe import Recipe
-from training.train import Folders, load_trained
 
 LICENCE = "Apache-2.0"
 TRAINING_DATA = (

@@ -30,11 +30,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.engine import create_session, share_resources
 from app.settings import usable_cores
+from training.checkpoint import Folders
 from training.data import Pixels, list_pictures, read_picture
 from training.degradations import DEGRADATIONS
 from training.metrics import psnr
 from training.recipe import Recipe
-from training.train import Folders
 
 Floats = NDArray[np.float32]
 Ranges = Mapping[str, tuple[float, float]]

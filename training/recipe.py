@@ -1,13 +1,17 @@
 """A recipe: everything that makes a published network, as one small TOML file. Unknown keys fail."""
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.adversarial import ADVERSARIAL
+from training.architectures.discriminators import DISCRIMINATORS, REDUCTION
 from training.degradations import DEGRADATIONS
 from training.losses import PIXEL_LOSSES
+from training.perceptual import CONV5_4, VGG19
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -35,18 +39,76 @@ class DataRecipe:
 
 
 @dataclass(frozen=True)
+class ContentRecipe:
+    """``[stage.content]``: a loss on VGG19's features at ``layer`` (torchvision's index; 34 is conv5_4), weighted."""
+
+    weight: float = 1.0
+    layer: int = CONV5_4
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight, "[stage.content] weight")
+        if not 0 <= self.layer < (layers := 2 * sum(VGG19) + len(VGG19)):
+            raise ValueError(f"[stage.content] layer = {self.layer}: VGG19 has layers 0 to {layers - 1}")
+
+
+@dataclass(frozen=True)
+class AdversaryRecipe:
+    """``[stage.adversary]``: the game, who plays it against the generator, and what the generator's loss weighs.
+
+    ``rate_ratio`` is the discriminator's learning rate over the generator's.
+    """
+
+    weight: float = 1e-3
+    game: str = "standard"
+    discriminator: str = "dense"
+    channels: int = 64
+    norm_after_activation: bool = False
+    rate_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight, "[stage.adversary] weight")
+        _check_weight(self.rate_ratio, "[stage.adversary] rate_ratio")
+        if self.game not in ADVERSARIAL:
+            raise ValueError(f"unknown game {self.game!r}; known: {', '.join(ADVERSARIAL)}")
+        if self.discriminator not in DISCRIMINATORS:
+            raise ValueError(f"unknown discriminator {self.discriminator!r}; known: {', '.join(DISCRIMINATORS)}")
+
+
+SCHEDULES = ("cosine", "drop")
+
+
+@dataclass(frozen=True)
 class Stage:
-    """Some steps of Adam with one loss; the rate falls along a cosine to ``final_rate``."""
+    """Some steps of Adam. The generator minimises ``pixel_weight`` times the pixel loss ``loss``, and what
+    ``[stage.content]`` and ``[stage.adversary]`` add.
+
+    After ``warmup`` steps at a rising rate, the rate falls from ``rate`` to ``final_rate``: along half a cosine, or
+    ("drop") at once, halfway through the stage.
+    """
 
     steps: int
     loss: str = "l1"
+    pixel_weight: float = 1.0
     rate: float = 1e-3
     final_rate: float = 1e-6
     warmup: int = 200
+    schedule: str = "cosine"
+    content: ContentRecipe | None = None
+    adversary: AdversaryRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.loss not in PIXEL_LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(PIXEL_LOSSES)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {self.schedule!r}; known: {', '.join(SCHEDULES)}")
+        _check_weight(self.pixel_weight, "[[stage]] pixel_weight")
+        if not (self.pixel_weight or self.content):
+            raise ValueError("[[stage]] has neither a pixel nor a content loss: nothing would tie SR to LR")
+
+
+def _check_weight(weight: float, name: str) -> None:
+    if not (isinstance(weight, int | float) and 0 <= weight < math.inf):
+        raise ValueError(f"{name} = {weight!r} is not a number from 0 up")
 
 
 @dataclass(frozen=True)
@@ -89,6 +151,9 @@ class Recipe:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if "architecture" not in self.network:
             raise ValueError("[network] names no architecture")
+        patch = self.data.crop * self.scale
+        if patch % REDUCTION and any(stage.adversary for stage in self.stages):
+            raise ValueError(f"an adversarial stage needs HR crops of a multiple of {REDUCTION} px, not {patch}")
 
     @property
     def title(self) -> str:
@@ -110,11 +175,16 @@ def load_recipe(name_or_path: str) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         data = _typed(DataRecipe, table.pop("data", {}))
-        stages = tuple(_typed(Stage, stage) for stage in table.pop("stage", []))
+        stages = tuple(_stage(stage) for stage in table.pop("stage", []))
         int8 = _int8(table.pop("int8")) if "int8" in table else None
         return _typed(Recipe, table, data=data, stages=stages, int8=int8)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def _stage(table: dict[str, Any]) -> Stage:
+    kinds = {"content": ContentRecipe, "adversary": AdversaryRecipe}
+    return _typed(Stage, table | {name: _typed(cls, table[name]) for name, cls in kinds.items() if name in table})
 
 
 def _int8(table: dict[str, Any]) -> Int8Recipe:

@@ -1,17 +1,15 @@
 """The one training loop: a recipe in, a checkpoint and a log out. It can be killed at any moment and goes on.
 
 A run lives in ``runs/<title>/``: ``checkpoint.pt`` (everything needed to go on), ``log.csv`` (a line every
-``LOG_EVERY`` steps), ``samples/`` (LR by nearest neighbour | SR | HR of a validation picture).
+``LOG_EVERY`` steps, every step of an adversarial stage), ``samples/`` (LR by nearest neighbour | SR | HR of a
+validation picture).
 """
 
 import contextlib
-import csv
 import ctypes
 import math
-import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +18,21 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from training.adversarial import ADVERSARIAL, Adversary
 from training.architectures import Generator, build
-from training.architectures.collapsible import collapse
+from training.architectures.discriminators import DISCRIMINATORS
+from training.checkpoint import Average, Folders, resume, save, start_from
 from training.data import PairSet, Pixels, Prefetcher, batches
+from training.log import Log
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
-from training.recipe import Recipe, Stage, load_recipe
+from training.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
+from training.recipe import AdversaryRecipe, Recipe, Stage
 
 LOG_EVERY = 100  # steps
 VALIDATE_EVERY = 2_000  # steps
 CHECKPOINT_SECONDS = 60
 VALIDATION_PICTURES = 8
-LOG_FIELDS = ["step", "loss", "rate", "psnr_y", "seconds", "loader_share"]
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where pictures are read (``data``) and where runs and the packed pictures are kept (``runs``)."""
-
-    data: Path
-    runs: Path
-
-    def run(self, title: str) -> Path:
-        return self.runs / title
 
 
 def train(recipe: Recipe, folders: Folders) -> Generator:
@@ -58,10 +48,12 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
         start_from(network, folders.run(recipe.start_from) / "checkpoint.pt")
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
-    step = resume(run / "checkpoint.pt", network, averaged, optimizer, device)
+    adversaries = {stage: new_adversary(recipe, stage.adversary, device) for stage in recipe.stages if stage.adversary}
+    step = resume(run / "checkpoint.pt", network, averaged, optimizer, device, adversaries.values())
     if step == recipe.steps:
         return averaged.network
 
+    contents = content_losses(recipe, folders, device)
     cache = folders.runs / "cache"
     data = recipe.data
     pairs = PairSet(folders.data / data.pictures, recipe.scale, data.degradation, cache)
@@ -82,26 +74,69 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
         waited = time.perf_counter() - waited
         lr, hr = to_tensor(lr_pixels, device), to_tensor(hr_pixels, device)  # [N, 3, h, w], [N, 3, h s, w s]
 
+        adversary = adversaries.get(stage)
         with autocast(recipe, device):
-            sr = network(lr)
-        loss = PIXEL_LOSSES[stage.loss](sr.float(), hr)
+            sr = network(lr).float()
+            losses = generator_losses(stage, sr, hr, contents, adversary)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        losses["loss"].backward()
         optimizer.step()
         averaged.update(network)
+        if adversary:
+            with autocast(recipe, device):
+                losses |= adversary.losses(sr, hr)
+            adversary.step(losses["discriminator"], stage.adversary.rate_ratio * rate)
         step += 1
         progress.update()
 
-        log.add(loss, waited)
-        if step % LOG_EVERY == 0 or step == recipe.steps:
+        log.add(losses, waited)
+        if adversary or step % LOG_EVERY == 0 or step_of_stage == stage.steps - 1:
             validated = step % VALIDATE_EVERY == 0 or step == recipe.steps
             quality = validate(averaged.network, validation, run / "samples" / f"{step:07d}.png") if validated else None
-            progress.set_postfix(log.write(step, rate, quality))
+            progress.set_postfix(log.write(step, rate, quality), refresh=False)
         if time.monotonic() - saved_at > CHECKPOINT_SECONDS or step == recipe.steps:
-            save(run / "checkpoint.pt", network, averaged, optimizer, step)
+            save(run / "checkpoint.pt", network, averaged, optimizer, step, adversaries.values())
             saved_at = time.monotonic()
     progress.close()
     return averaged.network
+
+
+def generator_losses(
+    stage: Stage, sr: Tensor, hr: Tensor, contents: dict[int, ContentLoss], adversary: Adversary | None
+) -> dict[str, Tensor]:
+    """Each loss of the stage before its weight, and their weighted sum ``loss``, which the generator minimises."""
+    losses = {"pixel": PIXEL_LOSSES[stage.loss](sr, hr)}
+    total = stage.pixel_weight * losses["pixel"]
+    if stage.content:
+        losses["content"] = contents[stage.content.layer](sr, hr)
+        total = total + stage.content.weight * losses["content"]
+    if stage.adversary and adversary:
+        losses["adversarial"] = adversary.generator_loss(sr, hr)
+        total = total + stage.adversary.weight * losses["adversarial"]
+    return {"loss": total} | losses
+
+
+def content_losses(recipe: Recipe, folders: Folders, device: torch.device) -> dict[int, ContentLoss]:
+    """The content losses of all stages by VGG19's layer; ``ValueError`` if there are some and no weights for them."""
+    layers = {stage.content.layer for stage in recipe.stages if stage.content}
+    if layers and folders.vgg19 is None:
+        raise ValueError(f"{recipe.title} has a content loss and needs VGG19's weights (--vgg19 FILE): {VGG19_SOURCES}")
+    losses = {layer: ContentLoss(load_vgg19(folders.vgg19, layer)) for layer in layers}
+    for loss in losses.values():
+        loss.to(device, memory_format=torch.channels_last)
+        if recipe.precision == "bf16":  # frozen, so cast once rather than every step; the normalisation stays fp32
+            loss.features.layers.to(torch.bfloat16)
+    return losses
+
+
+def new_adversary(recipe: Recipe, wanted: AdversaryRecipe, device: torch.device) -> Adversary:
+    """A discriminator that has learned nothing yet, for HR crops of the recipe's size."""
+    size = {"patch": recipe.data.crop * recipe.scale} if wanted.discriminator == "dense" else {}
+    discriminator = DISCRIMINATORS[wanted.discriminator](
+        channels=wanted.channels, norm_after_activation=wanted.norm_after_activation, **size
+    )
+    discriminator.to(device, memory_format=torch.channels_last)
+    return Adversary(ADVERSARIAL[wanted.game], discriminator)
 
 
 def keep_freed_memory() -> None:
@@ -125,9 +160,11 @@ def stage_at(recipe: Recipe, step: int) -> tuple[Stage, int]:
 
 
 def learning_rate(stage: Stage, step: int) -> float:
-    """Linear warm-up, then half a cosine from ``rate`` to ``final_rate``."""
+    """Linear warm-up, then half a cosine from ``rate`` to ``final_rate``, or one drop to it halfway."""
     if step < stage.warmup:
         return stage.rate * (step + 1) / stage.warmup
+    if stage.schedule == "drop":
+        return stage.rate if step < stage.steps // 2 else stage.final_rate
     share = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
     return stage.final_rate + (stage.rate - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
 
@@ -148,85 +185,6 @@ def to_pixels(image: Tensor) -> Pixels:
     return image[0].permute(1, 2, 0).float().mul(255).round().clamp(0, 255).byte().cpu().numpy()
 
 
-class Average:
-    """The exponential moving average of a network's weights; it is what is judged and exported."""
-
-    def __init__(self, network: Generator, decay: float) -> None:
-        self.network = torch.optim.swa_utils.AveragedModel(network).module.eval().requires_grad_(False)
-        self.decay, self.updates = decay, 0
-
-    def update(self, network: Generator) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))  # young averages forget the start
-        with torch.no_grad():
-            for kept, new in zip(self.network.parameters(), network.parameters(), strict=True):
-                kept.lerp_(new, 1 - decay)
-            for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
-                kept.copy_(new)
-
-
-def save(path: Path, network: Generator, averaged: Average, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Writes the checkpoint beside the old one and swaps, so a kill at any moment leaves a whole one."""
-    state = {
-        "step": step,
-        "network": network.state_dict(),
-        "averaged": averaged.network.state_dict(),
-        "updates": averaged.updates,
-        "optimizer": optimizer.state_dict(),
-    }
-    torch.save(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
-
-
-def resume(
-    path: Path, network: Generator, averaged: Average, optimizer: torch.optim.Optimizer, device: torch.device
-) -> int:
-    """Restores a checkpoint if there is one; returns the step to go on from."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    network.load_state_dict(state["network"])
-    averaged.network.load_state_dict(state["averaged"])
-    averaged.updates = state["updates"]
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-def load_trained(recipe: Recipe, folders: Folders) -> tuple[Generator, int]:
-    """The averaged network of a run as far as it got, on CPU, and its step. A recipe without steps needs no run."""
-    network = build(recipe.scale, **recipe.network).eval().requires_grad_(False)
-    path = folders.run(recipe.title) / "checkpoint.pt"
-    if not recipe.steps:
-        return network, 0
-    if not path.exists():
-        raise ValueError(f"{recipe.title} is not trained yet: python -m training train {recipe.title}")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(state["averaged"])
-    return network, int(state["step"])
-
-
-def start_from(network: Generator, path: Path) -> None:
-    """Copies every averaged weight of another run whose name and shape are the same (a trunk of another scale).
-
-    Where that run's convolutions are collapsible and this network's are plain, they are collapsed first.
-    """
-    if not path.exists():
-        raise ValueError(f"{path} is missing: train {path.parent.name} first")
-    own = network.state_dict()
-    other = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
-    if is_collapsible(other) and not is_collapsible(own):
-        source = load_recipe(path.parent.name)
-        wide = build(source.scale, **source.network)
-        wide.load_state_dict(other)
-        other = collapse(wide).state_dict()
-    fitting = {k: v for k, v in other.items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict({**own, **fitting})
-
-
-def is_collapsible(state: dict[str, Tensor]) -> bool:
-    return any(name.endswith(".expand") for name in state)
-
-
 @torch.no_grad()
 def validate(network: Generator, pairs: PairSet, sample: Path) -> float:
     """Mean luma PSNR over the first validation pictures; writes the first as a sample triptych."""
@@ -240,51 +198,3 @@ def validate(network: Generator, pairs: PairSet, sample: Path) -> float:
             nearest = lr.repeat(pairs.scale, axis=0).repeat(pairs.scale, axis=1)
             Image.fromarray(np.concatenate([nearest, sr, hr], axis=1)).save(sample)
     return float(np.mean(scores))
-
-
-class Log:
-    """``log.csv``: mean loss since the last line, learning rate, validation PSNR, seconds, the loader's share."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        kept = _rows_until(path, step)
-        self._path = path
-        with open(path.with_suffix(".part"), "w", newline="") as file:
-            writer = csv.DictWriter(file, LOG_FIELDS)
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(path.with_suffix(".part"), path)  # a kill at any moment leaves the earlier lines
-        self._before = float(kept[-1]["seconds"]) if kept else 0.0
-        self._started = time.perf_counter()
-        self._restart()
-
-    def _restart(self) -> None:
-        self._loss: Tensor | float = 0.0
-        self._count, self._waited, self._since = 0, 0.0, time.perf_counter()
-
-    def add(self, loss: Tensor, waited: float) -> None:
-        self._loss = self._loss + loss.detach()  # stays on the device: no synchronisation a step
-        self._count += 1
-        self._waited += waited
-
-    def write(self, step: int, rate: float, quality: float | None) -> dict[str, str]:
-        now = time.perf_counter()
-        row = {
-            "step": str(step),
-            "loss": f"{float(self._loss) / self._count:.6f}",
-            "rate": f"{rate:.3e}",
-            "psnr_y": "" if quality is None else f"{quality:.3f}",
-            "seconds": f"{self._before + now - self._started:.1f}",
-            "loader_share": f"{self._waited / (now - self._since):.3f}",
-        }
-        with open(self._path, "a", newline="") as file:
-            csv.DictWriter(file, LOG_FIELDS).writerow(row)
-        self._restart()
-        return row
-
-
-def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
-    """The lines of an earlier part of the run, up to its checkpoint."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]

@@ -1,0 +1,124 @@
+"""What a run keeps: its folder, its averaged network, and the checkpoint from which it goes on."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.adversarial import Adversary
+from training.architectures import Generator, build
+from training.architectures.collapsible import collapse
+from training.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where pictures are read (``data``) and where runs and the packed pictures are kept (``runs``).
+
+    ``vgg19`` is the file of VGG19's weights, which stages with a content loss need.
+    """
+
+    data: Path
+    runs: Path
+    vgg19: Path | None = None
+
+    def run(self, title: str) -> Path:
+        return self.runs / title
+
+
+class Average:
+    """The exponential moving average of a network's weights; it is what is judged and exported."""
+
+    def __init__(self, network: Generator, decay: float) -> None:
+        self.network = torch.optim.swa_utils.AveragedModel(network).module.eval().requires_grad_(False)
+        self.decay, self.updates = decay, 0
+
+    def update(self, network: Generator) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))  # young averages forget the start
+        with torch.no_grad():
+            for kept, new in zip(self.network.parameters(), network.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+            for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
+                kept.copy_(new)
+
+
+def save(
+    path: Path,
+    network: Generator,
+    averaged: Average,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    adversaries: Iterable[Adversary] = (),
+) -> None:
+    """Writes the checkpoint beside the old one and swaps, so a kill at any moment leaves a whole one."""
+    state = {
+        "step": step,
+        "network": network.state_dict(),
+        "averaged": averaged.network.state_dict(),
+        "updates": averaged.updates,
+        "optimizer": optimizer.state_dict(),
+        "adversaries": [adversary.state_dict() for adversary in adversaries],
+    }
+    torch.save(state, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def resume(
+    path: Path,
+    network: Generator,
+    averaged: Average,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    adversaries: Iterable[Adversary] = (),
+) -> int:
+    """Restores a checkpoint if there is one; returns the step to go on from."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    network.load_state_dict(state["network"])
+    averaged.network.load_state_dict(state["averaged"])
+    averaged.updates = state["updates"]
+    optimizer.load_state_dict(state["optimizer"])
+    # not strict: a run may have begun before its recipe had an adversarial stage
+    for adversary, saved in zip(adversaries, state.get("adversaries", ()), strict=False):
+        adversary.load_state_dict(saved)
+    return int(state["step"])
+
+
+def load_trained(recipe: Recipe, folders: Folders) -> tuple[Generator, int]:
+    """The averaged network of a run as far as it got, on CPU, and its step. A recipe without steps needs no run."""
+    network = build(recipe.scale, **recipe.network).eval().requires_grad_(False)
+    path = folders.run(recipe.title) / "checkpoint.pt"
+    if not recipe.steps:
+        return network, 0
+    if not path.exists():
+        raise ValueError(f"{recipe.title} is not trained yet: python -m training train {recipe.title}")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state["averaged"])
+    return network, int(state["step"])
+
+
+def start_from(network: Generator, path: Path) -> None:
+    """Copies every averaged weight of another run whose name and shape are the same (a trunk of another scale).
+
+    Where that run's convolutions are collapsible and this network's are plain, they are collapsed first.
+    """
+    if not path.exists():
+        raise ValueError(f"{path} is missing: train {path.parent.name} first")
+    own = network.state_dict()
+    other = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
+    if is_collapsible(other) and not is_collapsible(own):
+        source = load_recipe(path.parent.name)
+        wide = build(source.scale, **source.network)
+        wide.load_state_dict(other)
+        other = collapse(wide).state_dict()
+    fitting = {k: v for k, v in other.items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict({**own, **fitting})
+
+
+def is_collapsible(state: Mapping[str, Tensor]) -> bool:
+    return any(name.endswith(".expand") for name in state)
