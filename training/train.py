@@ -23,6 +23,7 @@ from training.architectures import Generator, build
 from training.architectures.discriminators import DISCRIMINATORS
 from training.checkpoint import Average, Folders, resume, save, start_from
 from training.data import PairSet, Pixels, Prefetcher, batches
+from training.degradations import RANDOM_DEGRADATIONS
 from training.log import Log
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
@@ -56,9 +57,10 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
     contents = content_losses(recipe, folders, device)
     cache = folders.runs / "cache"
     data = recipe.data
-    pairs = PairSet(folders.data / data.pictures, recipe.scale, data.degradation, cache)
+    anew = data.degradation if data.degradation in RANDOM_DEGRADATIONS else None  # LR is made for each crop
+    pairs = PairSet(folders.data / data.pictures, recipe.scale, "bicubic" if anew else data.degradation, cache)
     validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
-    loader = Prefetcher(batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps))
+    loader = Prefetcher(batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps, anew))
 
     log = Log(run / "log.csv", step)
     progress = tqdm(total=recipe.steps, initial=step, desc=recipe.title, unit="step", mininterval=10)
