@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.adversarial import ADVERSARIAL, Adversary, accuracy
 from training.architectures.discriminators import PatchDiscriminator
+from training.distributed import Ranks
 
 REAL = torch.tensor([[2.0], [0.5], [-1.0], [0.25]])
 MADE = torch.tensor([[-1.5], [0.75], [-0.25], [3.0]])
@@ -100,7 +101,7 @@ def test_neither_player_moves_the_other(name: str) -> None:
 
     told = sr.grad.clone()
     before = {name: p.detach().clone() for name, p in parameters.items()}
-    adversary.step(adversary.losses(sr, hr)["discriminator"], rate=1e-3)
+    adversary.step(adversary.losses(sr, hr)["discriminator"], 1e-3, Ranks(0, 1, torch.device("cpu")))
     assert torch.equal(sr.grad, told)
     assert [name for name, p in parameters.items() if name.endswith("weight") and torch.equal(p, before[name])] == []
 

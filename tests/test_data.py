@@ -13,6 +13,7 @@ from PIL import Image
 from training import data, degradations
 from training.data import PairSet, Prefetcher, batches, list_pictures, read_picture
 from training.degradations import DEGRADATIONS, area, bicubic, reduction_matrix
+from training.degradations import photo as photo_degradation
 
 # -- reductions --------------------------------------------------------------------------------------------------
 
@@ -370,3 +371,71 @@ def test_prefetcher_works_ahead_but_not_beyond_its_depth() -> None:
     for _ in range(10):
         prefetcher.next()
     assert len(made) == 10
+
+
+# -- the degradation of photographs ------------------------------------------------------------------------------
+
+
+def test_photo_draws_from_its_generator_alone() -> None:
+    hr = skimage.data.astronaut()[:96, :80]
+    drawn = [photo_degradation(hr, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert {(lr.shape, lr.dtype) for lr in drawn} == {((24, 20, 3), np.dtype(np.uint8))}
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] != drawn[2]).any()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_photo_keeps_lr_and_hr_aligned(scale: int) -> None:
+    """The centroid of a spot stays where it was, on average to a twentieth of an LR pixel."""
+    y, x = np.mgrid[: 32 * scale, : 32 * scale] / scale
+    spot = 220 * np.exp(-((y - 14.3) ** 2 + (x - 17.7) ** 2) / (2 * 2.5**2))
+    hr = np.repeat(spot[..., None], 3, axis=2).astype(np.uint8)
+    shifts = [
+        centroid(photo_degradation(hr, scale, np.random.default_rng(seed))) - centroid(area(hr, scale))
+        for seed in range(40)
+    ]
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.05, np.mean(shifts, axis=0)
+    assert np.abs(shifts).max() < 0.5
+
+
+def centroid(image: np.ndarray) -> np.ndarray:
+    light = np.where(image > 30, image, 0).mean(axis=2)
+    y, x = np.mgrid[: light.shape[0], : light.shape[1]]
+    return np.array([(light * y).sum(), (light * x).sum()]) / light.sum()
+
+
+def test_photo_is_worse_than_a_clean_reduction_but_the_same_picture() -> None:
+    hr = skimage.data.chelsea()[:240, :320]
+    clean = area(hr, 4).astype(float)
+    errors = [np.abs(photo_degradation(hr, 4, np.random.default_rng(seed)) - clean).mean() for seed in range(20)]
+    assert min(errors) > 0.5
+    assert max(errors) < 12
+
+
+def test_batches_of_photos_are_degraded_anew_and_reproducibly(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(skimage.data.astronaut()[:160, :200]).save(folder / "a.png")
+    pairs = PairSet(folder, 2, "bicubic", tmp_path / "cache")
+    clean = list(batches(pairs, 16, 4, "uniform", 1, 0, 4))
+    whole = list(batches(pairs, 16, 4, "uniform", 1, 0, 4, "photo"))
+    resumed = list(batches(pairs, 16, 4, "uniform", 1, 2, 4, "photo"))
+    for (lr, hr), (again, same) in zip(whole[2:], resumed, strict=True):
+        assert lr.shape == (4, 16, 16, 3)
+        assert hr.shape == (4, 32, 32, 3)
+        assert (lr == again).all()
+        assert (hr == same).all()
+    for lr, hr in whole:  # LR is its own HR's, not a neighbour's
+        distance = [[np.abs(area(b, 2).astype(float) - a).mean() for b in hr] for a in lr]
+        assert np.argmin(distance, axis=1).tolist() == [0, 1, 2, 3]
+    assert len({lr.tobytes() for lr, _ in whole} & {lr.tobytes() for lr, _ in clean}) == 0
+
+
+def test_photos_to_validate_on_are_degraded_once_and_the_same_everywhere(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in "ab":
+        Image.fromarray(skimage.data.astronaut()[:64, :80]).save(folder / f"{name}.png")
+    first, second = (PairSet(folder, 2, "photo", tmp_path / cache) for cache in ("one", "two"))
+    assert all((first.pair(i)[0] == second.pair(i)[0]).all() for i in range(2))
+    assert (first.pair(0)[0] != first.pair(1)[0]).any(), "each picture has its own degradation"

@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a recipe, or go on with it")
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
     command.add_argument("--vgg19", type=Path, metavar="FILE", help="VGG19's weights, which content losses need")
+    command.add_argument(
+        "--compile", action="store_true", help="through torch.compile: slow to start, then faster on CUDA"
+    )
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("export", help="write the ONNX file and its manifest entry, with metrics")
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_train(options: argparse.Namespace) -> None:
     for name in options.recipes:
-        train(load_recipe(name), Folders(options.data, options.runs, options.vgg19))
+        train(load_recipe(name), Folders(options.data, options.runs, options.vgg19), options.compile)
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.distributed import Ranks
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits of real and of made patches, each ``[N, 1]`` or ``[N, 1, h, w]``, to a scalar."""
 
@@ -101,13 +103,15 @@ class Adversary:
         loss = self.game.discriminator(real, made)
         return {"discriminator": loss, "known_real": shares[0], "known_made": shares[1]}
 
-    def step(self, loss: Tensor, rate: float) -> None:
-        """One step of the discriminator down its own loss."""
+    def step(self, loss: Tensor, rate: float, ranks: Ranks) -> None:
+        """One step of the discriminator down its own loss, or down the mean of all processes' ones."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(self.discriminator)
         self.optimizer.step()
+        ranks.average_statistics(self.discriminator)
 
     def state_dict(self) -> dict[str, Any]:
         return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}

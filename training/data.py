@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from training.degradations import DEGRADATIONS
+from training.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 Pixels = NDArray[np.uint8]
+
+MARGIN = 4  # LR pixels round a crop that are degraded with it, so that no blur and no JPEG block ends at its edge
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -39,7 +41,8 @@ def read_picture(path: Path, multiple: int = 1) -> Pixels:
 class PairSet:
     """HR pictures and their LR versions in two flat uint8 files, memory-mapped.
 
-    The files are made once for a folder, scale and degradation, in ``cache``; a changed folder makes new ones.
+    The files are made once for a folder, scale and degradation, in ``cache``; a changed folder makes new ones. A random
+    degradation's numbers depend on a picture's place in the folder alone.
     """
 
     def __init__(self, folder: Path, scale: int, degradation: str, cache: Path) -> None:
@@ -75,15 +78,14 @@ class PairSet:
 
 def _pack(paths: list[Path], scale: int, degradation: str, target: Path) -> None:
     """Writes ``target.hr``, ``target.lr`` and, last, ``target.json``; an interrupted run leaves no index."""
-    degrade = DEGRADATIONS[degradation]
     sizes: list[tuple[int, ...]] = []
     detail = []
     with open(f"{target}.hr", "wb") as hr_file, open(f"{target}.lr", "wb") as lr_file:
-        for path in tqdm(paths, desc="packing pictures", unit="picture"):
+        for number, path in enumerate(tqdm(paths, desc="packing pictures", unit="picture")):
             hr = read_picture(path, multiple=scale)
             if not hr.size:
                 continue  # smaller than one LR pixel
-            lr = degrade(hr, scale)
+            lr = _degraded(hr, scale, degradation, number)
             hr_file.write(np.ascontiguousarray(hr).tobytes())
             lr_file.write(lr.tobytes())
             sizes.append(lr.shape[:2])
@@ -94,12 +96,27 @@ def _pack(paths: list[Path], scale: int, degradation: str, target: Path) -> None
     os.replace(f"{target}.part", f"{target}.json")
 
 
+def _degraded(hr: Pixels, scale: int, degradation: str, number: int) -> Pixels:
+    if degradation in RANDOM_DEGRADATIONS:
+        return RANDOM_DEGRADATIONS[degradation](hr, scale, np.random.default_rng(number))
+    return DEGRADATIONS[degradation](hr, scale)
+
+
 def batches(
-    pairs: PairSet, crop: int, batch: int, sampling: str, seed: int, first_step: int, last_step: int
+    pairs: PairSet,
+    crop: int,
+    batch: int,
+    sampling: str,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    degradation: str | None = None,
+    rank: int = 0,
 ) -> Iterator[tuple[Pixels, Pixels]]:
     """One batch a step: LR uint8 ``[N, crop, crop, 3]`` and HR ``[N, crop * scale, crop * scale, 3]``.
 
-    The random numbers of a step depend on the seed and the step alone, so a resumed run sees what an unbroken one sees.
+    The random numbers of a step depend on the seed, the step and the process' rank alone, so a resumed run sees what an
+    unbroken one sees. ``degradation`` names a random one, by which LR is made anew for each crop.
     """
     usable = np.array([i for i, (h, w) in enumerate(pairs.sizes) if min(h, w) >= crop])
     if not len(usable):
@@ -107,21 +124,28 @@ def batches(
     weights = pairs.detail[usable] if sampling == "detail" else np.ones(len(usable))
     weights = weights / weights.sum()
     for step in range(first_step, last_step):
-        rng = np.random.default_rng((seed, step))
+        rng = np.random.default_rng((seed, step, rank) if rank else (seed, step))
         chosen = rng.choice(usable, size=batch, p=weights)
-        crops = [_random_crop(pairs, int(index), crop, rng) for index in chosen]
+        crops = [_random_crop(pairs, int(index), crop, rng, degradation) for index in chosen]
         yield np.stack([lr for lr, _ in crops]), np.stack([hr for _, hr in crops])
 
 
-def _random_crop(pairs: PairSet, index: int, crop: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+def _random_crop(
+    pairs: PairSet, index: int, crop: int, rng: np.random.Generator, degradation: str | None
+) -> tuple[Pixels, Pixels]:
     lr, hr = pairs.pair(index)
     s = pairs.scale
-    y = int(rng.integers(lr.shape[0] - crop + 1))
-    x = int(rng.integers(lr.shape[1] - crop + 1))
-    patches = lr[y : y + crop, x : x + crop], hr[y * s : (y + crop) * s, x * s : (x + crop) * s]
+    margin = min(MARGIN, (min(lr.shape[:2]) - crop) // 2) if degradation else 0
+    side = crop + 2 * margin
+    y = int(rng.integers(lr.shape[0] - side + 1))
+    x = int(rng.integers(lr.shape[1] - side + 1))
+    patches = lr[y : y + side, x : x + side], hr[y * s : (y + side) * s, x * s : (x + side) * s]
     flip_y, flip_x, transpose = rng.integers(2, size=3)
     lr, hr = (_turn(p, bool(flip_y), bool(flip_x), bool(transpose)) for p in patches)
-    return lr, hr
+    if degradation:
+        lr = RANDOM_DEGRADATIONS[degradation](np.ascontiguousarray(hr), s, rng)
+    kept, kept_hr = slice(margin, margin + crop), slice(margin * s, (margin + crop) * s)
+    return lr[kept, kept], hr[kept_hr, kept_hr]
 
 
 def _turn(patch: Pixels, flip_y: bool, flip_x: bool, transpose: bool) -> Pixels:

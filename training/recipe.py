@@ -9,7 +9,7 @@ from typing import Any
 
 from training.adversarial import ADVERSARIAL
 from training.architectures.discriminators import DISCRIMINATORS, REDUCTION
-from training.degradations import DEGRADATIONS
+from training.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
 from training.losses import PIXEL_LOSSES
 from training.perceptual import CONV5_4, VGG19
 
@@ -32,8 +32,8 @@ class DataRecipe:
     sampling: str = "uniform"
 
     def __post_init__(self) -> None:
-        if self.degradation not in DEGRADATIONS:
-            raise ValueError(f"unknown degradation {self.degradation!r}; known: {', '.join(DEGRADATIONS)}")
+        if self.degradation not in (known := [*DEGRADATIONS, *RANDOM_DEGRADATIONS]):
+            raise ValueError(f"unknown degradation {self.degradation!r}; known: {', '.join(known)}")
         if self.sampling not in ("uniform", "detail"):
             raise ValueError(f"unknown sampling {self.sampling!r}; known: uniform, detail")
 

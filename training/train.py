@@ -23,6 +23,8 @@ from training.architectures import Generator, build
 from training.architectures.discriminators import DISCRIMINATORS
 from training.checkpoint import Average, Folders, resume, save, start_from
 from training.data import PairSet, Pixels, Prefetcher, batches
+from training.degradations import RANDOM_DEGRADATIONS
+from training.distributed import Ranks, joined_ranks
 from training.log import Log
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
@@ -35,11 +37,20 @@ CHECKPOINT_SECONDS = 60
 VALIDATION_PICTURES = 8
 
 
-def train(recipe: Recipe, folders: Folders) -> Generator:
-    """Trains to the recipe's last step, from where the run's folder is; returns the averaged (EMA) network."""
+def train(recipe: Recipe, folders: Folders, compiled: bool = False) -> Generator:
+    """Trains to the recipe's last step, from where the run's folder is; returns the averaged (EMA) network.
+
+    ``compiled``: the network goes through ``torch.compile``, which pays on CUDA in runs of more than some minutes.
+    Under ``torchrun`` every process takes part and the first one writes.
+    """
+    with joined_ranks() as ranks:
+        return train_with(ranks, recipe, folders, compiled)
+
+
+def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -> Generator:
     keep_freed_memory()
-    torch.manual_seed(recipe.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(recipe.seed)  # the same in all processes, hence the same weights
+    device = ranks.device
     run = folders.run(recipe.title)
     (run / "samples").mkdir(parents=True, exist_ok=True)
 
@@ -56,12 +67,19 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
     contents = content_losses(recipe, folders, device)
     cache = folders.runs / "cache"
     data = recipe.data
-    pairs = PairSet(folders.data / data.pictures, recipe.scale, data.degradation, cache)
-    validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
-    loader = Prefetcher(batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps))
+    anew = data.degradation if data.degradation in RANDOM_DEGRADATIONS else None  # LR is made for each crop
+    with ranks.in_turn():
+        pairs = PairSet(folders.data / data.pictures, recipe.scale, "bicubic" if anew else data.degradation, cache)
+        validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
+    drawn = batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps, anew, ranks.rank)
+    loader = Prefetcher(drawn)
+    if compiled:
+        network.compile()
 
-    log = Log(run / "log.csv", step)
-    progress = tqdm(total=recipe.steps, initial=step, desc=recipe.title, unit="step", mininterval=10)
+    log = Log(run / "log.csv", step) if ranks.first else None
+    progress = tqdm(
+        total=recipe.steps, initial=step, desc=recipe.title, unit="step", mininterval=10, disable=not ranks.first
+    )
     saved_at = time.monotonic()
     while step < recipe.steps:
         stage, step_of_stage = stage_at(recipe, step)
@@ -80,15 +98,19 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
             losses = generator_losses(stage, sr, hr, contents, adversary)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
+        ranks.average_gradients(network)
         optimizer.step()
+        ranks.average_statistics(network)
         averaged.update(network)
         if adversary:
             with autocast(recipe, device):
                 losses |= adversary.losses(sr, hr)
-            adversary.step(losses["discriminator"], stage.adversary.rate_ratio * rate)
+            adversary.step(losses["discriminator"], stage.adversary.rate_ratio * rate, ranks)
         step += 1
         progress.update()
 
+        if not log:
+            continue  # another process writes
         log.add(losses, waited)
         if adversary or step % LOG_EVERY == 0 or step_of_stage == stage.steps - 1:
             validated = step % VALIDATE_EVERY == 0 or step == recipe.steps
