@@ -14,6 +14,7 @@ from training import data, degradations
 from training.data import PairSet, Prefetcher, batches, list_pictures, read_picture
 from training.degradations import DEGRADATIONS, area, bicubic, reduction_matrix
 from training.degradations import photo as photo_degradation
+from training.recipe import DataRecipe
 
 # -- reductions --------------------------------------------------------------------------------------------------
 
@@ -176,9 +177,9 @@ def packs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     pack = data._pack
 
-    def counted(paths: list[Path], scale: int, degradation: str, target: Path) -> None:
+    def counted(paths: list[Path], *how: object) -> None:
         counts.append(len(paths))
-        pack(paths, scale, degradation, target)
+        pack(paths, *how)
 
     monkeypatch.setattr(data, "_pack", counted)
     return counts
@@ -259,7 +260,7 @@ def pairs(folder: Path, tmp_path: Path) -> PairSet:
 
 def test_a_batch_depends_on_seed_and_step_alone(pairs: PairSet) -> None:
     def of(seed: int, first: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        return list(batches(pairs, 8, 4, "detail", seed, first, 7))
+        return list(batches(pairs, DataRecipe(crop=8, batch=4, sampling="detail"), seed, first, 7))
 
     unbroken = of(seed=5, first=0)
     assert len(unbroken) == 7
@@ -274,7 +275,7 @@ def test_a_batch_depends_on_seed_and_step_alone(pairs: PairSet) -> None:
 
 
 def test_patches_are_cut_and_turned_together(pairs: PairSet) -> None:
-    for lr, hr in batches(pairs, 10, 16, "uniform", 1, 0, 6):
+    for lr, hr in batches(pairs, DataRecipe(crop=10, batch=16), 1, 0, 6):
         assert (lr.dtype, lr.shape) == (np.uint8, (16, 10, 10, 3))
         assert (hr.dtype, hr.shape) == (np.uint8, (16, 30, 30, 3))
         for lr_patch, hr_patch in zip(lr, hr, strict=True):
@@ -288,7 +289,7 @@ def test_every_position_and_every_symmetry_of_the_square_occurs(tmp_path: Path) 
     folder.mkdir()
     Image.fromarray(np.stack([20 * (y // 2), 18 * (x // 2), 0 * y], axis=2).astype(np.uint8)).save(folder / "grid.png")
     grid = PairSet(folder, 2, "area", tmp_path / "cache")  # LR 6 x 7
-    lr, _ = next(batches(grid, 4, 400, "uniform", 1, 0, 1))
+    lr, _ = next(batches(grid, DataRecipe(crop=4, batch=400), 1, 0, 1))
     corners = lr[:, [0, 0, -1, -1], [0, -1, 0, -1], :2] // (20, 18)  # [N, corner, (y, x)]
     positions = {tuple(corner) for corner in corners.min(axis=1).tolist()}
     assert positions == {(top, left) for top in range(3) for left in range(4)}
@@ -302,10 +303,30 @@ def test_a_picture_as_large_as_one_crop_is_used_and_smaller_ones_are_not(tmp_pat
     for name, side in (("small", 14), ("exact", 16)):
         Image.fromarray(np.full((side, 40, 3), side, np.uint8)).save(folder / f"{name}.png")
     pairs = PairSet(folder, 2, "area", tmp_path / "cache")
-    lr, _ = next(batches(pairs, 8, 64, "uniform", 1, 0, 1))
+    lr, _ = next(batches(pairs, DataRecipe(crop=8, batch=64), 1, 0, 1))
     assert (lr == 16).all()
     with pytest.raises(ValueError, match=r"no picture is as large as one crop \(18 px\)"):
-        next(batches(pairs, 9, 4, "uniform", 1, 0, 1))
+        next(batches(pairs, DataRecipe(crop=9, batch=4), 1, 0, 1))
+
+
+def test_permuted_colours_are_the_same_in_both_and_all_orders_occur(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(np.full((16, 16, 3), (10, 20, 30), np.uint8)).save(folder / "a.png")
+    pairs = PairSet(folder, 2, "area", tmp_path / "cache")
+    lr, hr = next(batches(pairs, DataRecipe(crop=8, batch=60, permute=True), 1, 0, 1))
+    assert (lr[:, 0, 0] == hr[:, 0, 0]).all()
+    assert len({tuple(colour) for colour in lr[:, 0, 0].tolist()}) == 6
+
+
+def test_every_picture_is_there_in_each_reduction(folder: Path, tmp_path: Path) -> None:
+    whole = PairSet(folder, 2, "bicubic", tmp_path / "cache")
+    both = PairSet(folder, 2, "bicubic", tmp_path / "cache", reductions=(1.0, 1.6))
+    assert len(both) == 2 * len(whole)
+    for index in range(len(whole)):
+        assert np.array_equal(both.pair(2 * index)[1], whole.pair(index)[1])
+        h, w = whole.sizes[index]
+        assert both.sizes[2 * index + 1] == pytest.approx((h / 1.6, w / 1.6), abs=1)
 
 
 @pytest.mark.parametrize(("sampling", "share"), [("uniform", 1 / 3), ("detail", 3 / 4)])
@@ -319,7 +340,7 @@ def test_sampling_prefers_detailed_pictures(sampling: str, share: float, tmp_pat
         Image.fromarray(pixels).save(folder / f"{name}.png")
     pairs = PairSet(folder, 2, "area", tmp_path / "cache")
     assert pairs.detail == pytest.approx([0, 20 * 2 / 3, 60 * 2 / 3], abs=1e-3)
-    _, hr = next(batches(pairs, 4, 600, sampling, 1, 0, 1))
+    _, hr = next(batches(pairs, DataRecipe(crop=4, batch=600, sampling=sampling), 1, 0, 1))
     picked = hr[:, 0, 0, 2]
     assert (picked == 60).mean() == pytest.approx(share, abs=0.06)  # three standard deviations
     assert (picked == 0).mean() == pytest.approx(1 / 3 if sampling == "uniform" else 0, abs=0.06)
@@ -417,9 +438,9 @@ def test_batches_of_photos_are_degraded_anew_and_reproducibly(tmp_path: Path) ->
     folder.mkdir()
     Image.fromarray(skimage.data.astronaut()[:160, :200]).save(folder / "a.png")
     pairs = PairSet(folder, 2, "bicubic", tmp_path / "cache")
-    clean = list(batches(pairs, 16, 4, "uniform", 1, 0, 4))
-    whole = list(batches(pairs, 16, 4, "uniform", 1, 0, 4, "photo"))
-    resumed = list(batches(pairs, 16, 4, "uniform", 1, 2, 4, "photo"))
+    clean = list(batches(pairs, DataRecipe(crop=16, batch=4), 1, 0, 4))
+    whole = list(batches(pairs, DataRecipe(crop=16, batch=4, degradation="photo"), 1, 0, 4))
+    resumed = list(batches(pairs, DataRecipe(crop=16, batch=4, degradation="photo"), 1, 2, 4))
     for (lr, hr), (again, same) in zip(whole[2:], resumed, strict=True):
         assert lr.shape == (4, 16, 16, 3)
         assert hr.shape == (4, 32, 32, 3)

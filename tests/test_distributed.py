@@ -14,6 +14,7 @@ from conftest import ROOT
 from PIL import Image
 
 from training.data import PairSet, batches
+from training.recipe import DataRecipe
 
 RECIPE = """
 name = "tiny"
@@ -79,6 +80,8 @@ def test_two_processes_end_with_the_same_networks(folder: Path) -> None:
 
 def test_processes_learn_from_crops_of_their_own(folder: Path) -> None:
     pairs = PairSet(folder / "photos", 2, "bicubic", folder / "cache")
-    first, again, second = (next(batches(pairs, 16, 4, "uniform", 1, 3, 4, rank=rank)) for rank in (0, 0, 1))
+    first, again, second = (
+        next(batches(pairs, DataRecipe(crop=16, batch=4), 1, 3, 4, rank=rank)) for rank in (0, 0, 1)
+    )
     assert np.array_equal(first[1], again[1])
     assert not np.array_equal(first[1], second[1])

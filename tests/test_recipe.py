@@ -147,6 +147,8 @@ def test_an_unknown_recipe_names_the_known_ones(name: str) -> None:
         ("crop = 16", "corp = 16", ["'corp'", "'crop'", "'sampling'"]),
         ("rate = 2e-3", "lr = 2e-3", ["'lr'", "'rate'", "'warmup'"]),
         ("crop = 16", 'degradation = "jpeg"', ["'jpeg'", "bicubic", "area"]),
+        ("crop = 16", "reductions = [1, 0.5]", ["(1, 0.5)"]),
+        ("crop = 16", "reductions = 2", ["reductions = 2"]),
         ("crop = 16", 'sampling = "best"', ["'best'", "uniform", "detail"]),
         ('loss = "mse"', 'loss = "l3"', ["'l3'", "l1", "mse", "charbonnier"]),
         ("seed = 7", 'precision = "fp16"', ["'fp16'", "bf16", "fp32"]),

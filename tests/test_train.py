@@ -130,7 +130,7 @@ def test_the_loss_falls_below_that_of_nearest_neighbour(run: Run) -> None:
         last = int(row["step"])
         losses = [
             float(F.l1_loss(nearest(to_tensor(lr, torch.device("cpu"))), to_tensor(hr, torch.device("cpu"))))
-            for lr, hr in batches(pairs, 16, 4, "uniform", TINY.seed, last - 25, last)
+            for lr, hr in batches(pairs, DataRecipe(crop=16, batch=4), TINY.seed, last - 25, last)
         ]
         shares.append(float(row["loss"]) / np.mean(losses))
     assert shares[0] > 0.98  # it starts as nearest neighbour

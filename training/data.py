@@ -1,6 +1,7 @@
 """Pictures to training pairs: decoded once, kept memory-mapped, cut and turned at random, ahead of the network."""
 
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
+from training.recipe import DataRecipe
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -30,10 +32,14 @@ def list_pictures(folder: Path) -> list[Path]:
     return pictures
 
 
-def read_picture(path: Path, multiple: int = 1) -> Pixels:
-    """uint8 ``[H, W, 3]``, cropped at the bottom and right to multiples of ``multiple``."""
+def read_picture(path: Path, multiple: int = 1, reduction: float = 1.0) -> Pixels:
+    """uint8 ``[H, W, 3]``, reduced by a factor, then cropped at the bottom and right to multiples of ``multiple``."""
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
+        picture = image.convert("RGB")
+    if reduction != 1:
+        sides = (max(1, round(side / reduction)) for side in picture.size)
+        picture = picture.resize(tuple(sides), Image.Resampling.LANCZOS)  # antialiased
+    pixels = np.asarray(picture)
     h, w = (side - side % multiple for side in pixels.shape[:2])
     return pixels[:h, :w]
 
@@ -42,19 +48,22 @@ class PairSet:
     """HR pictures and their LR versions in two flat uint8 files, memory-mapped.
 
     The files are made once for a folder, scale and degradation, in ``cache``; a changed folder makes new ones. A random
-    degradation's numbers depend on a picture's place in the folder alone.
+    degradation's numbers depend on a picture's place in the folder alone. Each picture is there once for each of
+    ``reductions``, the factors by which its sides are reduced first: 1 is the picture itself.
     """
 
-    def __init__(self, folder: Path, scale: int, degradation: str, cache: Path) -> None:
+    def __init__(
+        self, folder: Path, scale: int, degradation: str, cache: Path, reductions: tuple[float, ...] = (1.0,)
+    ) -> None:
         self.scale = scale
         paths = list_pictures(folder)
         states = [p.stat() for p in paths]
         stamp = [(str(p.relative_to(folder)), s.st_size, s.st_mtime_ns) for p, s in zip(paths, states, strict=True)]
-        key = hashlib.sha256(json.dumps([stamp, scale, degradation]).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps([stamp, scale, degradation, *reductions]).encode()).hexdigest()[:16]
         index_file = cache / f"{key}.json"
         if not index_file.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            _pack(paths, scale, degradation, cache / key)
+            _pack(paths, scale, degradation, cache / key, reductions)
         index = json.loads(index_file.read_text())
         self.sizes: list[tuple[int, int]] = [tuple(size) for size in index["sizes"]]
         self.detail = np.array(index["detail"])
@@ -76,13 +85,14 @@ class PairSet:
         return lr, hr
 
 
-def _pack(paths: list[Path], scale: int, degradation: str, target: Path) -> None:
+def _pack(paths: list[Path], scale: int, degradation: str, target: Path, reductions: tuple[float, ...]) -> None:
     """Writes ``target.hr``, ``target.lr`` and, last, ``target.json``; an interrupted run leaves no index."""
     sizes: list[tuple[int, ...]] = []
     detail = []
     with open(f"{target}.hr", "wb") as hr_file, open(f"{target}.lr", "wb") as lr_file:
-        for number, path in enumerate(tqdm(paths, desc="packing pictures", unit="picture")):
-            hr = read_picture(path, multiple=scale)
+        versions = list(itertools.product(paths, reductions))
+        for number, (path, reduction) in enumerate(tqdm(versions, desc="packing pictures", unit="picture")):
+            hr = read_picture(path, multiple=scale, reduction=reduction)
             if not hr.size:
                 continue  # smaller than one LR pixel
             lr = _degraded(hr, scale, degradation, number)
@@ -103,47 +113,41 @@ def _degraded(hr: Pixels, scale: int, degradation: str, number: int) -> Pixels:
 
 
 def batches(
-    pairs: PairSet,
-    crop: int,
-    batch: int,
-    sampling: str,
-    seed: int,
-    first_step: int,
-    last_step: int,
-    degradation: str | None = None,
-    rank: int = 0,
+    pairs: PairSet, data: DataRecipe, seed: int, first_step: int, last_step: int, rank: int = 0
 ) -> Iterator[tuple[Pixels, Pixels]]:
     """One batch a step: LR uint8 ``[N, crop, crop, 3]`` and HR ``[N, crop * scale, crop * scale, 3]``.
 
     The random numbers of a step depend on the seed, the step and the process' rank alone, so a resumed run sees what an
-    unbroken one sees. ``degradation`` names a random one, by which LR is made anew for each crop.
+    unbroken one sees. By a random degradation LR is made anew for each crop.
     """
-    usable = np.array([i for i, (h, w) in enumerate(pairs.sizes) if min(h, w) >= crop])
+    usable = np.array([i for i, (h, w) in enumerate(pairs.sizes) if min(h, w) >= data.crop])
     if not len(usable):
-        raise ValueError(f"no picture is as large as one crop ({crop * pairs.scale} px)")
-    weights = pairs.detail[usable] if sampling == "detail" else np.ones(len(usable))
+        raise ValueError(f"no picture is as large as one crop ({data.crop * pairs.scale} px)")
+    weights = pairs.detail[usable] if data.sampling == "detail" else np.ones(len(usable))
     weights = weights / weights.sum()
     for step in range(first_step, last_step):
         rng = np.random.default_rng((seed, step, rank) if rank else (seed, step))
-        chosen = rng.choice(usable, size=batch, p=weights)
-        crops = [_random_crop(pairs, int(index), crop, rng, degradation) for index in chosen]
+        chosen = rng.choice(usable, size=data.batch, p=weights)
+        crops = [_random_crop(pairs, int(index), data, rng) for index in chosen]
         yield np.stack([lr for lr, _ in crops]), np.stack([hr for _, hr in crops])
 
 
-def _random_crop(
-    pairs: PairSet, index: int, crop: int, rng: np.random.Generator, degradation: str | None
-) -> tuple[Pixels, Pixels]:
+def _random_crop(pairs: PairSet, index: int, data: DataRecipe, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     lr, hr = pairs.pair(index)
     s = pairs.scale
-    margin = min(MARGIN, (min(lr.shape[:2]) - crop) // 2) if degradation else 0
+    crop, degrade = data.crop, RANDOM_DEGRADATIONS.get(data.degradation)
+    margin = min(MARGIN, (min(lr.shape[:2]) - crop) // 2) if degrade else 0
     side = crop + 2 * margin
     y = int(rng.integers(lr.shape[0] - side + 1))
     x = int(rng.integers(lr.shape[1] - side + 1))
     patches = lr[y : y + side, x : x + side], hr[y * s : (y + side) * s, x * s : (x + side) * s]
     flip_y, flip_x, transpose = rng.integers(2, size=3)
     lr, hr = (_turn(p, bool(flip_y), bool(flip_x), bool(transpose)) for p in patches)
-    if degradation:
-        lr = RANDOM_DEGRADATIONS[degradation](np.ascontiguousarray(hr), s, rng)
+    if data.permute:
+        order = rng.permutation(3)
+        lr, hr = lr[:, :, order], hr[:, :, order]
+    if degrade:
+        lr = degrade(np.ascontiguousarray(hr), s, rng)
     kept, kept_hr = slice(margin, margin + crop), slice(margin * s, (margin + crop) * s)
     return lr[kept, kept], hr[kept_hr, kept_hr]
 

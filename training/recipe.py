@@ -21,7 +21,9 @@ class DataRecipe:
     """Which pictures, and how pairs are cut from them.
 
     ``pictures`` and ``validation`` are folders below the data folder. ``crop`` is the LR side of a training patch in
-    pixels. ``sampling``: "uniform", or "detail" to draw pictures in proportion to their mean gradient.
+    pixels. ``sampling``: "uniform", or "detail" to draw pictures in proportion to their mean gradient. Against learning
+    few pictures by heart: ``reductions``, the factors by which each picture is there reduced, and ``permute``, which
+    exchanges red, green and blue at random.
     """
 
     pictures: str = "photos"
@@ -30,12 +32,17 @@ class DataRecipe:
     crop: int = 48
     batch: int = 16
     sampling: str = "uniform"
+    reductions: tuple[float, ...] = (1.0,)
+    permute: bool = False
 
     def __post_init__(self) -> None:
         if self.degradation not in (known := [*DEGRADATIONS, *RANDOM_DEGRADATIONS]):
             raise ValueError(f"unknown degradation {self.degradation!r}; known: {', '.join(known)}")
         if self.sampling not in ("uniform", "detail"):
             raise ValueError(f"unknown sampling {self.sampling!r}; known: uniform, detail")
+        factors = self.reductions if isinstance(self.reductions, tuple) else ()
+        if not factors or not all(isinstance(factor, int | float) and factor >= 1 for factor in factors):
+            raise ValueError(f"reductions = {self.reductions!r} is not a list of factors of 1 or more")
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ValueError(f"no recipe {name_or_path!r}; known: {known}")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        data = _typed(DataRecipe, table.pop("data", {}))
+        data = _data(table.pop("data", {}))
         stages = tuple(_stage(stage) for stage in table.pop("stage", []))
         int8 = _int8(table.pop("int8")) if "int8" in table else None
         return _typed(Recipe, table, data=data, stages=stages, int8=int8)
@@ -185,6 +192,11 @@ def load_recipe(name_or_path: str) -> Recipe:
 def _stage(table: dict[str, Any]) -> Stage:
     kinds = {"content": ContentRecipe, "adversary": AdversaryRecipe}
     return _typed(Stage, table | {name: _typed(cls, table[name]) for name, cls in kinds.items() if name in table})
+
+
+def _data(table: dict[str, Any]) -> DataRecipe:
+    reductions = table.get("reductions")
+    return _typed(DataRecipe, {**table, "reductions": tuple(reductions)} if isinstance(reductions, list) else table)
 
 
 def _int8(table: dict[str, Any]) -> Int8Recipe:

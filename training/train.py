@@ -69,10 +69,10 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
     data = recipe.data
     anew = data.degradation if data.degradation in RANDOM_DEGRADATIONS else None  # LR is made for each crop
     with ranks.in_turn():
-        pairs = PairSet(folders.data / data.pictures, recipe.scale, "bicubic" if anew else data.degradation, cache)
+        packed = "bicubic" if anew else data.degradation
+        pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, cache, data.reductions)
         validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
-    drawn = batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps, anew, ranks.rank)
-    loader = Prefetcher(drawn)
+    loader = Prefetcher(batches(pairs, data, recipe.seed, step, recipe.steps, ranks.rank))
     if compiled:
         network.compile()
 
