@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from training.architectures import Generator, build
 from training.data import PairSet, Pixels, Prefetcher, batches
+from training.hardware import note_machine
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
 from training.recipe import Recipe, Stage
@@ -65,6 +66,7 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
     data = recipe.data
     pairs = PairSet(folders.data / data.pictures, recipe.scale, data.degradation, cache)
     validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
+    note_machine(run)
     loader = Prefetcher(batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps))
 
     log = Log(run / "log.csv", step)
