@@ -7,7 +7,7 @@ from typing import Any
 from app.zoo import ModelFile, ModelSpec, Zoo, load_zoo
 from training.crops import save_picture, side_by_side
 from training.evaluate import choose
-from training.records import MEASURED_HOW, MEASURES, figures_cell
+from training.records import MEASURES, figures_cell, meaning
 from training.sample import CREDIT, PATCH, enlarged, sample_picture
 
 CARDS = "cards"  # below the model folder
@@ -73,9 +73,7 @@ def quality(files: Mapping[str, ModelFile]) -> list[str]:
     known = {key for file in files.values() for figures in file.metrics.values() for key in figures}
     show = [key for key in MEASURES if key in known]
     cells = [(p, *(figures_cell(dict(file.metrics.get(name, {})), show) for name in sets)) for p, file in files.items()]
-    meanings = " / ".join(MEASURES[key].meaning for key in show)
-    note = f"{meanings}; {MEASURED_HOW}"
-    return ["## Quality", rows(("precision", *sets), cells), note]
+    return ["## Quality", rows(("precision", *sets), cells), meaning(show)]
 
 
 TRAINING_NAMES = {

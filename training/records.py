@@ -15,9 +15,6 @@ Metrics = dict[str, dict[str, float]]
 
 PUBLIC = Path(__file__).parent / "public_networks.toml"
 TIMES = "\N{MULTIPLICATION SIGN}"
-MEASURED_HOW = (
-    "`scale` pixels cropped at each border (none for LPIPS), bicubic LR, on the served path (PNG in, PNG out)."
-)
 BEGIN, END = "<!-- evaluation: begins -->", "<!-- evaluation: ends -->"
 
 
@@ -148,14 +145,20 @@ def figures_cell(figures: dict[str, float], show: Iterable[str]) -> str:
     return " / ".join(f"{figures[key]:.{MEASURES[key].digits}f}" if key in figures else "-" for key in show)
 
 
+def meaning(show: Iterable[str]) -> str:
+    """What a cell's figures are, in their order, and how they were measured."""
+    names = " / ".join(MEASURES[key].meaning for key in show)
+    lpips = " (none for LPIPS)" if "lpips" in show else ""
+    return f"{names}; `scale` pixels cropped at each border{lpips}, bicubic LR, on the served path (PNG in, PNG out)."
+
+
 def notes(show: Sequence[str], timed: Sequence[Speed]) -> list[str]:
     lines = []
     if show:
-        meanings = " / ".join(MEASURES[key].meaning for key in show)
-        lines += [f"{meanings}; {MEASURED_HOW}"]
+        lines.append(meaning(show))
     if timed:
         machines = "; ".join(dict.fromkeys(speed.machine for speed in timed))
-        lines += [f"LR Mpx/s: the bare ONNX Runtime session on 256 {TIMES} 256 tiles, {machines}."]
+        lines.append(f"LR Mpx/s: the bare ONNX Runtime session on 256 {TIMES} 256 tiles, {machines}.")
     return lines
 
 
