@@ -7,15 +7,17 @@ PSNR of int8 less that of fp32, in dB, through the served path.
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from app.engine import Engine
 from app.settings import MODELS, usable_cores
-from app.zoo import ModelSpec, load_zoo
+from app.zoo import ModelSpec, Zoo, load_zoo
 from training.checkpoint import Folders
-from training.evaluate import TEST_SETS, Metrics, evaluate, served_path
+from training.evaluate import TEST_SETS, evaluate, served_path
+from training.records import Metrics
 
 PRECISIONS = ("fp32", "int8")
 SIDE = 256  # LR pixels of a window
@@ -35,13 +37,12 @@ def speeds(engines: dict[str, Engine], spec: ModelSpec) -> dict[str, float]:
     return {precision: SIDE**2 / seconds for precision, seconds in best.items()}
 
 
-def qualities(models: Path, specs: list[ModelSpec], data: Path) -> dict[str, dict[str, Metrics]]:
+def qualities(zoo: Zoo, specs: list[ModelSpec], data: Path) -> dict[str, dict[str, Metrics]]:
     """Figures on every test set there is: by precision, then by the network's title."""
     figures: dict[str, dict[str, Metrics]] = {}
     for precision in PRECISIONS:
-        run, scheduler = served_path(models, precision)
-        figures[precision] = {spec.title: evaluate(spec, run, Folders(data, data)) for spec in specs}
-        scheduler.close()
+        with served_path(zoo, specs, precision) as path:
+            figures[precision] = {spec.title: evaluate(spec, path, Folders(data, data)) for spec in specs}
     return figures
 
 
@@ -57,8 +58,9 @@ def main() -> None:
     specs = [spec for spec in wanted if "int8" in spec.files]
     if not specs:
         parser.exit(2, f"no int8 file of {', '.join(options.names) or 'any network'} in {options.models}\n")
-    engines = {precision: Engine(zoo, "cpu", usable_cores(), precision) for precision in PRECISIONS}
-    figures = qualities(options.models, specs, options.data) if options.data else {}
+    chosen = replace(zoo, models=tuple(specs))
+    engines = {precision: Engine(chosen, "cpu", usable_cores(), precision) for precision in PRECISIONS}
+    figures = qualities(zoo, specs, options.data) if options.data else {}
 
     sets = TEST_SETS if figures else ()
     print(f"{'':12} {'fp32 Mpx/s':>11} {'int8 Mpx/s':>11} {'ratio':>6}" + "".join(f" {name:>8}" for name in sets))

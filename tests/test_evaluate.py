@@ -4,23 +4,32 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from conftest import MODELS, ROOT, decoded
 from PIL import Image
+from torch import nn
 
-from app.engine import Engine
+from app.engine import PRECISIONS, Engine
+from app.errors import ModelFileError
 from app.settings import usable_cores
 from app.zoo import load_zoo
 from training import evaluate
 from training.__main__ import main
 from training.checkpoint import Folders
 from training.degradations import bicubic
+from training.hardware import processor
 from training.metrics import compare
+from training.perceptual import IMAGENET, Features, Lpips
+from training.records import BEGIN, END, Metrics, read_records, table
+
+Capture = pytest.CaptureFixture[str]
 
 
 def photo(name: str, height: int, width: int) -> np.ndarray:
@@ -75,6 +84,13 @@ def measured(engine: Engine, scale: int, pairs: list[tuple[np.ndarray, np.ndarra
     return {key: pytest.approx(np.mean([figure[key] for figure in figures]), abs=1e-4) for key in figures[0]}
 
 
+def evaluated(models: Path, folders: Folders, titles: list[str], sets: tuple[str, ...]) -> dict[str, Metrics]:
+    zoo = load_zoo(models)
+    files = evaluate.choose(zoo, titles)
+    records = evaluate.evaluate_zoo(zoo, files, folders, sets, ["quality"])
+    return {f"{record.name}-x{record.scale}": record.metrics for record in records}
+
+
 # -- test sets ---------------------------------------------------------------------------------------------------
 
 
@@ -113,7 +129,7 @@ def test_which_scales_a_test_set_serves(folders: Folders, name: str, scales: lis
 
 
 def test_the_served_path_reaches_what_the_engine_alone_reaches(models: Path, engine: Engine, folders: Folders) -> None:
-    results = evaluate.evaluate_zoo(models, folders, [], ("plain", "ready", "absent"))
+    results = evaluated(models, folders, [], ("plain", "ready", "absent"))
     assert results == {
         "bicubic-x2": {name: measured(engine, 2, pairs_of(folders, name, 2)) for name in ("plain", "ready")},
         "bicubic-x3": {"plain": measured(engine, 3, pairs_of(folders, "plain", 3))},
@@ -124,7 +140,7 @@ def test_the_served_path_reaches_what_the_engine_alone_reaches(models: Path, eng
 def test_a_picture_of_many_tiles_reaches_it_too(models: Path, engine: Engine, tmp_path: Path) -> None:
     save(skimage.data.coffee(), tmp_path / "large" / "coffee.png")  # LR 200 x 300: more than a band and a tile
     folders = Folders(tmp_path, tmp_path)
-    results = evaluate.evaluate_zoo(models, folders, ["bicubic-x2"], ("large",))
+    results = evaluated(models, folders, ["bicubic-x2"], ("large",))
     assert results == {"bicubic-x2": {"large": measured(engine, 2, pairs_of(folders, "large", 2))}}
 
 
@@ -139,43 +155,115 @@ def test_a_picture_of_many_tiles_reaches_it_too(models: Path, engine: Engine, tm
 def test_models_are_named_with_or_without_their_scale(
     titles: list[str], expected: list[str], models: Path, folders: Folders
 ) -> None:
-    assert list(evaluate.evaluate_zoo(models, folders, titles, ("plain",))) == expected
+    assert list(evaluated(models, folders, titles, ("plain",))) == expected
 
 
-def test_the_table_is_markdown() -> None:
-    results = {
-        "bicubic-x4": {"Set5": {"psnr_y": 28.421, "ssim_y": 0.81044, "psnr_rgb": 26.0}},
-        "fast-x4": {
-            "Set5": {"psnr_y": 31.0, "ssim_y": 0.88, "psnr_rgb": 29.0},
-            "B100": {"psnr_y": 26.996, "ssim_y": 0.7, "psnr_rgb": 25.0},
-        },
-    }
-    assert evaluate.table(results).splitlines() == [
-        "| model | Set5 | B100 |",
-        "| --- | --- | --- |",
-        "| bicubic-x4 | 28.42 / 0.8104 | - |",
-        "| fast-x4 | 31.00 / 0.8800 | 27.00 / 0.7000 |",
-    ]
+def test_only_the_chosen_models_are_loaded(models: Path, folders: Folders, tmp_path: Path) -> None:
+    shutil.copy(models / "manifest.json", tmp_path)
+    shutil.copy(models / "bicubic-x3.onnx", tmp_path)
+    assert list(evaluated(tmp_path, folders, ["bicubic-x3"], ("plain",))) == ["bicubic-x3"]
+    with pytest.raises(ModelFileError, match=r"bicubic-x2\.onnx"):
+        evaluated(tmp_path, folders, ["bicubic"], ("plain",))
+
+
+def test_a_precision_that_is_not_there_is_an_error_only_for_a_model_that_was_named(models: Path) -> None:
+    zoo = load_zoo(models)
+    assert evaluate.choose(zoo, [], ["int8"]) == []
+    with pytest.raises(ValueError, match="no int8 file of bicubic-x2"):
+        evaluate.choose(zoo, ["bicubic"], ["int8"])
+
+
+def test_every_precision_of_the_shipped_zoo_is_chosen() -> None:
+    zoo = load_zoo(MODELS)
+    files = [(spec.title, precision) for spec in zoo for precision in spec.files if precision in PRECISIONS["cpu"]]
+    assert [(spec.title, precision) for spec, precision in evaluate.choose(zoo)] == files
+    chosen = evaluate.choose(zoo, precisions=["int8"])
+    assert [(spec.title, p) for spec, p in chosen] == [file for file in files if file[1] == "int8"]
+
+
+def test_lpips_is_measured_on_whole_pictures_if_there_are_weights(
+    models: Path, engine: Engine, folders: Folders
+) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    lpips = Lpips(Features(layers, (1,), IMAGENET), [torch.full((4,), 0.25)])
+    zoo = load_zoo(models)
+    files = evaluate.choose(zoo, ["bicubic-x4"])
+    (record,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"], lpips)
+    spec = files[0][0]
+    distances = []
+    for lr, hr in pairs_of(folders, "plain", 4):
+        sr = engine.run(spec, [lr])[0]
+        tensors = [torch.from_numpy(p.astype(np.float32) / 255).permute(2, 0, 1)[None] for p in (sr, hr)]
+        distances.append(float(lpips(*tensors)))
+    assert min(distances) > 1e-3
+    assert record.metrics["plain"]["lpips"] == pytest.approx(np.mean(distances), abs=1e-4)
+
+
+def test_speed_is_that_of_the_bare_session(engine: Engine) -> None:
+    spec = next(network.spec for network in engine.networks.values() if network.spec.scale == 4)
+    speed = evaluate.measure_speed(engine, spec, seconds=0)
+    tile = np.zeros((evaluate.TILE, evaluate.TILE, 3), np.uint8)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        engine.run(spec, [tile])
+        times.append(time.perf_counter() - started)
+    expected = evaluate.TILE**2 / min(times) / 1e6
+    assert expected / 20 < speed.lr_mpx_per_s < expected * 20  # the right unit; other work may disturb either
+    assert speed.machine == processor()
+
+
+def test_nothing_is_measured_that_is_not_asked_for(models: Path, folders: Folders) -> None:
+    zoo = load_zoo(models)
+    files = evaluate.choose(zoo, ["bicubic-x4"])
+    (quality,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"])
+    (nothing,) = evaluate.evaluate_zoo(zoo, files, folders, ("no such set",), [])
+    assert (quality.speed, list(quality.metrics)) == (None, ["plain"])
+    assert (nothing.speed, nothing.metrics) == (None, {})
 
 
 # -- the command line --------------------------------------------------------------------------------------------
 
 
 def test_the_command_prints_the_table_and_writes_the_figures(models: Path, folders: Folders, tmp_path: Path) -> None:
-    command = ["--data", str(folders.data), "evaluate", "bicubic-x2", "--sets", "plain", "ready"]
-    options = ["--models", str(models), "--json", str(tmp_path / "figures.json")]
+    command = [
+        "--data",
+        str(folders.data),
+        "evaluate",
+        "bicubic-x2",
+        "--sets",
+        "plain",
+        "ready",
+        "--measure",
+        "quality",
+    ]
+    files = {name: tmp_path / "new" / name for name in ("figures.json", "table.md")}
+    options = ["--models", str(models), "--json", str(files["figures.json"]), "--markdown", str(files["table.md"])]
     ended = subprocess.run(
         [sys.executable, "-m", "training", *command, *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures == evaluate.evaluate_zoo(models, folders, ["bicubic-x2"], ("plain", "ready"))
-    assert ended.stdout == evaluate.table(figures) + "\n"
+    records = {f"{r.name}-x{r.scale}": r for r in read_records(files["figures.json"])}
+    assert list(records) == ["bicubic-x2", "bicubic-x3", "bicubic-x4"]  # the manifest's figures of the others
+    own = {name: records["bicubic-x2"].metrics[name] for name in ("plain", "ready")}
+    assert {"bicubic-x2": own} == evaluated(models, folders, ["bicubic-x2"], ("plain", "ready"))
+    expected = table([records["bicubic-x2"]], ["plain", "ready"], "bicubic")
+    assert ended.stdout == expected + "\n"
+    assert files["table.md"].read_text() == f"{BEGIN}\n{expected}\n{END}\n"
+
+
+def test_without_measuring_the_table_is_the_manifests(models: Path, tmp_path: Path, capsys: Capture) -> None:
+    where = ["--data", str(tmp_path), "evaluate", "bicubic-x4", "--models", str(models)]
+    assert main([*where, "--measure", "--sets", "Set5", "--show", "psnr_y"]) == 0
+    figure = load_zoo(models).find("bicubic", 4).files["fp32"].metrics["Set5"]["psnr_y"]
+    row = f"| `bicubic` (default) | \N{MULTIPLICATION SIGN}4 | 0 | 3.6 | {figure:.2f} |"
+    assert row in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -188,7 +276,7 @@ def test_the_command_prints_the_table_and_writes_the_figures(models: Path, folde
     ],
 )
 def test_what_is_missing_is_said_with_exit_code_2(
-    arguments: list[str], said: list[str], models: Path, folders: Folders, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], said: list[str], models: Path, folders: Folders, capsys: Capture
 ) -> None:
     where = ["--data", str(folders.data), "evaluate", "--models", str(models)]
     assert main([*where, *arguments]) == 2

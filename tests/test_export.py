@@ -23,6 +23,7 @@ from app.zoo import ModelSpec, load_zoo
 from training.__main__ import main
 from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
+from training.cards import card
 from training.checkpoint import Folders, load_trained
 from training.export import (
     CONTEXT_TOLERANCE,
@@ -30,10 +31,12 @@ from training.export import (
     export,
     measure_context,
     parity,
+    thinned,
     to_onnx,
     write_manifest,
 )
 from training.face import attach_face, multiply_accumulates
+from training.hardware import machine
 from training.metrics import compare
 from training.recipe import DataRecipe, Recipe, Stage, load_recipe
 from training.train import train
@@ -309,6 +312,7 @@ def test_the_manifest_is_one_the_zoo_reads(exported: Exported) -> None:
     assert zoo.find("bicubic", SCALE) == exported.bicubic
     assert sorted(path.name for path in exported.models.iterdir()) == [
         "bicubic-x2.onnx",
+        "cards",
         "manifest.json",
         "tiny-x2.onnx",
     ]
@@ -325,6 +329,9 @@ def test_the_entry_tells_of_the_network_and_its_training(exported: Exported) -> 
     assert tiny.recipe == "training/recipes/tiny-x2.toml"
     told = dict(tiny.training)
     assert told.pop("data")
+    assert told.pop("machines") == [machine()]
+    (line,) = told.pop("log")  # 30 steps have one line of log
+    assert line == {"step": 30, "loss": told["final_loss"], "psnr_y": told["validation_psnr_y"]}
     assert told.pop("seconds") >= 0
     assert 0 < told.pop("final_loss") < 1
     assert 15 < told.pop("validation_psnr_y") < 60
@@ -341,6 +348,38 @@ def test_the_file_says_of_itself_what_the_manifest_says_of_it(exported: Exported
         assert json.loads(props.pop("training")) == spec.training
         assert json.loads(props.pop("metrics")) == file.metrics
         assert props == {"degradation": spec.training.get("degradation", "none"), "precision": "fp32"}
+
+
+def test_the_card_tells_what_the_manifest_tells(exported: Exported) -> None:
+    for spec in load_zoo(exported.models):
+        path = exported.models / "cards" / f"{spec.title}.md"
+        assert path.read_text() == card(spec, f"{spec.title}.webp")
+        with Image.open(path.with_suffix(".webp")) as picture:
+            assert picture.format == "WEBP"
+
+
+@pytest.mark.parametrize(
+    ("lines", "validate_every", "steps"),
+    [
+        (3, 0, [100, 200, 300]),
+        (10, 0, list(range(100, 1100, 100))),
+        (40, 20, list(range(400, 4400, 400))),  # too few validations: evenly through all lines
+        (400, 20, list(range(4000, 44_000, 4000))),
+    ],
+)
+def test_the_log_is_kept_in_ten_lines(lines: int, validate_every: int, steps: list[int]) -> None:
+    def row(number: int) -> dict[str, str]:
+        validated = validate_every and number % validate_every == 0
+        quality = f"{20 + number / 100}" if validated else ""
+        return {"step": str(100 * number), "loss": f"{1 / number}", "rate": "1e-3", "psnr_y": quality, "seconds": "1"}
+
+    found = thinned([row(number) for number in range(1, lines + 1)])
+    assert [line["step"] for line in found] == steps
+    for line in found:
+        number = line["step"] // 100
+        validated = validate_every and number % validate_every == 0
+        quality = {"psnr_y": 20 + number / 100} if validated else {}
+        assert line == {"step": line["step"], "loss": 1 / number, **quality}
 
 
 def test_the_engine_takes_the_files_and_gives_what_was_trained(exported: Exported) -> None:

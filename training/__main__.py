@@ -1,16 +1,31 @@
-"""``python -m training``: train, evaluate, export."""
+"""``python -m training``: train, export, evaluate, and what is drawn of it."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from app.errors import EnlargerError
 from app.settings import MODELS
+from app.zoo import load_zoo
+from training.cards import write_cards
 from training.checkpoint import Folders
-from training.evaluate import TEST_SETS, evaluate_zoo, table
+from training.crops import Box
+from training.evaluate import TEST_SETS, choose, evaluate_zoo
 from training.export import export
+from training.figures import curves, draw_scatter, read_log, save_plot
+from training.perceptual import load_lpips
 from training.recipe import load_recipe
+from training.records import (
+    MEASURES,
+    against_published,
+    known_before,
+    merge,
+    read_records,
+    table,
+    write_markdown,
+    write_records,
+)
+from training.sample import draw_crops
 from training.train import train
 
 
@@ -43,14 +58,48 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--models", type=Path, default=MODELS)
     command.set_defaults(run=run_export)
 
-    command = commands.add_parser("evaluate", help="measure models of the zoo on test sets, through the served path")
+    add_evaluate(commands)
+
+    command = commands.add_parser("card", help="write models' cards again from the manifest (export does it too)")
+    command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.set_defaults(run=run_card)
+
+    command = commands.add_parser("curves", help="draw losses and validation PSNR of a run's log.csv")
+    command.add_argument("titles", nargs="+", metavar="RUN", help="name-xN, a folder below the runs folder")
+    command.add_argument("--out", type=Path, help="folder of the pictures (default: the run's own)")
+    command.set_defaults(run=run_curves)
+    return root
+
+
+def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="measure models of the zoo: quality on the served path, CPU speed of the bare session",
+        description="What is not measured is taken from --json's file, if that is there, and from the manifest, as far "
+        "as it was measured of the very same file. The table and the plots tell all that is then known.",
+    )
     command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")
     command.add_argument("--sets", nargs="+", default=list(TEST_SETS), help="folders below the data folder")
     command.add_argument("--models", type=Path, default=MODELS)
-    command.add_argument("--precision", default="fp32", help="which of their files (default: fp32)")
-    command.add_argument("--json", type=Path, help="also write the figures to this file")
+    command.add_argument("--precision", nargs="+", default=[], help="of their files (default: all that a CPU runs)")
+    command.add_argument(
+        "--measure", nargs="*", default=["quality", "speed"], choices=["quality", "speed"], help="(default: both)"
+    )
+    command.add_argument("--lpips", type=Path, metavar="FILE", help="weights (vgg16.ckpt): LPIPS is measured too")
+    command.add_argument("--show", nargs="+", default=list(MEASURES), choices=list(MEASURES), help="in the table")
+    command.add_argument("--json", type=Path, help="figures are read from this file, added to and written back")
+    command.add_argument("--markdown", type=Path, help="file for the table; of one with the two marks, between them")
+    command.add_argument("--figures", type=Path, metavar="DIR", help="draw quality against speed, and crops")
+    command.add_argument("--picture", type=Path, help="for the crops (default: a sample from scikit-image)")
+    command.add_argument(
+        "--box",
+        nargs=4,
+        type=int,
+        metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"),
+        help="the crop (default: most different)",
+    )
     command.set_defaults(run=run_evaluate)
-    return root
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -64,11 +113,39 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    folders, sets = Folders(options.data, options.runs), tuple(options.sets)
-    results = evaluate_zoo(options.models, folders, options.titles, sets, options.precision)
-    print(table(results))
+    folders = Folders(options.data, options.runs)
+    zoo = load_zoo(options.models)
+    files = choose(zoo, options.titles, options.precision)
+    lpips = load_lpips(options.lpips) if options.lpips else None
+    earlier = read_records(options.json) if options.json else []
+    measured = evaluate_zoo(zoo, files, folders, options.sets, options.measure, lpips)
+
+    known = merge(merge(known_before(zoo), earlier), measured)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+        write_records(options.json, known)
+    shown = [record for record in known if record.sha256 in {new.sha256 for new in measured}]
+    text = table(shown, options.sets, zoo.default, options.show)
+    print(text)
+    for line in against_published(measured):
+        print(line, file=sys.stderr)
+    if options.markdown:
+        write_markdown(options.markdown, text)
+    if options.figures:
+        draw_scatter(shown, options.sets, options.figures)
+        draw_crops(zoo, files, options.figures, options.picture, Box(*options.box) if options.box else None)
+
+
+def run_card(options: argparse.Namespace) -> None:
+    for path in write_cards(options.models, options.titles):
+        print(path)
+
+
+def run_curves(options: argparse.Namespace) -> None:
+    for title in options.titles:
+        run = Folders(options.data, options.runs).run(title)
+        path = (options.out or run) / f"{title}-curves.png"
+        save_plot(curves(read_log(run / "log.csv"), title), path)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,38 @@
-"""How good the networks are, measured on the served path: PNG bytes in, PNG bytes out, compared with the original."""
+"""How good and how fast the networks are: quality on the served path, PNG in and out; speed of the bare session."""
 
 import dataclasses
 import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from tqdm import tqdm
 
 from app.decoder import DecodeLimits, decode
-from app.engine import Engine
+from app.engine import PRECISIONS, Engine
 from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
 from app.upscaler import Output, open_job, prepare, upscale
-from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec, load_zoo
+from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec, Zoo, load_zoo
 from training.checkpoint import Folders
 from training.data import Pixels, list_pictures, read_picture
 from training.degradations import bicubic
+from training.hardware import processor
 from training.metrics import compare
+from training.perceptual import Lpips
+from training.records import Metrics, Record, Speed
 
 TEST_SETS = ("Set5", "Set14", "B100")
-Upscale = Callable[[ModelSpec, bytes], Pixels]
-Metrics = dict[str, dict[str, float]]
+TILE = 256  # LR pixels, the side of the tile whose speed is told
+SPEED_SECONDS, SPEED_RUNS = 2.0, 3  # at least so long and so often
 
 
 def test_pairs(folder: Path, scale: int) -> Iterator[tuple[bytes, Pixels]]:
@@ -43,9 +51,7 @@ def test_pairs(folder: Path, scale: int) -> Iterator[tuple[bytes, Pixels]]:
         return
     for path in list_pictures(folder):
         hr = read_picture(path, multiple=scale)
-        buffer = io.BytesIO()
-        Image.fromarray(bicubic(hr, scale)).save(buffer, "PNG")
-        yield buffer.getvalue(), hr
+        yield png(bicubic(hr, scale)), hr
 
 
 def serves_scale(folder: Path, scale: int) -> bool:
@@ -53,7 +59,49 @@ def serves_scale(folder: Path, scale: int) -> bool:
     return (folder / f"x{scale}").is_dir() or (folder.is_dir() and not any(folder.glob("x[1-9]")))
 
 
-def evaluate(spec: ModelSpec, run: Upscale, folders: Folders, sets: tuple[str, ...] = TEST_SETS) -> Metrics:
+def png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class ServedPath:
+    """The generator the service walks, over the same engine and scheduler."""
+
+    engine: Engine
+    scheduler: Scheduler
+    settings: Settings
+
+    def upscale(self, spec: ModelSpec, image: bytes) -> Pixels:
+        """An encoded picture to uint8 ``[H, W, 3]``, as a client would decode the PNG it gets."""
+        work = prepare(decode(image, DecodeLimits()), [spec], Output("png"), self.settings.budget)
+        with open_job(work, self.scheduler, seconds=3600) as job:
+            data = b"".join(upscale(work, job))
+        with Image.open(io.BytesIO(data)) as result:
+            return np.asarray(result.convert("RGB"))
+
+
+@contextmanager
+def served_path(zoo: Zoo, specs: Iterable[ModelSpec], precision: str = "auto") -> Iterator[ServedPath]:
+    """Loads these networks of the zoo and no others."""
+    settings = Settings(models=zoo.folder)
+    chosen = dataclasses.replace(zoo, models=tuple(specs))
+    engine = Engine(chosen, "cpu", usable_cores(), precision)
+    scheduler = Scheduler(engine.run, lambda spec: engine.network(spec).seconds_per_pixel, settings.max_queue_seconds)
+    try:
+        yield ServedPath(engine, scheduler, settings)
+    finally:
+        scheduler.close()
+
+
+def evaluate(
+    spec: ModelSpec,
+    path: ServedPath,
+    folders: Folders,
+    sets: Iterable[str] = TEST_SETS,
+    lpips: Lpips | None = None,
+) -> Metrics:
     """Mean figures on each test set that is there at this scale."""
     results: Metrics = {}
     for name in sets:
@@ -62,27 +110,33 @@ def evaluate(spec: ModelSpec, run: Upscale, folders: Folders, sets: tuple[str, .
             continue
         scores = []
         for lr, hr in test_pairs(folder, spec.scale):
-            sr = run(spec, lr)
+            sr = path.upscale(spec, lr)
             h, w = min(sr.shape[0], hr.shape[0]), min(sr.shape[1], hr.shape[1])
-            scores.append(compare(sr[:h, :w], hr[:h, :w], spec.scale))
+            sr, hr = sr[:h, :w], hr[:h, :w]
+            scores.append(compare(sr, hr, spec.scale))
+            if lpips:
+                scores[-1]["lpips"] = perceptual_distance(lpips, sr, hr)
         results[name] = {key: round(float(np.mean([s[key] for s in scores])), 4) for key in scores[0]}
     return results
 
 
-def served_path(models: Path, precision: str = "auto") -> tuple[Upscale, Scheduler]:
-    """The same generator the service walks, over the same engine and scheduler."""
-    settings = Settings(models=models)
-    engine = Engine(load_zoo(models), "cpu", usable_cores(), precision)
-    scheduler = Scheduler(engine.run, lambda spec: engine.network(spec).seconds_per_pixel, settings.max_queue_seconds)
+@torch.inference_mode()
+def perceptual_distance(lpips: Lpips, sr: Pixels, hr: Pixels) -> float:
+    """LPIPS of one picture pair, uint8 ``[H, W, 3]``, borders included as its authors have it."""
+    tensors = [torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255 for pixels in (sr, hr)]
+    return float(lpips(*tensors))
 
-    def run(spec: ModelSpec, image: bytes) -> Pixels:
-        work = prepare(decode(image, DecodeLimits()), [spec], Output("png"), settings.budget)
-        with open_job(work, scheduler, seconds=3600) as job:
-            data = b"".join(upscale(work, job))
-        with Image.open(io.BytesIO(data)) as result:
-            return np.asarray(result.convert("RGB"))
 
-    return run, scheduler
+def measure_speed(engine: Engine, spec: ModelSpec, seconds: float = SPEED_SECONDS) -> Speed:
+    """The best of some runs of the bare session on one tile, all usable cores: other work can only slow it down."""
+    tile = np.random.default_rng(0).integers(0, 256, (TILE, TILE, 3), np.uint8)
+    engine.run(spec, [tile])  # allocates for this size
+    best, runs, end = float("inf"), 0, time.perf_counter() + seconds
+    while runs < SPEED_RUNS or time.perf_counter() < end:
+        started = time.perf_counter()
+        engine.run(spec, [tile])
+        best, runs = min(best, time.perf_counter() - started), runs + 1
+    return Speed(round(TILE * TILE / best / 1e6, 4), processor())
 
 
 def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders, precision: str) -> Metrics:
@@ -93,39 +147,51 @@ def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders, precision
         (Path(folder) / file.path).write_bytes(data)
         manifest = {"version": MANIFEST_VERSION, "default": spec.name, "models": [entry]}
         (Path(folder) / MANIFEST).write_text(json.dumps(manifest))
-        run, scheduler = served_path(Path(folder), precision)
-        try:
-            return evaluate(spec, run, folders)
-        finally:
-            scheduler.close()
+        zoo = load_zoo(Path(folder))
+        with served_path(zoo, zoo, precision) as path:
+            return evaluate(spec, path, folders)
+
+
+def choose(zoo: Zoo, titles: Iterable[str] = (), precisions: Iterable[str] = ()) -> list[tuple[ModelSpec, str]]:
+    """The files of the named models (``name`` or ``name-xN``; none named: all), those a CPU runs.
+
+    ``precisions`` keeps these alone; a model named without any of them is an error, as is an unknown name.
+    """
+    named, kept = set(titles), set(precisions)
+    if unknown := named - {spec.title for spec in zoo} - set(zoo.names):
+        known = ", ".join(spec.title for spec in zoo)
+        raise ValueError(f"no model is called {', '.join(sorted(unknown))}; there are: {known}")
+    files = []
+    for spec in zoo:
+        if named and not {spec.name, spec.title} & named:
+            continue
+        there = [p for p in PRECISIONS["cpu"] if p in spec.files and (not kept or p in kept)]
+        if named and not there:
+            raise ValueError(f"there is no {' or '.join(sorted(kept))} file of {spec.title} that a CPU runs")
+        files += [(spec, precision) for precision in there]
+    return files
 
 
 def evaluate_zoo(
-    models: Path, folders: Folders, titles: list[str], sets: tuple[str, ...], precision: str = "fp32"
-) -> dict[str, Metrics]:
-    """Figures of the named models of the zoo (``name`` or ``name-xN``; none named: all that have that precision)."""
-    zoo = load_zoo(models)
-    if unknown := set(titles) - {spec.title for spec in zoo} - set(zoo.names):
-        known = ", ".join(spec.title for spec in zoo)
-        raise ValueError(f"no model is called {', '.join(sorted(unknown))}; there are: {known}")
-    if not any((folders.data / name).is_dir() for name in sets):
+    zoo: Zoo,
+    files: Iterable[tuple[ModelSpec, str]],
+    folders: Folders,
+    sets: Iterable[str] = TEST_SETS,
+    measures: Iterable[str] = ("quality", "speed"),
+    lpips: Lpips | None = None,
+) -> list[Record]:
+    """One record a file, loaded one at a time; ``measures``: "quality" on the test sets, "speed", both or neither."""
+    sets, measures = list(sets), set(measures)
+    if "quality" in measures and not any((folders.data / name).is_dir() for name in sets):
         raise ValueError(f"none of the test sets {', '.join(sets)} is in {folders.data}; give its folder with --data")
-    chosen = [spec for spec in zoo if not titles or spec.title in titles or spec.name in titles]
-    if missing := [spec.title for spec in chosen if titles and precision not in spec.files]:
-        raise ValueError(f"there is no {precision} file of {', '.join(missing)}")
-    chosen = [spec for spec in chosen if precision in spec.files]
-    run, scheduler = served_path(models, precision)
-    try:
-        return {spec.title: evaluate(spec, run, folders, sets) for spec in chosen}
-    finally:
-        scheduler.close()
-
-
-def table(results: dict[str, Metrics]) -> str:
-    """Markdown: a row a model, luma PSNR / SSIM a test set."""
-    sets = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
-    lines = ["| model | " + " | ".join(sets) + " |", "| --- |" + " --- |" * len(sets)]
-    for title, metrics in results.items():
-        cells = [f"{m['psnr_y']:.2f} / {m['ssim_y']:.4f}" if (m := metrics.get(name)) else "-" for name in sets]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    records = []
+    for spec, precision in tqdm(list(files), desc="evaluating", unit="file", disable=not measures):
+        metrics, speed = {}, None
+        if measures:
+            with served_path(zoo, [spec], precision) as path:
+                if "quality" in measures:
+                    metrics = evaluate(spec, path, folders, sets, lpips)
+                if "speed" in measures:
+                    speed = measure_speed(path.engine, spec)
+        records.append(Record.of(spec, precision, metrics, speed))
+    return records

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,11 @@ from app.settings import usable_cores
 from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec
 from training.architectures import Generator, SubPixelGenerator
 from training.architectures.collapsible import collapse
+from training.cards import write_cards
 from training.checkpoint import Folders, load_trained
+from training.evaluate import evaluate_candidate
 from training.face import OPSET, attach_face, multiply_accumulates
+from training.hardware import machines
 from training.quantise import quantised
 from training.recipe import Recipe
 
@@ -37,6 +40,7 @@ TRAINING_DATA = (
 DEFAULTS = ("balanced", "fast")  # the first of these that is there serves requests that name no model
 CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
 MAX_CONTEXT = 48  # LR pixels
+LOG_POINTS = 10  # of a training log, in the manifest
 
 
 def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
@@ -72,9 +76,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
 
 
 def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Folders, models: Path) -> ModelSpec:
-    """Measures each precision, then writes all files and, last, the manifest that names them."""
-    from training.evaluate import evaluate_candidate  # evaluation needs the exported file
-
+    """Measures each precision, then writes all files, the manifest that names them and, from that, the card."""
     contents, files = {}, {}
     for precision, graph in graphs.items():
         metrics = evaluate_candidate(spec, describe(graph, spec, precision, {}), folders, precision)
@@ -87,6 +89,7 @@ def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Fol
         replace_file(models / path, data)
     spec = dataclasses.replace(spec, files=files)
     write_manifest(models, spec)
+    write_cards(models, [spec.title])
     return spec
 
 
@@ -215,14 +218,32 @@ def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, A
     }
     with open(folders.run(recipe.title) / "log.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    if names := machines(folders.run(recipe.title)):
+        summary["machines"] = names
     validated = [row for row in rows if row["psnr_y"]]
     if validated:
         summary |= {
             "seconds": round(float(rows[-1]["seconds"])),
             "final_loss": float(rows[-1]["loss"]),
             "validation_psnr_y": float(validated[-1]["psnr_y"]),
+            "log": thinned(rows),
         }
     return summary
+
+
+def thinned(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+    """About ``LOG_POINTS`` lines of a log, evenly apart and ending with the last: step, losses, validation PSNR.
+
+    Lines with a validation are taken while there are enough of them.
+    """
+    validated = [row for row in rows if row["psnr_y"]]
+    source = validated if len(validated) >= LOG_POINTS else rows
+    chosen = sorted({round((i + 1) * len(source) / LOG_POINTS) - 1 for i in range(LOG_POINTS)} - {-1})
+    kept = [name for name in rows[0] if name not in ("step", "rate", "seconds", "loader_share")]
+    return [
+        {"step": int(source[i]["step"])} | {name: float(source[i][name]) for name in kept if source[i][name]}
+        for i in chosen
+    ]
 
 
 def describe(model: onnx.ModelProto, spec: ModelSpec, precision: str, metrics: dict[str, dict[str, float]]) -> bytes:

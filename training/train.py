@@ -25,6 +25,7 @@ from training.checkpoint import Average, Folders, resume, save, start_from
 from training.data import PairSet, Pixels, Prefetcher, batches
 from training.degradations import RANDOM_DEGRADATIONS
 from training.distributed import Ranks, joined_ranks
+from training.hardware import note_machine
 from training.log import Log
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
@@ -72,6 +73,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
         packed = "bicubic" if anew else data.degradation
         pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, cache, data.reductions)
         validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
+    note_machine(run)
     loader = Prefetcher(batches(pairs, data, recipe.seed, step, recipe.steps, ranks.rank))
     if compiled:
         network.compile()

@@ -1,0 +1,26 @@
+"""A run notes the machines it was on."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import usable_cores
+from training import hardware
+
+
+def test_a_run_notes_each_machine_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.machines(tmp_path) == []
+    for name in ("one", "one", "another", "one"):
+        monkeypatch.setattr(hardware, "machine", lambda name=name: name)
+        hardware.note_machine(tmp_path)
+    assert hardware.machines(tmp_path) == ["one", "another"]
+
+
+def test_a_processor_is_called_by_its_cores_and_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\nmodel name\t: A CPU: model 7\nprocessor\t: 1\nmodel name\t: A CPU: model 7\n")
+    monkeypatch.setattr(hardware, "CPU_INFO", info)
+    assert hardware.processor().endswith(" of A CPU: model 7")
+    assert hardware.processor().startswith(f"{usable_cores()} core")
+    monkeypatch.setattr(hardware, "CPU_INFO", tmp_path / "none")
+    assert hardware.cpu_name()

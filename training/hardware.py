@@ -1,0 +1,44 @@
+"""What this machine is called: a speed or a training time means nothing without it."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from app.settings import usable_cores
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def processor() -> str:
+    """The usable cores and the CPU's own name, for example "2 cores of AMD EPYC 9654"."""
+    cores = usable_cores()
+    return f"{cores} core{'s' if cores > 1 else ''} of {cpu_name()}"
+
+
+def cpu_name() -> str:
+    if CPU_INFO.exists():
+        names = [line.partition(":")[2].strip() for line in CPU_INFO.read_text().splitlines() if "model name" in line]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """Where a training step is computed: the GPUs if there are any, else the processor."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return processor()
+
+
+def note_machine(run: Path) -> None:
+    """Adds this machine to the run's ``machines.txt``; a run that goes on elsewhere has several lines."""
+    known, name = machines(run), machine()
+    if name not in known:
+        (run / "machines.txt").write_text("\n".join([*known, name]) + "\n")
+
+
+def machines(run: Path) -> list[str]:
+    """Every machine a run was on, in order; none for a run that kept no note."""
+    path = run / "machines.txt"
+    return path.read_text().splitlines() if path.exists() else []
