@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streaming": {"errors", "scheduler"},
     "upscaler": {"decoder", "encoders", "resampler", "scheduler", "stitcher", "tiler", "zoo"},
     "api": {"body", "decoder", "errors", "parameters", "scheduler", "settings", "streaming", "upscaler", "zoo"},
-    "main": {"__init__", "api", "engine", "scheduler", "settings", "zoo"},
+    "pages": set(),
+    "main": {"__init__", "api", "engine", "pages", "scheduler", "settings", "zoo"},
     "cli": {
         "__init__",
         "decoder",
