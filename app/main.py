@@ -19,6 +19,7 @@ from app.engine import Engine
 from app.pages import add_pages
 from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
+from app.study import Study, add_study
 from app.zoo import Zoo, load_zoo
 
 log = logging.getLogger("enlarger")
@@ -60,6 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     app.include_router(router)
     add_pages(app)
+    if settings.study:
+        add_study(app, Study(settings, zoo, scheduler))
     add_error_handlers(app)
     if settings.cors_origins:
         app.add_middleware(

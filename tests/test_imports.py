@@ -35,7 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upscaler": {"decoder", "encoders", "resampler", "scheduler", "stitcher", "tiler", "zoo"},
     "api": {"body", "decoder", "errors", "parameters", "scheduler", "settings", "streaming", "upscaler", "zoo"},
     "pages": set(),
-    "main": {"__init__", "api", "engine", "pages", "scheduler", "settings", "zoo"},
+    "opinions": {"errors"},
+    "specimens": {"decoder", "errors", "scheduler", "settings", "upscaler", "zoo"},
+    "study": {"errors", "opinions", "pages", "scheduler", "settings", "specimens", "zoo"},
+    "main": {"__init__", "api", "engine", "pages", "scheduler", "settings", "study", "zoo"},
     "cli": {
         "__init__",
         "decoder",
