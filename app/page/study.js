@@ -33,7 +33,7 @@ function choice(word, index) {
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), { type: "radio", name: "score", value: index + 1 });
   const text = Object.assign(document.createElement("span"), { textContent: `${index + 1} ${word}` });
-  // A click or a key rates; arrows only move, so that they rate nothing in passing.
+  // A click rates at once; arrow keys only choose, so that they rate nothing in passing.
   input.addEventListener("click", (event) => event.detail && rate(index + 1));
   label.append(input, text);
   return label;
@@ -93,10 +93,14 @@ byId("begin").addEventListener("click", () => begin().catch(told));
 byId("picture").addEventListener("error", tellWhy);
 byId("picture").addEventListener("load", () => (byId("error").textContent = ""));
 byId("back").addEventListener("click", () => ((at -= 1), show()));
+byId("next").addEventListener("click", () => {
+  const chosen = document.querySelector("[name=score]:checked");
+  if (chosen) rate(Number(chosen.value));
+  else byId("error").textContent = "Choose a rating first.";
+});
 byId("review").addEventListener("click", () => ((at = 0), show()));
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || byId("trial").hidden) return;
   if ("12345".includes(event.key)) rate(Number(event.key));
-  else if (event.key === "Enter" && event.target.name === "score") rate(Number(event.target.value));
 });
 open().catch(() => localStorage.removeItem(KEEP));
