@@ -332,12 +332,15 @@ def test_the_keyboard_is_enough(browser: Browser, server: Server, cat: Path) -> 
 def test_nothing_comes_from_elsewhere_and_little_in_all(browser: Browser, server: Server) -> None:
     browser.open(server.url)
     browser.wait(lambda: browser.script("return document.getElementById('model').options.length"))
-    entries = browser.script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert {name[: len(server.url)] for name in entries} == {server.url}
+    entries = browser.script(
+        "return performance.getEntriesByType('resource').map((entry) => [entry.name, entry.decodedBodySize])"
+    )
+    assert {name[: len(server.url)] for name, _ in entries} == {server.url}
+    own = sum(size for name, size in entries if "/page/" in name) + (FOLDER / "index.html").stat().st_size
+    assert 30_000 < own < PAGE_BYTES
     assert not browser.complaints()
     assert not browser.violations()
     browser.shoot("empty")
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < PAGE_BYTES
 
 
 def test_the_pages_policy_is_strict(client: httpx.Client) -> None:
