@@ -54,7 +54,7 @@ class Pair:
 class Specimens:
     """Every picture of the folder, in the version of every model that has the scale, and the original.
 
-    ``StartupError`` for a folder without pictures.
+    ``StartupError`` for a folder without pictures, and for a scale without models.
     """
 
     def __init__(self, settings: Settings, zoo: Zoo, scheduler: Scheduler) -> None:
@@ -64,6 +64,8 @@ class Specimens:
         self._cache = Cache()
         self._making: dict[Key, threading.Lock] = {}
         self.versions = [spec.name for spec in zoo if spec.scale == self._scale]
+        if not self.versions:
+            raise StartupError(f"The study's scale is {self._scale}, which no model has.")
         if settings.study_original:
             self.versions.append(ORIGINAL)
         try:

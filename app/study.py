@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, JSONResponse
 
 from app.errors import UnknownTrialError
 from app.opinions import Opinion, Opinions, Rating, mean_opinion
@@ -150,10 +150,13 @@ def add_study(app: FastAPI, study: Study) -> None:
         await to_thread.run_sync(partial(study.rate, participant, trial, body.score))
 
     @router.get("/results", summary="Mean opinion scores", response_model=None)
-    async def get_results(request: Request) -> Response | dict[str, Any]:
+    async def get_results(request: Request) -> Response:
         """JSON; a page where `Accept` asks for HTML."""
         if "text/html" in request.headers.get("accept", ""):
-            return page("results.html")
-        return await to_thread.run_sync(study.results)
+            answer: Response = page("results.html")
+        else:
+            answer = JSONResponse(await to_thread.run_sync(study.results), headers={"Cache-Control": "no-store"})
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     app.include_router(router)

@@ -8,15 +8,17 @@ import { Viewer } from "./viewer.js";
 
 const byId = (id) => document.getElementById(id);
 const DECODERS = { "image/png": PngDecoder, "image/jpeg": JpegDecoder };
-const EXTENSIONS = { jpeg: "jpg", tiff: "tif", "svg+xml": "svg" };
-const FALLBACK_FORMATS = ["png", "jpeg", "webp"]; // where /models does not tell
-const LOSSY = ["jpeg", "webp", "avif"];
-const FLAT = ["jpeg"]; // cannot be transparent
+const EXTENSIONS = { jpeg: "jpg", tiff: "tif" };
+const LABELS = { webp: "WebP" };
+// Where /models does not tell. quality: of a lossy format; alpha: it can be transparent.
+const FORMATS = [{ name: "png", alpha: true }, { name: "jpeg", alpha: false, quality: true }, { name: "webp", alpha: true, quality: true }];
 const TRIES = 5; // how often a busy server is asked again
 const BLOB_BYTES = 8e6; // received bytes are handed to the browser's blob store in such pieces
 
 const viewer = new Viewer();
 let models = [];
+let formats = FORMATS;
+let maxBytes = Infinity; // of a picture that is sent
 let jobs = [];
 let shown = null; // the job in the viewer
 let working = false;
@@ -31,20 +33,21 @@ async function loadMenus() {
   const options = models.map((model) => new Option(model.title || model.name, model.name));
   byId("model").replaceChildren(...options);
   byId("model").value = answer.default;
-  const formats = (answer.formats || FALLBACK_FORMATS).map((format) => format.name || format);
-  byId("format").replaceChildren(...formats.map((name) => new Option(LABELS[name] || name.toUpperCase(), name)));
-  if (formats.includes("png")) byId("format").value = "png";
+  formats = answer.formats || FORMATS;
+  maxBytes = answer.input?.max_bytes || Infinity;
+  byId("format").replaceChildren(...formats.map(({ name }) => new Option(LABELS[name] || name.toUpperCase(), name)));
+  byId("format").value = "png";
   settingsChanged();
 }
 
-const LABELS = { jpeg: "JPEG", webp: "WebP", png: "PNG" };
+const format = () => formats.find((each) => each.name === byId("format").value) || FORMATS[0];
 
 function parameters() {
   const chosen = { model: byId("model").value, format: byId("format").value };
   if (byId("by").value === "scale") chosen.scale = byId("scale").value;
   for (const side of ["width", "height"]) if (byId("by").value === "size" && byId(side).value) chosen[side] = byId(side).value;
-  if (LOSSY.includes(chosen.format)) chosen.quality = byId("quality").value;
-  if (FLAT.includes(chosen.format)) chosen.background = byId("background").value.slice(1);
+  if (format().quality) chosen.quality = byId("quality").value;
+  if (!format().alpha) chosen.background = byId("background").value.slice(1);
   if (!byId("keep").checked) chosen.metadata = "strip";
   return chosen;
 }
@@ -56,7 +59,7 @@ function wrongSetting() {
     if (!byId(id).checkValidity()) return [id, `${byId(id).labels[0].textContent}: ${byId(id).validationMessage}`];
   }
   if (bySize && !byId("width").value && !byId("height").value) return ["width", "Give a width or a height."];
-  if (LOSSY.includes(byId("format").value) && !byId("quality").checkValidity()) return ["quality", `Quality: ${byId("quality").validationMessage}`];
+  if (format().quality && !byId("quality").checkValidity()) return ["quality", `Quality: ${byId("quality").validationMessage}`];
   return null;
 }
 
@@ -64,8 +67,8 @@ function settingsChanged() {
   const model = models.find((each) => each.name === byId("model").value);
   byId("model-hint").textContent = model?.summary || "";
   for (const field of document.querySelectorAll("[data-by]")) field.hidden = field.dataset.by !== byId("by").value;
-  document.querySelector("[data-lossy]").hidden = !LOSSY.includes(byId("format").value);
-  document.querySelector("[data-flat]").hidden = !FLAT.includes(byId("format").value);
+  document.querySelector("[data-lossy]").hidden = !format().quality;
+  document.querySelector("[data-flat]").hidden = format().alpha;
   byId("error").textContent = "";
   estimateSoon();
 }
@@ -217,6 +220,8 @@ async function work() {
 }
 
 async function enlarge(job, chosen) {
+  if (job.file.size > maxBytes) return fail(job, `The file has ${bytes(job.file.size)}; the server takes ${bytes(maxBytes)}.`);
+  URL.revokeObjectURL(job.result);
   job.controller = new AbortController();
   job.size = job.blob = null;
   job.rows = job.quarter = 0;
@@ -228,7 +233,6 @@ async function enlarge(job, chosen) {
     await receive(job, answer);
     finished(job);
   } catch (error) {
-    URL.revokeObjectURL(job.result);
     if (job.controller.signal.aborted) {
       setState(job, "cancelled", "Cancelled.");
       say(`${job.file.name} cancelled`);
