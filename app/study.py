@@ -106,7 +106,7 @@ def by(ratings: list[Rating], name: str) -> dict[str, Opinion]:
 
 
 def apart(keys: list[Key], order: random.Random) -> list[Key]:
-    """All keys shuffled; of two or more pictures none comes twice in succession (BT.500, 2.7)."""
+    """All keys shuffled; of two or more pictures none comes twice in succession, as BT.500 wants it."""
     left: dict[str, list[Key]] = defaultdict(list)
     for key in order.sample(keys, len(keys)):
         left[key[0]].append(key)

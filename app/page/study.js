@@ -34,7 +34,7 @@ function choice(word, index) {
   const input = Object.assign(document.createElement("input"), { type: "radio", name: "score", value: index + 1 });
   const text = Object.assign(document.createElement("span"), { textContent: `${index + 1} ${word}` });
   // A click rates at once; arrow keys only choose, so that they rate nothing in passing.
-  input.addEventListener("click", (event) => event.detail && rate(index + 1));
+  text.addEventListener("click", () => rate(index + 1));
   label.append(input, text);
   return label;
 }
