@@ -4,13 +4,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -134,9 +135,10 @@ class Browser:
         return value
 
     def shoot(self, name: str) -> None:
-        """Keeps a picture of the window, for people to look at."""
+        """Keeps a picture of the window, for people to look at; a machine too busy for one does without."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.chrome.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+        with suppress(TimeoutException):
+            self.chrome.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
     def complaints(self) -> list[str]:
         """What the browser's console has to say since the page was opened, such as a breach of the page's policy."""
