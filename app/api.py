@@ -7,13 +7,12 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +30,6 @@ from app.zoo import ModelFile, ModelSpec, Zoo
 log = logging.getLogger("enlarger.api")
 router = APIRouter()
 
-PAGE = Path(__file__).parent / "page" / "index.html"
 PROBLEM = "application/problem+json"
 
 
@@ -234,11 +232,6 @@ async def get_readyz(request: Request) -> JSONResponse:
     providers = sorted({loaded.provider for loaded in service.loaded.values()})
     body = {"status": status, "providers": providers, "models": sorted(service.loaded)}
     return JSONResponse(body, 200 if status == "ready" else 503)
-
-
-@router.get("/", include_in_schema=False)
-async def get_page() -> HTMLResponse:
-    return HTMLResponse(PAGE.read_text(encoding="utf-8"))
 
 
 # -- errors ------------------------------------------------------------------------------------------------------

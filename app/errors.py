@@ -91,6 +91,17 @@ class OutputTooLargeError(EnlargerError):
     status, code, title = 422, "output_too_large", "The result does not fit the output format"
 
 
+# -- the study ---------------------------------------------------------------------------------------------------
+
+
+class UnknownTrialError(EnlargerError):
+    status, code, title = 404, "unknown_trial", "No such trial"
+
+
+class StudyFullError(EnlargerError):
+    status, code, title = 409, "study_full", "The study takes no more ratings"
+
+
 # -- the service -------------------------------------------------------------------------------------------------
 
 

@@ -12,14 +12,15 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.staticfiles import StaticFiles
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
-from app.api import PAGE, Loaded, RequestIds, Service, add_error_handlers, router
+from app.api import Loaded, RequestIds, Service, add_error_handlers, router
 from app.engine import Engine
+from app.pages import add_pages
 from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
+from app.study import Study, add_study
 from app.zoo import Zoo, load_zoo
 
 log = logging.getLogger("enlarger")
@@ -60,7 +61,9 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Enlarger", version=__version__, description=__doc__, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
-    app.mount("/page", StaticFiles(directory=PAGE.parent))
+    add_pages(app)
+    if settings.study:
+        add_study(app, Study(settings, zoo, scheduler))
     add_error_handlers(app)
     if settings.cors_origins:
         app.add_middleware(

@@ -51,6 +51,15 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(30, gt=0)
     """How long requests in flight may go on after SIGTERM."""
 
+    study: Path | None = None
+    """A folder of pictures; with it there is a blind comparison of the models at ``/study``."""
+    study_scale: int = Field(4, ge=2, le=4)
+    study_original: bool = True
+    """The study's pictures are reduced by its scale, enlarged again and compared with themselves. Off: enlarged as they
+    are, with no original to compare with."""
+    study_database: Path | None = None
+    """Where the ratings are kept; without it ``study.sqlite3`` in the study's folder."""
+
     cors_origins: tuple[str, ...] = ()
 
     @property

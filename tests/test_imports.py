@@ -35,7 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streaming": {"errors", "scheduler"},
     "upscaler": {"decoder", "encoders", "resampler", "scheduler", "stitcher", "tiler", "zoo"},
     "api": {"body", "decoder", "errors", "parameters", "scheduler", "settings", "streaming", "upscaler", "zoo"},
-    "main": {"__init__", "api", "engine", "scheduler", "settings", "zoo"},
+    "pages": set(),
+    "opinions": {"errors"},
+    "specimens": {"decoder", "errors", "scheduler", "settings", "upscaler", "zoo"},
+    "study": {"errors", "opinions", "pages", "scheduler", "settings", "specimens", "zoo"},
+    "main": {"__init__", "api", "engine", "pages", "scheduler", "settings", "study", "zoo"},
     "cli": {
         "__init__",
         "decoder",

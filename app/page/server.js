@@ -1,0 +1,62 @@
+// Asking the server, and saying in words what went wrong.
+
+export class Refused extends Error {
+  constructor(message, retryAfter = 0) {
+    super(message);
+    this.retryAfter = retryAfter; // seconds, where the server says when to come back
+  }
+}
+
+// The answer began and did not end as it should: what has come is no whole picture.
+export class Broken extends Error {}
+
+export async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The server cannot be reached, or it closed the connection. Is it still running?");
+  }
+  if (!answer.ok) throw await refusal(answer);
+  return answer;
+}
+
+async function refusal(answer) {
+  const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
+  let detail = "";
+  try {
+    detail = (await answer.json()).detail;
+  } catch {
+    // Not a problem document: a proxy between here and the service has answered.
+  }
+  return new Refused(detail || `The server answered ${answer.status} ${answer.statusText}`.trim() + ".", retryAfter);
+}
+
+export async function* pieces(answer) {
+  const reader = answer.body.getReader();
+  const next = () => reader.read().catch((error) => {
+    throw error.name === "AbortError" ? error : new Broken(error.message);
+  });
+  for (let part = await next(); !part.done; part = await next()) yield part.value;
+}
+
+// Counts the seconds down; rejects with an AbortError when the signal says so.
+export function countDown(seconds, signal, tell) {
+  return new Promise((resolve, reject) => {
+    let left = Math.ceil(seconds);
+    const stop = () => {
+      clearInterval(timer);
+      reject(new DOMException("Cancelled", "AbortError"));
+    };
+    const timer = setInterval(() => {
+      left -= 1;
+      if (left > 0) return tell(left);
+      clearInterval(timer);
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, 1000);
+    signal.addEventListener("abort", stop, { once: true });
+    tell(left);
+  });
+}
