@@ -20,11 +20,11 @@ from app.engine import Engine, choose_precision, create_session, share_resources
 from app.settings import Settings, usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training import quantise as quantisation
-from training.__main__ import main
 from training.architectures import Generator, build
 from training.architectures.collapsible import collapse
 from training.checkpoint import Folders
 from training.degradations import bicubic
+from training.evaluate import choose, evaluate_zoo
 from training.export import MAX_CONTEXT, export, least_context, to_onnx
 from training.face import attach_face
 from training.metrics import psnr
@@ -384,14 +384,13 @@ def test_the_setting_reaches_the_engine(exported: Exported, monkeypatch: pytest.
         Settings()
 
 
-def test_evaluation_tells_the_precisions_apart(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_tells_the_precisions_apart(exported: Exported) -> None:
+    zoo = load_zoo(exported.models)
     for precision in ("fp32", "int8"):
-        where = ["--data", str(exported.folders.data), "evaluate", "--models", str(exported.models), "--json"]
-        path = exported.folders.runs / f"{precision}.json"
-        assert main([*where, str(path), "--precision", precision, "tiny"]) == 0
-        figures = json.loads(path.read_text())["tiny-x2"]
-        assert figures == exported.tiny.files[precision].metrics
-    assert capsys.readouterr().err == ""
+        files = choose(zoo, ["tiny"], [precision])
+        (record,) = evaluate_zoo(zoo, files, exported.folders, measures=["quality"])
+        assert record.precision == precision
+        assert record.metrics == exported.tiny.files[precision].metrics
 
 
 def test_an_int8_network_that_is_off_is_not_published(

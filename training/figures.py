@@ -20,7 +20,7 @@ OURS, OTHERS = "#c2410c", "#475569"
 NOT_LOSSES = {"step", "rate", "psnr_y", "seconds", "loader_share"}
 DPI = 110
 DISTANCES = (8, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162, 190)  # of a label from its point, in pixels
-ANGLES = (0, 90, 270, 180, *range(30, 360, 30))  # in which it is looked for a free place: the plain ones first
+ANGLES = (0, 90, 270, 180, *range(15, 360, 15))  # in which it is looked for a free place: the plain ones first
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,24 @@ def label_points(axes: Axes, shown: Sequence[Point]) -> None:
     figure.draw_without_rendering()  # fixes the layout, so that data have pixels
     figure.set_layout_engine("none")
     at = {point: axes.transData.transform((point.speed, point.psnr)) for point in shown}
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in at.values()]
+    markers = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in at.values()]
+    words, lines = [], []
     legend = axes.get_legend()
     if legend:
-        taken.append(legend.get_window_extent())
+        words.append(legend.get_window_extent())
     for point in sorted(shown, key=lambda p: min((abs(at[p] - at[q]).sum() for q in shown if q != p), default=0)):
-        taken += place(axes, point, at[point], taken)
+        covered, line = place(axes, point, at[point], words, markers + lines)
+        words.append(covered)
+        lines += line
 
 
-def place(axes: Axes, point: Point, at: tuple[float, float], taken: Sequence[Bbox]) -> list[Bbox]:
-    """Writes one label and returns the boxes, in pixels, that it and the line to it cover."""
+def place(
+    axes: Axes, point: Point, at: tuple[float, float], words: Sequence[Bbox], others: Sequence[Bbox]
+) -> tuple[Bbox, list[Bbox]]:
+    """Writes one label; returns the pixels it covers, and boxes along the line to it.
+
+    The label avoids ``words`` and ``others``; its line avoids ``words`` only, for points may coincide.
+    """
     for far in DISTANCES:
         for angle in ANGLES:
             x, y = far * math.cos(math.radians(angle)), far * math.sin(math.radians(angle))
@@ -120,8 +128,9 @@ def place(axes: Axes, point: Point, at: tuple[float, float], taken: Sequence[Bbo
             inside = axes.bbox.fully_containsx(covered.x0) and axes.bbox.fully_containsx(covered.x1)
             inside = inside and axes.bbox.fully_containsy(covered.y0) and axes.bbox.fully_containsy(covered.y1)
             line = [Bbox.from_bounds(at[0] + x * t, at[1] + y * t, 1, 1) for t in np.arange(9 / far, 1, 2 / far)]
-            if inside and not any(box.count_overlaps(taken) for box in (covered, *line)):
-                return [covered, *line]
+            free = inside and not covered.count_overlaps([*words, *others])
+            if free and not any(box.count_overlaps(words) for box in line):
+                return covered, line
             label.remove()
     raise ValueError(f"no free place for the label {point.label!r}")
 
