@@ -78,7 +78,7 @@ def read_weights(path: Path) -> Foreign:
     try:
         state = spandrel.ModelLoader("cpu").load_state_dict_from_file(path)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path.name}: not a file of plain weights: {error}") from error
+        raise ValueError(f"{path.name}: not a file of plain weights: {first_line(error)}") from error
     except (
         RuntimeError,
         SafetensorError,
@@ -132,6 +132,7 @@ def read_onnx(path: Path) -> Foreign:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         raise ValueError(f"{path.name}: not an ONNX file, or a damaged one: {first_line(error)}") from error
+    told = [d.dim_value or d.dim_param or "?" for i in model.graph.input[:1] for d in i.type.tensor_type.shape.dim]
     if any(onnx.external_data_helper.uses_external_data(i) for i in model.graph.initializer):
         raise ValueError(f"{path.name}: keeps its weights in a second file; save it as one")
     check_interface(path.name, model)
@@ -141,7 +142,6 @@ def read_onnx(path: Path) -> Foreign:
     try:
         scale, sizes = probe(original, Sizes())
     except ValueError as error:
-        told = [d.dim_value or d.dim_param or "?" for d in original_input(model).type.tensor_type.shape.dim]
         raise ValueError(f"{path.name}, whose input is {told}: {error}; export it with N, H and W dynamic") from error
     return Foreign(original, core, f"ONNX by {model.producer_name or 'an unknown exporter'}", parameters, scale, sizes)
 
@@ -169,7 +169,7 @@ def check_interface(name: str, model: onnx.ModelProto) -> None:
         if told.elem_type != TensorProto.FLOAT:
             raise ValueError(f"{name}: {end.name} is {kind}; export the network in float32")
         dims = told.shape.dim
-        if len(dims) != 4 or dims[1].dim_value not in (0, 3):
+        if len(dims) != 4 or dims[1].dim_value not in (0, 3) or (dims[3].dim_value == 3 != dims[1].dim_value):
             shape = [d.dim_value or d.dim_param or "?" for d in dims]
             raise ValueError(f"{name}: {end.name} is {shape}; RGB planes [N, 3, H, W] are needed")
         for dim, letter in zip((dims[0], dims[2], dims[3]), "NHW", strict=True):
