@@ -33,5 +33,5 @@ clean:
 
 .venv/test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[test,train]
+	$(PIP) -e .[test,train,import]
 	touch $@ .venv/serve

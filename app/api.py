@@ -207,6 +207,8 @@ def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
     return {
         "scale": spec.scale,
         "architecture": spec.architecture,
+        "licence": spec.licence,
+        "source": spec.training.get("source", spec.recipe),
         "provider": service.loaded[spec.title].provider,
         "precision": service.loaded[spec.title].precision,
         "parameters": spec.parameters,

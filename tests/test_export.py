@@ -28,6 +28,7 @@ from training.checkpoint import Folders, load_trained
 from training.export import (
     CONTEXT_TOLERANCE,
     MAX_CONTEXT,
+    MAX_SEAM,
     export,
     measure_context,
     parity,
@@ -272,12 +273,12 @@ def test_parity_raises_for_a_wrong_order_of_phases(cores: dict[str, Core]) -> No
 @pytest.mark.parametrize(("kernel", "context"), [("nearest", 0), ("bilinear", 1), ("bicubic", 2)])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_context_of_interpolation_is_its_radius(kernel: str, context: int, scale: int) -> None:
-    assert measure_context(build(scale, "interpolation", kernel=kernel)) == context
+    assert measure_context(build(scale, "interpolation", kernel=kernel)) == (context, 0.0)
 
 
-@pytest.mark.parametrize("radius", [0, 1, 3, 7])
+@pytest.mark.parametrize("radius", [0, 1, 3, MAX_CONTEXT])
 def test_context_is_as_far_as_a_network_looks(radius: int) -> None:
-    assert measure_context(Corner(radius)) == radius
+    assert measure_context(Corner(radius)) == (radius, 0.0)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
@@ -285,7 +286,7 @@ def test_context_of_plain_is_at_most_its_depth(depth: int) -> None:
     torch.manual_seed(0)
     network = build(SCALE, "plain", channels=8, depth=depth).requires_grad_(False)
     nn.init.normal_(network.tail.weight, std=0.1)
-    assert 1 <= measure_context(network) <= depth
+    assert 1 <= measure_context(network)[0] <= depth
 
 
 def test_context_is_least_within_its_tolerance() -> None:
@@ -295,11 +296,35 @@ def test_context_is_least_within_its_tolerance() -> None:
         blended = type(
             "Blended", (Generator,), {"scale": SCALE, "forward": lambda _, lr, w=weight, n=network: w * n(lr)}
         )
-        assert measure_context(blended()) == context
+        assert measure_context(blended()) == (context, 0.0)
 
 
-def test_context_has_an_upper_end() -> None:
-    assert measure_context(Everywhere()) == MAX_CONTEXT
+@pytest.mark.parametrize("network", [Corner(MAX_CONTEXT + 1), Everywhere()], ids=["too far", "everywhere"])
+def test_a_network_that_no_context_suffices_for_is_refused_with_the_figure(network: Generator) -> None:
+    with pytest.raises(
+        ValueError, match=r"no context up to 48 LR pixels suffices.* moves by (\d+\.\d) levels"
+    ) as raised:
+        measure_context(network)
+    told = float(re.findall(r"by (\d+\.\d) levels", str(raised.value))[0])
+    assert told > MAX_SEAM
+    assert measure_context(network, max_seam=255) == (MAX_CONTEXT, pytest.approx(told, abs=0.06))
+
+
+def test_a_small_seam_is_told_of_and_taken() -> None:
+    network = Corner(MAX_CONTEXT + 1)
+    faint = type("Faint", (Generator,), {"scale": SCALE, "forward": lambda _, lr: network(lr) / 255})
+    context, seam = measure_context(faint())
+    assert context == MAX_CONTEXT
+    assert CONTEXT_TOLERANCE < seam <= 1
+
+
+def test_a_network_that_works_in_cells_is_seen_out_of_step() -> None:
+    def forward(_: Generator, lr: Tensor) -> Tensor:
+        cells = F.avg_pool2d(lr, 4)
+        return F.interpolate(cells, scale_factor=4 * SCALE)
+
+    with pytest.raises(ValueError, match="no context up to 48"):
+        measure_context(type("Cells", (Generator,), {"scale": SCALE, "forward": forward})())
 
 
 # -- what is written ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""``python -m training``: train, export, evaluate, and what is drawn of it."""
+"""``python -m training``: train, export, import, evaluate, and what is drawn of it."""
 
 import argparse
 import sys
@@ -11,8 +11,9 @@ from training.cards import write_cards
 from training.checkpoint import Folders
 from training.crops import Box
 from training.evaluate import TEST_SETS, choose, evaluate_zoo
-from training.export import export
+from training.export import MAX_SEAM, export
 from training.figures import curves, draw_scatter, read_log, save_plot
+from training.importing import RANGES, UNKNOWN, Order, import_model
 from training.perceptual import load_lpips
 from training.recipe import load_recipe
 from training.records import (
@@ -57,6 +58,23 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
     command.add_argument("--models", type=Path, default=MODELS)
     command.set_defaults(run=run_export)
+
+    command = commands.add_parser("import-model", help="take a .pth, .safetensors or .onnx of others into the zoo")
+    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("--name", required=True, help="what requests call it")
+    command.add_argument("--scale", type=int, help="refuse the file if it enlarges by another factor")
+    command.add_argument("--licence", default=UNKNOWN, help="of the weights, shown at /models (default: unknown)")
+    command.add_argument("--source", default=UNKNOWN, help="where they come from, shown at /models (default: unknown)")
+    command.add_argument("--range", type=int, choices=RANGES, help="an .onnx's white (default: found out)")
+    command.add_argument(
+        "--seams",
+        type=float,
+        default=MAX_SEAM,
+        metavar="LEVELS",
+        help="of 255, allowed at tiles (default: %(default)s)",
+    )
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.set_defaults(run=run_import)
 
     add_evaluate(commands)
 
@@ -110,6 +128,13 @@ def run_train(options: argparse.Namespace) -> None:
 def run_export(options: argparse.Namespace) -> None:
     for name in options.recipes:
         export(load_recipe(name), Folders(options.data, options.runs), options.models)
+
+
+def run_import(options: argparse.Namespace) -> None:
+    order = Order(
+        options.file, options.name, options.scale, options.licence, options.source, options.range, options.seams
+    )
+    import_model(order, Folders(options.data, options.runs), options.models)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

@@ -9,13 +9,14 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -41,6 +42,8 @@ DEFAULTS = ("balanced", "fast")  # the first of these that is there serves reque
 CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
 MAX_CONTEXT = 48  # LR pixels
 LOG_POINTS = 10  # of a training log, in the manifest
+MAX_SEAM = 2.0  # levels of 255 by which tiles may differ from the whole picture where no context within that suffices
+BEYOND = 16  # LR pixels around the widest context that is tried: what it leaves out must be seen
 
 
 def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
@@ -54,7 +57,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     phases = isinstance(network, SubPixelGenerator)
     graphs = {"fp32": attach_face(core, recipe.scale, phases)}
     worst = parity(network, graphs["fp32"])
-    context = measure_context(network)
+    context, seam = measure_context(network)
     if recipe.int8:
         graphs["int8"] = attach_face(quantised(core, recipe, folders), recipe.scale, phases)
         context = least_context(graphs["int8"], recipe.scale, context)
@@ -68,7 +71,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
         summary=recipe.summary,
         licence=LICENCE,
         recipe=f"training/recipes/{recipe.title}.toml",
-        training=training_summary(recipe, folders, step),
+        training=training_summary(recipe, folders, step) | seam_noted(recipe.title, seam),
         files={},
     )
     print(f"{spec.title}: step {step}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
@@ -93,10 +96,13 @@ def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Fol
     return spec
 
 
-def to_onnx(network: Generator) -> onnx.ModelProto:
-    """The float core: ``[N, 3, H, W]`` to phases where the network has them, else to planes; N, H and W dynamic."""
-    core: nn.Module = Phases(network) if isinstance(network, SubPixelGenerator) else network
-    sample = torch.rand(2, 3, 24, 20)
+def to_onnx(network: nn.Module, size: tuple[int, int] = (24, 20)) -> onnx.ModelProto:
+    """The float core: ``[N, 3, H, W]`` to phases where the network has them, else to planes; N, H and W dynamic.
+
+    ``size`` (height, width) is that of the picture it is traced with.
+    """
+    core = Phases(network) if isinstance(network, SubPixelGenerator) else network
+    sample = torch.rand(2, 3, *size)
     sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with quiet_exporter():
         program = torch.onnx.export(
@@ -132,8 +138,11 @@ class Phases(nn.Module):
         return self.network.phases(lr)
 
 
-def parity(network: Generator, model: onnx.ModelProto) -> int:
-    """The largest difference, in levels of 255, between the exported graph and torch; more than 1 is an error."""
+def parity(network: Callable[[Tensor], Tensor], model: onnx.ModelProto, original: str = "torch") -> int:
+    """The largest difference, in levels of 255, between the graph with the face and the network it was made from.
+
+    More than 1 is an error. ``original`` is what that network is called there.
+    """
     share_resources(usable_cores())
     session = create_session(model.SerializeToString(), "candidate", "cpu")
     rng = np.random.default_rng(0)
@@ -148,59 +157,84 @@ def parity(network: Generator, model: onnx.ModelProto) -> int:
             worst, int(np.abs(upscaled - expected).max()), int(np.abs(np.rint(upscaled16 / 257) - expected).max())
         )
     if worst > 1:
-        raise ValueError(f"the exported graph differs from torch by {worst} levels of 255")
+        raise ValueError(f"the exported graph differs from {original} by {worst} levels of 255")
     return worst
 
 
 @torch.no_grad()
-def measure_context(network: Generator) -> int:
-    """The least surroundings, in LR pixels, with which a core comes out within ``CONTEXT_TOLERANCE`` of the whole.
+def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int, float]:
+    """The least surroundings, in LR pixels, from which on a core comes out within ``CONTEXT_TOLERANCE`` of the whole.
 
-    Measured on noise, the hardest picture, and on a step edge; never more than the receptive field.
+    With it comes the seam: by how many levels of 255 the core still moves, 0 where the tolerance holds. If not even
+    ``MAX_CONTEXT`` holds it, that is taken as long as the seam is not over ``max_seam``; beyond, ``ValueError``.
+    Measured on noise, the hardest picture, on step edges, and on noise that ends in white beyond the widest context,
+    which shows a network that looks at the whole. The widest is tried with the one beyond it: a network that works in
+    cells of several pixels is then seen out of step with them.
     """
-    side, core = 2 * MAX_CONTEXT + 16, 16
+    margin, core, s = MAX_CONTEXT + BEYOND, 16, network.scale
+    side = 2 * margin + core
     noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    edges = (noise[:1] > 0.5).float()
-    picture = torch.cat([noise, edges])
-    s = network.scale
-    whole = network(picture)[
-        :, :, MAX_CONTEXT * s : (MAX_CONTEXT + core) * s, MAX_CONTEXT * s : (MAX_CONTEXT + core) * s
-    ]
-    whole = whole.clamp(0, 1)
-    for context in range(MAX_CONTEXT):
-        start, stop = MAX_CONTEXT - context, MAX_CONTEXT + core + context
-        part = network(picture[:, :, start:stop, start:stop])[:, :, context * s :, context * s :]
-        difference = (part[:, :, : core * s, : core * s].clamp(0, 1) - whole).abs().max().item() * 255
-        if difference <= CONTEXT_TOLERANCE:
-            return context
-    return MAX_CONTEXT
+    framed = F.pad(noise[:1, :, BEYOND:-BEYOND, BEYOND:-BEYOND], (BEYOND,) * 4, value=1.0)
+    picture = torch.cat([noise, (noise[:1] > 0.5).float(), framed])
+
+    def core_with(context: int) -> Tensor:
+        start, stop, inner = margin - context, margin + core + context, slice(context * s, (context + core) * s)
+        return network(picture[:, :, start:stop, start:stop])[:, :, inner, inner].clamp(0, 1)
+
+    whole = core_with(margin)
+
+    def moves(context: int) -> float:
+        return (core_with(context) - whole).abs().max().item() * 255
+
+    seam = float(np.max([moves(MAX_CONTEXT + 1), moves(MAX_CONTEXT)]))
+    if not seam <= max(max_seam, CONTEXT_TOLERANCE):  # nor if it is no number
+        raise ValueError(
+            f"no context up to {MAX_CONTEXT} LR pixels suffices: with that a pixel still moves by {seam:.1f} levels of "
+            f"255 (allowed: {max_seam:g}), so tiles would show; the network looks further, or at the whole picture"
+        )
+    if seam > CONTEXT_TOLERANCE:
+        return MAX_CONTEXT, round(seam, 2)
+    context = MAX_CONTEXT
+    while context and moves(context - 1) <= CONTEXT_TOLERANCE:
+        context -= 1
+    return context, 0.0
+
+
+def seam_noted(title: str, seam: float) -> dict[str, float]:
+    """For the manifest, and on the terminal, where tiles are not quite the whole picture."""
+    if not seam:
+        return {}
+    print(f"{title}: warning: tiles differ from the whole picture by up to {seam:g} levels of 255")
+    return {"seam": seam}
 
 
 def least_context(model: onnx.ModelProto, scale: int, least: int) -> int:
     """As ``measure_context``, for a graph with the face: the least, not below ``least``, that moves no level by over 1.
 
-    Measured anew for int8: what moves the float network by a hundredth of a level may push a code over its rounding
-    edge, layer after layer. That is rare, so the cores are large: 24 pictures of noise, 400,000 LR pixels.
+    Raises ``ValueError`` where none does. Measured anew for int8: what moves the float network by a hundredth of a
+    level may push a code over its rounding edge, layer after layer. That is rare, so the cores are large: 24 pictures
+    of noise, 400,000 LR pixels.
     """
     share_resources(usable_cores())
     session = create_session(model.SerializeToString(), "candidate", "cpu")
-    core, side = 128, 2 * MAX_CONTEXT + 128
+    margin, core = MAX_CONTEXT + BEYOND, 128
+    side = 2 * margin + core
     smooth = np.random.default_rng(0).random((8, side, side, 3), np.float32)
     hard = (smooth > 0.5).astype(np.float32)
     pictures = np.concatenate([smooth, hard, np.repeat(hard[..., :1], 3, axis=3)])
 
     def cores(context: int) -> Iterator[NDArray[np.int16]]:
-        start, stop = MAX_CONTEXT - context, MAX_CONTEXT + core + context
+        start, stop = margin - context, margin + core + context
         inner = slice(context * scale, (context + core) * scale)
         for picture in pictures:
             image = picture[None, start:stop, start:stop]
             yield session.run(["upscaled"], {"image": image})[0][:, inner, inner].astype(np.int16)
 
-    whole = list(cores(MAX_CONTEXT))
-    for context in range(least, MAX_CONTEXT):
+    whole = list(cores(margin))
+    for context in range(least, MAX_CONTEXT + 1):
         if all(np.abs(part - full).max() <= 1 for part, full in zip(cores(context), whole, strict=True)):
             return context
-    return MAX_CONTEXT
+    raise ValueError(f"no context up to {MAX_CONTEXT} LR pixels keeps the int8 network within one level of the whole")
 
 
 def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, Any]:
@@ -269,13 +303,14 @@ def describe(model: onnx.ModelProto, spec: ModelSpec, precision: str, metrics: d
 def write_manifest(models: Path, spec: ModelSpec) -> None:
     """Adds or replaces one entry; entries stay sorted by cost and scale, in whatever order models come."""
     path = models / MANIFEST
-    known = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": [], "default": spec.name}
+    known = before["models"]
     entry = dataclasses.asdict(spec)
     entries = [entry, *(e for e in known if (e["name"], e["scale"]) != (spec.name, spec.scale))]
     entries.sort(key=lambda e: e["scale"])
     cost = {e["name"]: e["macs"] for e in entries}  # of its largest scale
     entries.sort(key=lambda e: (cost[e["name"]], e["name"], e["scale"]))
-    default = next((name for name in DEFAULTS if name in cost), spec.name)
+    default = next((name for name in DEFAULTS if name in cost), before["default"])
     manifest = {"version": MANIFEST_VERSION, "default": default, "models": entries}
     replace_file(path, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
 

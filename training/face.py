@@ -15,8 +15,9 @@ def attach_face(core: onnx.ModelProto, scale: int, phases: bool) -> onnx.ModelPr
     """Wraps ``core`` as the design's contract 1 has it.
 
     ``core`` takes one float ``[N, 3, H, W]`` in [0, 1] and gives either phases ``[N, s * s * 3, H, W]`` in the
-    order of ``SubPixelGenerator`` (``phases``), or planes ``[N, 3, H * s, W * s]``. The result takes ``image`` float
-    ``[N, H, W, 3]`` and gives ``upscaled`` uint8 and ``upscaled16`` uint16, both ``[N, H * s, W * s, 3]``.
+    order of ``SubPixelGenerator`` (``phases``), or planes ``[N, 3, H * s, W * s]``; its opset is ``OPSET`` or a newer
+    one. The result takes ``image`` float ``[N, H, W, 3]`` and gives ``upscaled`` uint8 and ``upscaled16`` uint16, both
+    ``[N, H * s, W * s, 3]``.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(core.graph)
@@ -36,10 +37,18 @@ def attach_face(core: onnx.ModelProto, scale: int, phases: bool) -> onnx.ModelPr
         graph.node.extend(_phases_to_pixels(name) if phases else _planes_to_pixels(name))
         shape = ["N", "H_out", "W_out", 3]
         graph.output.append(helper.make_tensor_value_info(name, onnx_type, shape))
-    opset = [helper.make_opsetid("", OPSET), *(o for o in core.opset_import if o.domain)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="enlarger")
+    opset = [
+        helper.make_opsetid("", max(OPSET, standard_opset(core))),
+        *(o for o in core.opset_import if o.domain not in ("", "ai.onnx")),
+    ]
+    version = max(IR_VERSION, helper.find_min_ir_version_for(opset, ignore_unknown=True))
+    model = helper.make_model(graph, opset_imports=opset, ir_version=version, producer_name="enlarger")
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def standard_opset(model: onnx.ModelProto) -> int:
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
 def _planes_to_pixels(name: str) -> list[onnx.NodeProto]:
