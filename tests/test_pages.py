@@ -216,12 +216,14 @@ def test_cancel_stops_the_servers_work(browser: Browser, server: Server, client:
     assert not browser.find("[data-act=download]").is_displayed()
 
 
-def test_what_is_no_picture_is_refused_in_words(browser: Browser, server: Server, folder: Path) -> None:
+def test_what_is_no_picture_is_refused_in_words(
+    browser: Browser, server: Server, client: httpx.Client, folder: Path
+) -> None:
     path = folder / "letter.png"
     path.write_text("Dear Sir or Madam")
     enlarge(browser, server, path)
     assert settled(browser) == "failed"
-    assert "not" in browser.text(".job .problem").lower()
+    assert browser.text(".job .problem") == client.post("/upscale", content=path.read_bytes()).json()["detail"]
     assert browser.find(".job .problem").is_displayed()
     browser.shoot("refused")
     assert not browser.violations()
