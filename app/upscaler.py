@@ -1,38 +1,42 @@
 """The whole way of a picture, as one generator: the API, the command line and the evaluation all walk it."""
 
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from app.alpha import Regrouped, lay_on, submit_alpha
 from app.decoder import SourceImage
-from app.encoders import FORMATS, Encoder, Picture, create_encoder
+from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
+from app.errors import UnfitFormatError
+from app.formats import enlarged_xmp
 from app.resampler import Resampler
 from app.scheduler import Job, Scheduler
 from app.stitcher import Stitcher
 from app.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
+from app.tone import ToneCurve, far_curve
 from app.zoo import ModelSpec
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Size = tuple[int, int]  # height, width
 
 BLEND = 2  # LR pixels over which neighbouring tiles fade into each other; the context already makes them nearly equal
-ALPHA_ROWS = 64  # LR rows of the alpha plane that are resampled at a time
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is asked for beside the network. ``quality`` 1 to 100; ``background`` fills what JPEG cannot leave open."""
+    """What is asked for beside the network. ``background`` fills what JPEG cannot leave open; ``depth``: bits a sample,
+    or None for the source's."""
 
     format: str = "png"
-    quality: int | None = None
+    options: Options = Options()
     background: tuple[int, int, int] = (255, 255, 255)
     metadata: bool = True
+    depth: Literal[8, 16] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Work:
     output: Output
     picture: Picture
     encoder: Encoder
+    curve: ToneCurve | None
 
 
 def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> tuple[Pass, ...]:
@@ -76,23 +81,36 @@ def prepare(
     ``size`` is the result's; without one it is what the networks give.
     """
     passes = plan_passes((source.height, source.width), specs, budget)
-    height, width = size or passes[-1].size
-    colours = 1 if source.gray else 3
-    transparent = source.alpha is not None and FORMATS[output.format].alpha
-    picture = Picture(
-        width=width,
-        height=height,
-        channels=colours + transparent,
+    picture = picture_of(source, output, size or passes[-1].size)
+    encoder = create_encoder(output.format, picture, output.options)
+    return Work(source, passes, output, picture, encoder, far_curve(source.icc_profile))
+
+
+def picture_of(source: SourceImage, output: Output, size: Size) -> Picture:
+    """The result as its encoder is to know it, or ``UnfitFormatError`` where the format has no place for its depth."""
+    depth = output.depth or source.depth
+    if depth > FORMATS[output.format].bits:
+        raise UnfitFormatError(
+            f"{output.format.upper()} holds 8 bits a sample and the picture has 16; ask for PNG or TIFF, or for depth=8.",
+            limit=8,
+            actual=16,
+        )
+    return Picture(
+        width=size[1],
+        height=size[0],
+        channels=(1 if source.gray else 3) + (source.has_alpha and FORMATS[output.format].alpha),
+        depth=depth,
         icc_profile=source.icc_profile,  # a profile says what the numbers mean: it is kept even without metadata
         exif=source.exif if output.metadata else None,
         dpi=source.dpi if output.metadata else None,
+        xmp=enlarged_xmp(source.xmp if output.metadata else None),
     )
-    return Work(source, passes, output, picture, create_encoder(output.format, picture, output.quality))
 
 
 def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
     """Admits the work, or raises ``OverloadedError``; it must be done within ``seconds``. The caller closes the job."""
-    pixels = [(each.spec, each.plan.computed_pixels) for each in work.passes]
+    planes = 1 + work.source.has_alpha  # alpha goes through the networks as a picture of its own
+    pixels = [(each.spec, planes * each.plan.computed_pixels) for each in work.passes]
     return scheduler.open(pixels, time.monotonic() + seconds)
 
 
@@ -102,54 +120,78 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     One band is computed while the one before it is encoded, and none beyond that before the next piece is asked for.
     Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; then what was given so far is no whole file.
     """
-    alpha = AlphaRows(work.source.alpha, work.picture) if work.source.alpha is not None else None
+    alpha = Regrouped(alpha_rows(work, job)) if work.source.has_alpha else None
     header = work.encoder.begin()
-    for rows in enlarged_rows(work, job):
+    for rows in colour_rows(work, job):
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
         yield header + work.encoder.write(rows)
         header = b""
     yield work.encoder.finish()
 
 
-def enlarged_rows(work: Work, job: Job) -> Iterator[Pixels]:
-    """The result's rows in bands, uint8 ``[n, W, 3]``: through each network in turn, then to the size asked for."""
-    source: RowSource = work.source
+def colour_rows(work: Work, job: Job) -> Iterator[Pixels]:
+    """The result's colour in bands ``[n, W, 3]``, in the profile's numbers and of the result's depth."""
+    curve, depth = work.curve, work.picture.depth
+
+    def read(top: int, bottom: int) -> Pixels:
+        rows = work.source.rows(top, bottom)
+        return curve.towards(rows) if curve else widened(rows, depth)
+
+    for rows in enlarged_rows(work, read, submit_colour, job, 3, "lanczos"):
+        yield at_depth(curve.back(rows) if curve else rows, depth)
+
+
+def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
+    """The result's alpha in bands ``[n, W, 1]`` of the result's depth."""
+    for rows in enlarged_rows(work, work.source.alpha_rows, submit_alpha, job, 1, "bicubic"):
+        yield at_depth(rows, work.picture.depth)
+
+
+def enlarged_rows(
+    work: Work, read: "Read", submit: "Submit", job: Job, channels: int, kernel: Literal["lanczos", "bicubic"]
+) -> Iterator[Pixels]:
+    """The result's rows in bands, ``[n, W, channels]``: through each network in turn, then to the size asked for."""
     for each in work.passes:
-        bands = run_pass(each, source, job)
-        source = PassedRows(bands)
+        bands = run_pass(each, read, submit, job)
+        read = PassedRows(bands).rows
     size = work.picture.height, work.picture.width
     if size == work.passes[-1].size:
         yield from bands
         return
-    resampler = Resampler(work.passes[-1].size, size, channels=3)
+    resampler = Resampler(work.passes[-1].size, size, channels, kernel)
     for band in bands:
-        rows = resampler.feed(band)
+        rows: Pixels = resampler.feed(band)
         if len(rows):
             yield rows
 
 
-def run_pass(each: Pass, source: "RowSource", job: Job) -> Iterator[Pixels]:
+def run_pass(each: Pass, read: "Read", submit: "Submit", job: Job) -> Iterator[Pixels]:
     """HR rows in bands; the next band's windows are queued before this band's are waited for."""
     plan = each.plan
     stitcher = Stitcher(plan, each.spec.scale)
-    ahead = submit_band(each, source, plan.rows[0], job)
+    ahead = submit_band(each, read, submit, plan.rows[0], job)
     for index, row in enumerate(plan.rows):
         windows = ahead
         if index + 1 < len(plan.rows):
-            ahead = submit_band(each, source, plan.rows[index + 1], job)
-        yield stitcher.band(row, (job.result(window) for window in windows))
+            ahead = submit_band(each, read, submit, plan.rows[index + 1], job)
+        yield stitcher.band(row, (result() for result in windows))
 
 
-def submit_band(each: Pass, source: "RowSource", row: Span, job: Job) -> list[Future[Pixels]]:
+def submit_band(each: Pass, read: "Read", submit: "Submit", row: Span, job: Job) -> list[Callable[[], Pixels]]:
     """Queues the windows of one band, left to right."""
-    strip = source.rows(row.start, row.stop)  # [h, width, 3]
-    return [job.submit(each.spec, strip[:, column.start : column.stop]) for column in each.plan.columns]
+    strip = read(row.start, row.stop)  # [h, width, C]
+    return [submit(each.spec, strip[:, column.start : column.stop], job) for column in each.plan.columns]
 
 
-class RowSource(Protocol):
-    """Something that gives rows ``[top, bottom)``, uint8 ``[bottom - top, width, 3]``, from the top down."""
+def submit_colour(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
+    """Queues one LR window ``[h, w, 3]``; the result of the returned call is the HR window."""
+    return partial(job.result, job.submit(spec, window))
 
-    def rows(self, top: int, bottom: int) -> Pixels: ...
+
+Read = Callable[[int, int], Pixels]
+"""Rows ``[top, bottom)`` of a picture, ``[bottom - top, width, C]``, asked for from the top down."""
+
+Submit = Callable[[ModelSpec, Pixels, Job], Callable[[], Pixels]]
 
 
 class PassedRows:
@@ -169,30 +211,8 @@ class PassedRows:
         return self._held[: bottom - top]
 
 
-class AlphaRows:
-    """The alpha plane at the result's size, by bicubic, given from the top in as many rows as are asked for."""
-
-    def __init__(self, alpha: Image.Image, picture: Picture) -> None:
-        self._alpha, self._fed = alpha, 0
-        size = alpha.height, alpha.width
-        self._resampler = Resampler(size, (picture.height, picture.width), channels=1, kernel="bicubic")
-        self._ready = np.empty((0, picture.width, 1), np.uint8)
-
-    def take(self, count: int) -> Pixels:
-        """The next rows, uint8 ``[count, W, 1]``."""
-        parts, ready = [self._ready], len(self._ready)
-        while ready < count:
-            strip = self._alpha.crop((0, self._fed, self._alpha.width, min(self._alpha.height, self._fed + ALPHA_ROWS)))
-            self._fed += strip.height
-            parts.append(self._resampler.feed(np.asarray(strip)[:, :, np.newaxis]))
-            ready += len(parts[-1])
-        rows = np.concatenate(parts)
-        self._ready = rows[count:].copy()
-        return rows[:count]
-
-
 def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixels:
-    """Result rows, uint8 ``[n, W, 3]``, with the output's channels: gray, alpha, or alpha laid on a colour."""
+    """Result rows ``[n, W, 3]`` with the output's channels: gray, alpha, or alpha laid on a colour."""
     if alpha is not None and not FORMATS[work.output.format].alpha:
         rows, alpha = lay_on(rows, alpha, work.output.background), None
     if work.picture.channels < 3:
@@ -202,15 +222,21 @@ def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixe
     return np.ascontiguousarray(rows)
 
 
-def lay_on(rows: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:
-    """Straight-alpha ``rows`` over a plain colour, rounded."""
-    opaque = alpha.astype(np.uint16)
-    mixed = rows * opaque + np.array(background, np.uint16) * (255 - opaque)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
 def luma(rows: Pixels) -> Pixels:
     """BT.601 luma of ``[n, W, 3]`` as ``[n, W, 1]``, in 256ths; equal channels stay as they are."""
-    total = np.einsum("hwc,c->hw", rows, np.array([77, 150, 29], np.uint16))[:, :, np.newaxis]  # at most 255 * 256
-    gray: Pixels = ((total + 128) >> 8).astype(np.uint8)
+    wide = np.uint16 if rows.dtype == np.uint8 else np.uint32  # the sum is at most 256 times the peak
+    total = np.einsum("hwc,c->hw", rows, np.array([77, 150, 29], wide))[:, :, np.newaxis]
+    gray: Pixels = ((total + 128) >> 8).astype(rows.dtype)
     return gray
+
+
+def at_depth(rows: Pixels, depth: int) -> Pixels:
+    """Samples over the whole range of 8 or 16 bits, rounded."""
+    if rows.dtype == np.uint16 and depth == 8:
+        return ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return widened(rows, depth)
+
+
+def widened(rows: Pixels, depth: int) -> Pixels:
+    """8 bits as 16 where that depth is asked for: the network then has that many to give."""
+    return rows.astype(np.uint16) * np.uint16(257) if rows.dtype == np.uint8 and depth == 16 else rows
