@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.scheduler import Job
 from app.zoo import ModelSpec
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 
 def submit_alpha(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
@@ -72,10 +72,3 @@ class Regrouped:
         rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
         self._ready = rows[count:].copy()
         return rows[:count]
-
-
-def lay_on(rows: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Straight-alpha 8-bit ``rows`` over a plain colour, rounded."""
-    opaque = alpha.astype(np.uint16)
-    mixed = rows * opaque + np.array(background, np.uint16) * (255 - opaque)
-    return ((mixed + 127) // 255).astype(np.uint8)

@@ -63,7 +63,7 @@ from app.formats.png import check_pixels
 
 __all__ = ["DecodeLimits", "ImageHeader", "SourceImage", "decode", "inspect"]
 
-Rows = NDArray[np.uint8] | NDArray[np.uint16]
+Rows = NDArray[np.uint8 | np.uint16]
 
 # The plugins themselves and not Image.open: it would warn of large pictures before anyone could check, and would turn
 # a JPEG into an MPO.

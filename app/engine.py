@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.errors import ModelFileError, ProviderError
 from app.zoo import ModelSpec, Zoo
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32",)}  # what a provider runs well; "auto" takes the first

@@ -15,9 +15,13 @@ from starlette.staticfiles import StaticFiles
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
-from app.api import PAGE, Loaded, RequestIds, Service, add_error_handlers, router
+from app.api import PAGE, router
 from app.engine import Engine
+from app.openapi import DESCRIPTION
+from app.problems import add_error_handlers
+from app.request_ids import RequestIds
 from app.scheduler import Scheduler
+from app.service import Loaded, Service
 from app.settings import Settings, usable_cores
 from app.zoo import Zoo, load_zoo
 
@@ -56,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.ready = False
         scheduler.close()
 
-    app = FastAPI(title="Enlarger", version=__version__, description=__doc__, lifespan=lifespan)
+    app = FastAPI(title="Enlarger", version=__version__, description=DESCRIPTION, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE.parent))
@@ -65,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=["*"],
         )

@@ -24,7 +24,7 @@ from app.zoo import ModelSpec
 
 log = logging.getLogger("enlarger.scheduler")
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""

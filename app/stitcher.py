@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from app.tiler import Plan, Span
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 
 class Stitcher:

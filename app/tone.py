@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.uint16]
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 FAR = 0.02
 """Mean distance of the curves, of the range 0 to 1. Gamma 2.2 (Adobe RGB) lies at 0.005, gamma 1.8 at 0.06."""
@@ -111,4 +111,6 @@ def parametric(tag: bytes, x: Floats) -> Floats:
 
 def srgb_encoded(linear: Floats) -> Floats:
     """IEC 61966-2-1."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    power = 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+    encoded: Floats = np.where(linear <= 0.0031308, 12.92 * linear, power)
+    return encoded

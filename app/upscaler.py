@@ -1,30 +1,34 @@
 """The whole way of a picture, as one generator: the API, the command line and the evaluation all walk it."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.alpha import Regrouped, lay_on, submit_alpha
+from app.alpha import Regrouped, submit_alpha
 from app.decoder import SourceImage
 from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
 from app.errors import UnfitFormatError
 from app.formats import enlarged_xmp
 from app.resampler import Resampler
+from app.samples import at_depth, lay_on, luma, widened
 from app.scheduler import Job, Scheduler
 from app.stitcher import Stitcher
 from app.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
 from app.tone import ToneCurve, far_curve
 from app.zoo import ModelSpec
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 Size = tuple[int, int]  # height, width
 
 BLEND = 2  # LR pixels over which neighbouring tiles fade into each other; the context already makes them nearly equal
+
+
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Output:
     or None for the source's."""
 
     format: str = "png"
-    options: Options = Options()
+    options: Options = DEFAULTS
     background: tuple[int, int, int] = (255, 255, 255)
     metadata: bool = True
     depth: Literal[8, 16] | None = None
@@ -87,24 +91,25 @@ def prepare(
 
 
 def picture_of(source: SourceImage, output: Output, size: Size) -> Picture:
-    """The result as its encoder is to know it, or ``UnfitFormatError`` where the format has no place for its depth."""
-    depth = output.depth or source.depth
-    if depth > FORMATS[output.format].bits:
-        raise UnfitFormatError(
-            f"{output.format.upper()} holds 8 bits a sample and the picture has 16; ask for PNG or TIFF, or for depth=8.",
-            limit=8,
-            actual=16,
-        )
+    """The result as its encoder is to know it."""
     return Picture(
         width=size[1],
         height=size[0],
         channels=(1 if source.gray else 3) + (source.has_alpha and FORMATS[output.format].alpha),
-        depth=depth,
+        depth=output.depth or source.depth,
         icc_profile=source.icc_profile,  # a profile says what the numbers mean: it is kept even without metadata
         exif=source.exif if output.metadata else None,
         dpi=source.dpi if output.metadata else None,
         xmp=enlarged_xmp(source.xmp if output.metadata else None),
     )
+
+
+def check_depth(work: Work, precisions: Mapping[str, str]) -> None:
+    """Raises ``UnfitFormatError`` where 16 bits are to come out of a network that is run in 8 (``int8``)."""
+    coarse = [each.spec.title for each in work.passes if precisions.get(each.spec.title) == "int8"]
+    if work.picture.depth > 8 and coarse:
+        detail = f"{coarse[0]} is run in int8 here, which holds 8 bits a sample; ask for depth=8 or another model."
+        raise UnfitFormatError(detail, limit=8, actual=work.picture.depth)
 
 
 def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
@@ -143,8 +148,13 @@ def colour_rows(work: Work, job: Job) -> Iterator[Pixels]:
 
 def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
     """The result's alpha in bands ``[n, W, 1]`` of the result's depth."""
-    for rows in enlarged_rows(work, work.source.alpha_rows, submit_alpha, job, 1, "bicubic"):
-        yield at_depth(rows, work.picture.depth)
+    depth = work.picture.depth
+
+    def read(top: int, bottom: int) -> Pixels:
+        return widened(work.source.alpha_rows(top, bottom), depth)
+
+    for rows in enlarged_rows(work, read, submit_alpha, job, 1, "bicubic"):
+        yield at_depth(rows, depth)
 
 
 def enlarged_rows(
@@ -160,7 +170,7 @@ def enlarged_rows(
         return
     resampler = Resampler(work.passes[-1].size, size, channels, kernel)
     for band in bands:
-        rows: Pixels = resampler.feed(band)
+        rows = resampler.feed(band)
         if len(rows):
             yield rows
 
@@ -220,23 +230,3 @@ def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixe
     if alpha is not None:
         rows = np.concatenate([rows, alpha], axis=2)
     return np.ascontiguousarray(rows)
-
-
-def luma(rows: Pixels) -> Pixels:
-    """BT.601 luma of ``[n, W, 3]`` as ``[n, W, 1]``, in 256ths; equal channels stay as they are."""
-    wide = np.uint16 if rows.dtype == np.uint8 else np.uint32  # the sum is at most 256 times the peak
-    total = np.einsum("hwc,c->hw", rows, np.array([77, 150, 29], wide))[:, :, np.newaxis]
-    gray: Pixels = ((total + 128) >> 8).astype(rows.dtype)
-    return gray
-
-
-def at_depth(rows: Pixels, depth: int) -> Pixels:
-    """Samples over the whole range of 8 or 16 bits, rounded."""
-    if rows.dtype == np.uint16 and depth == 8:
-        return ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return widened(rows, depth)
-
-
-def widened(rows: Pixels, depth: int) -> Pixels:
-    """8 bits as 16 where that depth is asked for: the network then has that many to give."""
-    return rows.astype(np.uint16) * np.uint16(257) if rows.dtype == np.uint8 and depth == 16 else rows

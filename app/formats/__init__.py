@@ -21,7 +21,17 @@ from app.formats.tiff import read_tiff
 from app.formats.webp import read_webp
 from app.formats.xmp import enlarged_xmp
 
-__all__ = ["Bytewise", "Container", "DecodeLimits", "Format", "ImageHeader", "enlarged_xmp", "read_container", "sniff"]
+__all__ = [
+    "READERS",
+    "Bytewise",
+    "Container",
+    "DecodeLimits",
+    "Format",
+    "ImageHeader",
+    "enlarged_xmp",
+    "read_container",
+    "sniff",
+]
 
 READERS: Mapping[Format, Callable[[bytes, DecodeLimits], Container]] = {
     "png": read_png,

@@ -53,15 +53,15 @@ def cleaned_xmp(packet: bytes | memoryview) -> bytes | None:
     document = _parsed(bytes(packet))
     if document is None:
         return None
-    root = document.documentElement
+    root = _root(document)
     for outer in (root, *root.getElementsByTagNameNS(_RDF, "RDF")):  # the first is x:xmpmeta, or an RDF itself
-        _remove(outer, lambda node: (node.namespaceURI, node.localName) in ((_RDF, "RDF"), (_RDF, "Description")))
+        _remove(outer, lambda node: _name(node) in ((_RDF, "RDF"), (_RDF, "Description")))
     for description in list(_descriptions(document)):
         for attribute in list(description.attributes.values()):
             if not (attribute.namespaceURI == _XMLNS or _worth_keeping(attribute)):
                 description.removeAttributeNode(attribute)
         _remove(description, _worth_keeping)
-    kept = document.documentElement.toxml().encode()
+    kept = root.toxml().encode()
     return kept if len(kept) <= MAX_XMP else None
 
 
@@ -77,13 +77,13 @@ def enlarged_xmp(kept: bytes | None) -> bytes:
         for description in descriptions:
             if description.hasAttributeNS(_IPTC, "DigitalSourceType"):
                 description.removeAttributeNS(_IPTC, "DigitalSourceType")
-            for element in list(description.getElementsByTagNameNS(_IPTC, "DigitalSourceType")):
-                element.parentNode.removeChild(element)
+            for element in [each for each in description.childNodes if each.localName == "DigitalSourceType"]:
+                description.removeChild(element)
         element = document.createElementNS(_IPTC, "Iptc4xmpExt:DigitalSourceType")
         element.setAttributeNS(_XMLNS, "xmlns:Iptc4xmpExt", _IPTC)
         element.appendChild(document.createTextNode(ENHANCED))
         descriptions[0].appendChild(element)
-    return _BEGIN + document.documentElement.toxml().encode() + _END
+    return _BEGIN + _root(document).toxml().encode() + _END
 
 
 def _source_types(descriptions: list[minidom.Element]) -> Iterator[str]:
@@ -133,19 +133,28 @@ def _descriptions(document: minidom.Document) -> Iterator[minidom.Element]:
     """The ``rdf:Description`` elements whose attributes and children are the packet's properties."""
     for rdf in document.getElementsByTagNameNS(_RDF, "RDF"):
         for child in rdf.childNodes:
-            if (child.namespaceURI, child.localName) == (_RDF, "Description"):
+            if isinstance(child, minidom.Element) and _name(child) == (_RDF, "Description"):
                 yield child
 
 
 def _remove(parent: minidom.Element, kept: Callable[[minidom.Element], bool]) -> None:
     """Takes every child away that is no element or not to be kept."""
     for child in list(parent.childNodes):
-        if child.nodeType != Node.ELEMENT_NODE or not kept(child):
+        if not (isinstance(child, minidom.Element) and kept(child)):
             parent.removeChild(child)
 
 
 def _worth_keeping(node: minidom.Element | minidom.Attr) -> bool:
-    namespace, local = node.namespaceURI, node.localName or ""
+    namespace, local = _name(node)
     if namespace == _TIFF:
         return local in _TIFF_KEPT
     return namespace in _KEPT and (namespace, local) not in _NOT_KEPT and not local.startswith("GPS")
+
+
+def _name(node: minidom.Element | minidom.Attr) -> tuple[str | None, str]:
+    return node.namespaceURI, node.localName or ""
+
+
+def _root(document: minidom.Document) -> minidom.Element:
+    assert document.documentElement is not None  # a parsed document has one
+    return document.documentElement
