@@ -13,8 +13,8 @@ Pictures larger and sharper: POST one, get it back enlarged by a neural network,
 
     curl -F image=@photo.jpg 'http://127.0.0.1:8000/upscale?scale=4&format=png' -o big.png
 
-Every error is an `application/problem+json` (RFC 9457) with a `code` that stays the same, and is decided before the first
-byte of a 200. What breaks after that breaks the transfer: a picture that arrived whole is whole.
+Every error is an `application/problem+json` (RFC 9457) with a `code` that stays the same, and is decided before the
+first byte of a 200. What breaks after that breaks the transfer: a picture that arrived whole is whole.
 
 Colour profiles, 16 bits, transparency, EXIF, XMP and resolution are kept; **where a picture was taken (GPS) is always
 removed**. The result says in its XMP that it was enlarged (IPTC digital source type `algorithmicallyEnhanced`).
@@ -128,7 +128,8 @@ def kinds_of(error: type[EnlargerError]) -> Iterator[type[EnlargerError]]:
 def catalogue() -> dict[int | str, dict[str, Any]]:
     """All errors by status, each an example under its code, as OpenAPI responses."""
     found: dict[int | str, dict[str, Any]] = defaultdict(dict)
-    for kind in sorted([EnlargerError, *kinds_of(EnlargerError)], key=lambda kind: (kind.status, kind.code)):
+    kinds: list[type[EnlargerError]] = [EnlargerError, *kinds_of(EnlargerError)]
+    for kind in sorted(kinds, key=lambda kind: (kind.status, kind.code)):
         body = {"type": "about:blank", "title": kind.title, "status": kind.status, "detail": "..."}
         body |= {"code": kind.code, "request_id": "5c1f...", "retryable": kind.retryable}
         found[kind.status][kind.code] = {"summary": kind.title, "value": body}

@@ -31,7 +31,7 @@ class UpscaleParameters(BaseModel):
     width: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels across.")
     height: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels down.")
     format: FormatName | None = Field(
-        None, description="Default: what `Accept` asks for, else the input's own, else PNG; the first that can hold it."
+        None, description="Default: what `Accept` asks for, else the input's own, else PNG."
     )
     quality: int | None = Field(None, ge=1, le=100, description="For JPEG, WebP and AVIF; 90 if left out.")
     subsampling: Subsampling = Field("4:2:0", description="Colour of JPEG and AVIF at half or at full resolution.")
@@ -39,7 +39,7 @@ class UpscaleParameters(BaseModel):
     depth: Literal["8", "16"] | None = Field(None, description="Bits a sample; the input's own if left out.")
     background: str = Field("ffffff", pattern="^#?[0-9a-fA-F]{6}$", description="Behind transparency, for JPEG.")
     metadata: Literal["keep", "strip"] = Field(
-        "keep", description="EXIF, XMP and resolution; GPS always goes, the colour profile always stays."
+        "keep", description="EXIF, XMP, resolution; GPS always goes, the profile stays."
     )
 
     @model_validator(mode="after")

@@ -89,7 +89,9 @@ def evaluated(tag: bytes, x: Floats) -> Floats:
     if count > PEAK + 1:
         raise ValueError("a curve of too many points")
     points = np.array(struct.unpack_from(f">{count}H", tag, 12), np.float64)
-    return x ** (points[0] / 256) if count == 1 else np.interp(x, np.linspace(0, 1, count), points / PEAK)
+    if count == 1:
+        return np.asarray(x ** (points[0] / 256))
+    return np.interp(x, np.linspace(0, 1, count), points / PEAK)
 
 
 def parametric(tag: bytes, x: Floats) -> Floats:
@@ -106,7 +108,7 @@ def parametric(tag: bytes, x: Floats) -> Floats:
     else:
         offset, start, slope, low = e, d if kind else 0.0, c, f
     power = np.maximum(a * x + b, 0) ** g + offset
-    return np.clip(np.nan_to_num(np.where(x >= start, power, slope * x + low)), 0, 1)
+    return np.asarray(np.clip(np.nan_to_num(np.where(x >= start, power, slope * x + low)), 0, 1))
 
 
 def srgb_encoded(linear: Floats) -> Floats:

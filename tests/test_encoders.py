@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from app.encoders import FORMATS, Encoder, Picture, create_encoder
+from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
 from app.encoders.jpeg import BAND_ROWS, MAX_EXIF, MAX_ICC, JpegEncoder
 from app.encoders.jpeg import MAX_SIDE as JPEG_MAX_SIDE
 from app.encoders.png import COLOUR_TYPES, SLICE_BYTES, PngEncoder, adler32_combine
@@ -305,7 +305,7 @@ def test_an_impossible_resolution_is_left_out(format_name, dpi):
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_a_format_is_what_it_says(format_name):
     pixels = photo(9, 8, 3)
-    encoder = create_encoder(format_name, picture_of(pixels), 80)
+    encoder = create_encoder(format_name, picture_of(pixels), Options(80))
     with Image.open(io.BytesIO(encode(encoder, pixels, []))) as image:
         assert image.format == format_name.upper()
         assert image.get_format_mimetype() == encoder.media_type == FORMATS[format_name].media_type
@@ -325,7 +325,10 @@ def test_a_format_takes_alpha_if_it_says_so(format_name):
 def test_quality_reaches_the_encoder():
     pixels = photo(90, 61, 3)
     for format_name in ("jpeg", "webp"):
-        sizes = [len(encode(create_encoder(format_name, picture_of(pixels), q), pixels, [])) for q in (20, None, 100)]
+        sizes = [
+            len(encode(create_encoder(format_name, picture_of(pixels), Options(q)), pixels, []))
+            for q in (20, None, 100)
+        ]
         assert sizes == sorted(set(sizes)), format_name
 
 
@@ -338,7 +341,7 @@ def test_an_unknown_format_is_answered_with_the_known_ones():
 @pytest.mark.parametrize(("quality", "limit"), [(0, 1), (-5, 1), (101, 100)])
 def test_quality_out_of_range(format_name, quality, limit):
     with pytest.raises(InvalidParameterError) as caught:
-        create_encoder(format_name, Picture(1, 1, 3), quality)
+        create_encoder(format_name, Picture(1, 1, 3), Options(quality))
     assert (caught.value.limit, caught.value.actual) == (limit, quality)
 
 
