@@ -90,7 +90,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
     specs = service.zoo.passes(parameters.model, height / header.height, width / header.width)
     passes = plan_passes((header.height, header.width), specs, service.settings.budget)
     return {
-        "seconds": round(seconds_of(service, passes), 3),
+        "seconds": round(seconds_of(service, passes, header.has_alpha), 3),
         "queue_seconds": round(service.scheduler.backlog(), 3),
         "models": [each.spec.title for each in passes],
         "width": width,
@@ -121,16 +121,16 @@ def picture_headers(
         "Enlarger-Metadata": f"{parameters.metadata}; position removed",
         "Enlarger-Tiles": str(sum(each.plan.tiles for each in work.passes)),
         "Enlarger-Overlap": str(overlap_of(work.passes)),
-        "Enlarger-Estimated-Seconds": f"{seconds_of(service, work.passes):.2f}",
+        "Enlarger-Estimated-Seconds": f"{seconds_of(service, work.passes, work.source.has_alpha):.2f}",
         "Content-Disposition": content_disposition(filename, parameters.factor_name, work.output.format),
         "Cache-Control": "no-store",
         "Vary": "Accept",
     }
 
 
-def seconds_of(service: Service, passes: Sequence[Pass]) -> float:
-    """The networks' time on an idle engine."""
-    return sum(service.scheduler.estimate(each.spec, each.plan.computed_pixels) for each in passes)
+def seconds_of(service: Service, passes: Sequence[Pass], has_alpha: bool) -> float:
+    """The networks' time on an idle engine, at most: alpha is a second picture, of which plain parts are skipped."""
+    return (1 + has_alpha) * sum(service.scheduler.estimate(each.spec, each.plan.computed_pixels) for each in passes)
 
 
 def overlap_of(passes: Sequence[Pass]) -> float:
