@@ -185,9 +185,12 @@ def samples_of(response: httpx.Response, mode: str, depth: int) -> np.ndarray:
     return np.atleast_3d(np.asarray(opened(response)))
 
 
-@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"compression": "zlib", "predictor": True}, {"tile": (16, 16)},
-    {"tile": (16, 16), "compression": "zlib", "predictor": True}, {"byteorder": ">"}, {"rowsperstrip": 5},
-    {"byteorder": ">", "compression": "zlib", "predictor": True}], ids=str)  # fmt: skip
+ZIP, TILES = {"compression": "zlib"}, {"tile": (16, 16)}
+PREDICTED = {**ZIP, "predictor": True}
+LAYOUTS = (ZIP, PREDICTED, TILES, {**TILES, **PREDICTED}, {"byteorder": ">"}, {"rowsperstrip": 5})
+
+
+@pytest.mark.parametrize("options", [*LAYOUTS, {"byteorder": ">", **PREDICTED}], ids=str)
 @pytest.mark.parametrize("mode", CHANNELS)
 def test_deep_tiffs_of_every_layout(asked: httpx.Client, mode: str, options: dict[str, object]) -> None:
     pixels = pattern(mode, 16, 35, 21)
@@ -450,7 +453,7 @@ def test_metadata_travels_as_asked_and_never_says_where(
     exif = camera_exif()
     if into == "TIFF":
         exif[700], extra = PACKET, {}
-    image = saved(Image.new("RGB", (8, 8), (90, 120, 30)), into, exif=exif, dpi=(300, 300), **extra)
+    image = saved(Image.new("RGB", (8, 8), (90, 120, 30)), into, exif=exif.tobytes(), dpi=(300, 300), **extra)
     response = enlarged(asked, image, format=out.lower(), metadata=metadata)
     assert response.headers["enlarger-metadata"] == f"{metadata}; position removed"
     with Image.open(io.BytesIO(response.content)) as result:
