@@ -272,7 +272,7 @@ def test_profile_exif_and_resolution_come_back(format_name):
     with Image.open(io.BytesIO(encode(create_encoder(format_name, picture), pixels, [7]))) as image:
         assert image.info["icc_profile"] == profile
         assert image.getexif()[0x010E] == "a description"
-        if format_name != "webp":  # WebP has no place for it but Exif
+        if format_name not in ("webp", "avif"):  # which have no place for it but Exif
             assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)  # PNG counts whole dots a metre
 
 
@@ -280,7 +280,8 @@ def test_profile_exif_and_resolution_come_back(format_name):
 def test_nothing_travels_that_was_not_given(format_name):
     pixels = photo(20, 30, 3)
     with Image.open(io.BytesIO(encode(create_encoder(format_name, picture_of(pixels)), pixels, []))) as image:
-        assert not {"icc_profile", "exif", "dpi"} & set(image.info)
+        told = set(image.info) - ({"dpi"} if format_name == "tiff" else set())  # Pillow reads 1 where TIFF says nothing
+        assert not {"icc_profile", "exif", "dpi"} & told
 
 
 def test_jpeg_parts_a_profile_larger_than_a_segment():

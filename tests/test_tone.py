@@ -56,7 +56,7 @@ def test_there_and_back_no_level_of_8_bits_moves(power: float) -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     there = found.towards(levels)
     expected = np.where(levels / 255 <= 0, 0, (levels / 255.0) ** power)
-    np.testing.assert_allclose(srgb_decoded(there / PEAK), expected, atol=1e-4)
+    np.testing.assert_allclose(srgb_decoded(there / PEAK), expected, atol=1e-3)  # ICC: 1.8 is 461 / 256
     np.testing.assert_array_equal(np.rint(found.back(there) / 257), levels)
 
 
