@@ -1,102 +1,50 @@
-"""HTTP: routes, what a request asks for, errors to problem documents (RFC 9457)."""
+"""HTTP: the routes."""
 
-import logging
-import math
-import time
-import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body import Upload, receive_upload
-from app.decoder import DecodeLimits, decode, inspect
-from app.errors import EnlargerError, OverloadedError
-from app.parameters import MEDIA_TYPES, UpscaleParameters, parameter_error, parse_parameters, result_format
-from app.scheduler import Scheduler
-from app.settings import Settings
+from app.decoder import decode, inspect
+from app.menu import describe, describe_model
+from app.negotiation import choose_output, content_disposition
+from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, PICTURE, only
+from app.parameters import UpscaleParameters, parse_parameters
+from app.service import Service, service_of
 from app.streaming import PictureResponse
-from app.upscaler import Pass, Work, open_job, plan_passes, prepare, upscale
-from app.zoo import ModelFile, ModelSpec, Zoo
+from app.upscaler import Pass, Work, check_depth, open_job, plan_passes, prepare, upscale
 
-log = logging.getLogger("enlarger.api")
 router = APIRouter()
 
-PROBLEM = "application/problem+json"
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What the engine really runs for a network."""
+def get(path: str, **options: Any) -> Callable[[Handler], Handler]:
+    """A route for GET, and for HEAD, which is answered with the same headers and no body (RFC 9110, 9.3.2)."""
 
-    precision: str
-    file: ModelFile
-    provider: str
+    def add(handler: Handler) -> Handler:
+        router.add_api_route(path, handler, methods=["GET"], **options)
+        router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        return handler
 
-
-@dataclass
-class Service:
-    """What the routes need, made by ``main.py``. ``ready`` is false until everything is proven and while draining."""
-
-    settings: Settings
-    zoo: Zoo
-    scheduler: Scheduler
-    loaded: dict[str, Loaded]  # by the network's title
-    ready: bool = False
-    draining: bool = False
-    # One thread a request that is decoding or encoding just now; requests that wait for a reader hold none.
-    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
-
-    @property
-    def limits(self) -> DecodeLimits:
-        return DecodeLimits(self.settings.max_pixels, self.settings.max_side)
-
-
-def service_of(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-# -- routes ------------------------------------------------------------------------------------------------------
-
-
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {"image": {"type": "string", "format": "binary"}},
-                    "additionalProperties": {"type": "string", "description": "any parameter of the query"},
-                }
-            },
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
+    return add
 
 
 @router.post(
     "/upscale",
     summary="Enlarge a picture",
     response_class=Response,
-    responses={200: {"content": {media_type: {} for media_type in MEDIA_TYPES}}},
+    responses={200: PICTURE, **ERRORS},
     openapi_extra=BODY,
 )
 async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
     """Takes a picture as the multipart file `image` or as the raw body, and streams the enlarged one back.
 
-    Parameters may stand in the query or in the form.
+    Parameters may stand in the query or in the form. Where pictures were taken (GPS in EXIF and XMP) is always removed;
+    `metadata=strip` removes the rest as well. The result says in its XMP that it was enlarged.
     """
     service = service_of(request)
     service.scheduler.check_room()  # refused before the body is read
@@ -105,10 +53,12 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
 
     def decode_and_plan(image: bytes) -> Work:
         source = decode(image, service.limits)
-        output = parameters.output(parameters.format or result_format(accept, source.format))
         size = parameters.result_size(source.height, source.width)
+        output = choose_output(parameters, accept, source, size)
         specs = service.zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
-        return prepare(source, specs, output, service.settings.budget, size)
+        work = prepare(source, specs, output, service.settings.budget, size)
+        check_depth(work, service.precisions)
+        return work
 
     work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
     job = open_job(work, service.scheduler, service.settings.request_deadline_seconds)
@@ -118,11 +68,16 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         limiter=service.limiter,
         seconds=service.settings.send_seconds,
         media_type=work.encoder.media_type,
-        headers=picture_headers(service, work),
+        headers=picture_headers(service, work, parameters, upload.filename),
     )
 
 
-@router.post("/estimate", summary="What enlarging a picture would take", openapi_extra=BODY)
+@router.post(
+    "/estimate",
+    summary="What enlarging a picture would take",
+    responses={200: ESTIMATE, **ERRORS},
+    openapi_extra=BODY,
+)
 async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Query()]) -> dict[str, Any]:
     """Takes what `POST /upscale` takes and tells the time and the size, without decoding or computing anything."""
     service = service_of(request)
@@ -132,7 +87,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
     specs = service.zoo.passes(parameters.model, height / header.height, width / header.width)
     passes = plan_passes((header.height, header.width), specs, service.settings.budget)
     return {
-        "seconds": round(seconds_of(service, passes), 3),
+        "seconds": round(seconds_of(service, passes, header.has_alpha), 3),
         "queue_seconds": round(service.scheduler.backlog(), 3),
         "models": [each.spec.title for each in passes],
         "width": width,
@@ -149,7 +104,9 @@ async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
     return upload, parse_parameters({**request.query_params, **upload.fields})
 
 
-def picture_headers(service: Service, work: Work) -> dict[str, str]:
+def picture_headers(
+    service: Service, work: Work, parameters: UpscaleParameters, filename: str | None
+) -> dict[str, str]:
     specs = [each.spec for each in work.passes]
     loaded = [service.loaded[spec.title] for spec in specs]
     return {
@@ -158,16 +115,19 @@ def picture_headers(service: Service, work: Work) -> dict[str, str]:
         "Enlarger-Provider": loaded[0].provider,
         "Enlarger-Precision": ", ".join(each.precision for each in loaded),
         "Enlarger-Output-Size": f"{work.picture.width}x{work.picture.height}",
+        "Enlarger-Metadata": f"{parameters.metadata}; position removed",
         "Enlarger-Tiles": str(sum(each.plan.tiles for each in work.passes)),
         "Enlarger-Overlap": str(overlap_of(work.passes)),
-        "Enlarger-Estimated-Seconds": f"{seconds_of(service, work.passes):.2f}",
+        "Enlarger-Estimated-Seconds": f"{seconds_of(service, work.passes, work.source.has_alpha):.2f}",
+        "Content-Disposition": content_disposition(filename, parameters.factor_name, work.output.format),
         "Cache-Control": "no-store",
+        "Vary": "Accept",
     }
 
 
-def seconds_of(service: Service, passes: Sequence[Pass]) -> float:
-    """The networks' time on an idle engine."""
-    return sum(service.scheduler.estimate(each.spec, each.plan.computed_pixels) for each in passes)
+def seconds_of(service: Service, passes: Sequence[Pass], has_alpha: bool) -> float:
+    """The networks' time on an idle engine, at most: alpha is a second picture, of which plain parts are skipped."""
+    return (1 + has_alpha) * sum(service.scheduler.estimate(each.spec, each.plan.computed_pixels) for each in passes)
 
 
 def overlap_of(passes: Sequence[Pass]) -> float:
@@ -176,169 +136,25 @@ def overlap_of(passes: Sequence[Pass]) -> float:
     return round(sum(each.plan.computed_pixels for each in passes) / pixels - 1, 3)
 
 
-@router.get("/models", summary="The networks that are loaded")
+@get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU})
 async def get_models(request: Request) -> dict[str, Any]:
-    service = service_of(request)
-    return {
-        "default": service.zoo.default,
-        "models": [describe_model(service, service.zoo.default, name) for name in service.zoo.names],
-    }
+    return describe(service_of(request))
 
 
-@router.get("/models/{name}", summary="One network")
+@get("/models/{name}", summary="One network", responses={200: MODEL, **only(404)})
 async def get_model(request: Request, name: str) -> dict[str, Any]:
-    service = service_of(request)
-    service.zoo.scales(name)  # raises for an unknown name
-    return describe_model(service, service.zoo.default, name)
+    return describe_model(service_of(request), name)
 
 
-def describe_model(service: Service, default: str, name: str) -> dict[str, Any]:
-    specs = [spec for spec in service.zoo if spec.name == name]
-    return {
-        "name": name,
-        "default": name == default,
-        "summary": specs[0].summary,
-        "licence": specs[0].licence,
-        "scales": [describe_scale(service, spec) for spec in sorted(specs, key=lambda spec: spec.scale)],
-    }
-
-
-def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
-    return {
-        "scale": spec.scale,
-        "architecture": spec.architecture,
-        "licence": spec.licence,
-        "source": spec.training.get("source", spec.recipe),
-        "provider": service.loaded[spec.title].provider,
-        "precision": service.loaded[spec.title].precision,
-        "parameters": spec.parameters,
-        "macs_per_pixel": spec.macs,
-        "seconds_per_megapixel": round(service.scheduler.estimate(spec, 1_000_000), 3),
-        "context": spec.context,
-        "files": {
-            precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
-            for precision, file in spec.files.items()
-        },
-    }
-
-
-@router.get("/healthz", summary="The process lives")
+@get("/healthz", summary="The process lives")
 async def get_healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Every network is loaded and proven, and new work is taken")
+@get("/readyz", summary="Every network is loaded and proven, and new work is taken")
 async def get_readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     status = "draining" if service.draining else "ready" if service.ready else "starting"
     providers = sorted({loaded.provider for loaded in service.loaded.values()})
     body = {"status": status, "providers": providers, "models": sorted(service.loaded)}
     return JSONResponse(body, 200 if status == "ready" else 503)
-
-
-# -- errors ------------------------------------------------------------------------------------------------------
-
-
-def problem(
-    request: Request,
-    status: int,
-    code: str,
-    title: str,
-    detail: str,
-    headers: dict[str, str] | None = None,
-    **more: Any,
-) -> JSONResponse:
-    """An RFC 9457 document; members that do not apply are left out."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
-    body["request_id"] = request.scope.get("state", {}).get("request_id", "")
-    body.update({name: value for name, value in more.items() if value is not None})
-    return JSONResponse(body, status, headers, media_type=PROBLEM)
-
-
-async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, EnlargerError)
-    headers = {}
-    if isinstance(error, OverloadedError):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if error.status in (408, 413):
-        headers["Connection"] = "close"  # the rest of the body is not read
-    return problem(
-        request,
-        error.status,
-        error.code,
-        error.title,
-        error.detail,
-        headers,
-        limit=error.limit,
-        actual=error.actual,
-        retryable=error.retryable,
-    )
-
-
-async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    return await on_enlarger_error(request, parameter_error(error.errors()[0]))
-
-
-async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    headers = dict(error.headers) if error.headers else None
-    code = status.phrase.lower().replace(" ", "_")
-    return problem(request, status.value, code, status.phrase, f"{status.phrase}: {request.url.path}", headers)
-
-
-async def on_bug(request: Request, error: Exception) -> JSONResponse:
-    """An error nobody expected: told to the log in full, to the client only by its id."""
-    # Starlette answers this outside of every middleware, RequestIds included.
-    headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
-    detail = "Something went wrong here; the log has it."
-    return problem(request, 500, "internal_error", "Internal error", detail, headers)
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(EnlargerError, on_enlarger_error)
-    app.add_exception_handler(RequestValidationError, on_validation_error)
-    app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_exception_handler(Exception, on_bug)
-
-
-# -- around every request ----------------------------------------------------------------------------------------
-
-
-class RequestIds:
-    """Gives every request an id, its own ``X-Request-Id`` if that is sane, and logs one line when it is answered.
-
-    Pure ASGI: Starlette's ``BaseHTTPMiddleware`` would hide disconnects from the routes.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = request_id_from(scope["headers"])
-        scope.setdefault("state", {})["request_id"] = request_id
-        started = time.perf_counter()
-        status = 500  # what a bug before the answer is answered with, out of sight of here
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_with_id)
-        finally:
-            seconds = time.perf_counter() - started
-            log.info("%s %s %d %.3f s id=%s", scope["method"], scope["path"], status, seconds, request_id)
-
-
-def request_id_from(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    told = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
-    sane = 0 < len(told) <= 64 and all(c.isascii() and (c.isalnum() or c in "-_.") for c in told)
-    return told if sane else uuid.uuid4().hex

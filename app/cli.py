@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,12 @@ from app.main import create_engine, create_scheduler, serve
 from app.parameters import UpscaleParameters, parse_parameters
 from app.scheduler import Scheduler
 from app.settings import Settings
-from app.upscaler import open_job, prepare, upscale
+from app.upscaler import check_depth, open_job, prepare, upscale
 from app.zoo import Zoo, load_zoo
 
 COMMANDS = ("serve", "models")
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-OWN_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".png": "png"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
+OWN_FORMATS = {kind.extension: name for name, kind in FORMATS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
 NO_DEADLINE = 365 * 24 * 3600.0  # seconds
 
 
@@ -87,11 +87,12 @@ def run_files(arguments: list[str]) -> int:
     zoo, engine = create_engine(settings)
     zoo.scales(parameters.model or zoo.default)  # an unknown name fails before the first picture
     scheduler = create_scheduler(settings, engine)
+    precisions = {network.spec.title: network.precision for network in engine.networks.values()}
     failed = 0
     try:
         for task in tasks:
             try:
-                enlarge_file(task, parameters, zoo, settings, scheduler)
+                enlarge_file(task, parameters, zoo, settings, scheduler, precisions)
             except (EnlargerError, OSError) as error:
                 failed += 1
                 detail = error.detail if isinstance(error, EnlargerError) else error.strerror
@@ -116,16 +117,21 @@ def files_parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, help="in place of --scale: the most pixels across")
     parser.add_argument("--height", type=int, help="in place of --scale: the most pixels down")
     parser.add_argument("--format", choices=sorted(FORMATS), help="default: by the output's name, else the input's own")
-    parser.add_argument("--quality", type=int, help="1 to 100, for JPEG and WebP")
+    parser.add_argument("--quality", type=int, help="1 to 100, for JPEG, WebP and AVIF")
+    parser.add_argument("--subsampling", choices=("4:2:0", "4:4:4"), help="of the colour of JPEG and AVIF")
+    parser.add_argument("--lossless", action="store_true", help="for WebP")
+    parser.add_argument("--depth", choices=("8", "16"), help="bits a sample (default: the input's own)")
     parser.add_argument("--background", default="ffffff", help="behind transparency, for JPEG (default: ffffff)")
-    parser.add_argument("--strip", action="store_true", help="leave out EXIF and resolution")
+    parser.add_argument(
+        "--strip", action="store_true", help="leave out EXIF, XMP and resolution (GPS is always left out)"
+    )
     parser.add_argument("--version", action="version", version=f"enlarger {__version__}")
     return parser
 
 
 def parameters_from(options: argparse.Namespace) -> UpscaleParameters:
     """The same parameters, with the same checks, as a request's."""
-    names = ("model", "scale", "width", "height", "format", "quality", "background")
+    names = ("model", "scale", "width", "height", "format", "quality", "background", "subsampling", "lossless", "depth")
     values = {name: value for name in names if (value := getattr(options, name)) is not None}
     return parse_parameters(values | {"metadata": "strip" if options.strip else "keep"})
 
@@ -162,12 +168,20 @@ def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
 
 
-def enlarge_file(task: Task, parameters: UpscaleParameters, zoo: Zoo, settings: Settings, scheduler: Scheduler) -> None:
+def enlarge_file(
+    task: Task,
+    parameters: UpscaleParameters,
+    zoo: Zoo,
+    settings: Settings,
+    scheduler: Scheduler,
+    precisions: Mapping[str, str],
+) -> None:
     """Writes to a temporary name and renames at the end: a picture is there whole or not at all."""
     source = decode(task.source.read_bytes(), DecodeLimits(settings.max_pixels, settings.max_side))
     size = parameters.result_size(source.height, source.width)
     specs = zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
     work = prepare(source, specs, parameters.output(task.format), settings.budget, size)
+    check_depth(work, precisions)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     part = task.target.with_name(f".{task.target.name}.part")
     try:

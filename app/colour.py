@@ -1,11 +1,9 @@
-"""From the pixels a codec gives to what the networks take: 8-bit gray or RGB, alpha apart, no colour lost in holes."""
+"""From the 8-bit pixels a codec gives to what networks take: gray or RGB, alpha apart, no colour lost in holes."""
 
 import io
 from collections.abc import Iterator
 from functools import reduce
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms
 
 from app.formats import Container
@@ -45,15 +43,13 @@ def separate(image: Image.Image, container: Container) -> tuple[Image.Image, Ima
     """Colour, of mode L, RGB or RGBA (its A without meaning: kept to save a copy), and alpha, of mode L, or None."""
     image.info.pop("transparency", None)  # Pillow's own notion of it; the container's is the one that counts
     mode, wanted = image.mode, "L" if container.header.gray else "RGB"
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        return _deep_gray(image, container)
     if mode in INKS:
         return _to_srgb(image, container.icc_profile), None
     if mode == "RGBA" and wanted == "RGB":
         return image, image.getchannel("A")
     if mode == "La":  # premultiplied
         image = image.convert("LA")
-    if image.mode in ("LA", "RGBA"):  # RGBA: gray of 16 bits with alpha, which Pillow has no mode for
+    if image.mode in ("LA", "RGBA"):  # RGBA: a gray AVIF or WebP with alpha, for which Pillow has no other mode
         return image.getchannel(0), image.getchannel("A")
     if mode == "PA":
         return image.convert("RGB").convert(wanted), image.getchannel("A")
@@ -86,21 +82,21 @@ def bleed(colour: Image.Image, alpha: Image.Image) -> None:
     mode = "L" if colour.mode == "L" else "RGB"
     half = ((colour.width + 1) // 2, (colour.height + 1) // 2)
     small, small_alpha = Image.new(mode, half), Image.new("L", half)
-    for box in _bands(colour.size):
+    for box in bands(colour.size):
         piece = colour.crop(box).convert(mode)
         piece.putalpha(alpha.crop(box).point(_WEIGHT))
         piece = piece.reduce(2)  # premultiplies for the average: what is invisible does not count
         small.paste(piece.convert(mode), (0, box[1] // 2))
         small_alpha.paste(piece.getchannel("A").point(_VISIBLE), (0, box[1] // 2))
     bleed(small, small_alpha)
-    for left, top, right, bottom in _bands(colour.size):
+    for left, top, right, bottom in bands(colour.size):
         fill = small.crop((0, top // 2, half[0], (bottom + 1) // 2))
         fill = fill.resize((fill.width * 2, fill.height * 2), Image.Resampling.NEAREST)
         fill = fill.crop((0, 0, right, bottom - top))
         colour.paste(fill, (left, top), alpha.crop((left, top, right, bottom)).point(_HOLE))
 
 
-def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+def bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
     """Boxes from top to bottom, each but the last of an even height."""
     width, height = size
     rows = max(BAND_PIXELS // width & ~1, 2)
@@ -113,41 +109,13 @@ def _palette_alpha(indices: Image.Image, alpha: bytes) -> Image.Image:
 
 
 def _keyed_alpha(colour: Image.Image, container: Container) -> Image.Image:
-    """0 where every channel has the key's level, else 255. Of 16 bits colour only the upper 8 are left to compare."""
+    """0 where every channel has the key's level, else 255."""
     bits = container.header.bits
     masks = []
     for channel, sample in zip(colour.split(), container.transparent or (), strict=True):
-        level = sample >> 8 if bits == 16 else sample * 255 // (2**bits - 1)  # exact: 255 divides by 1, 3 and 15
+        level = sample * 255 // (2**bits - 1)  # exact: 255 divides by 1, 3 and 15
         masks.append(channel.point([0 if value == level else 255 for value in range(256)]))
     return reduce(ImageChops.lighter, masks)
-
-
-def _deep_gray(image: Image.Image, container: Container) -> tuple[Image.Image, Image.Image | None]:
-    """Gray of more than 8 bits, by the range that the file's header gives its samples, never by their values.
-
-    16 bits are divided by 257 and rounded, so 65535 becomes 255; signed samples begin at 0; floats are 0 to 1.
-    """
-    colour = Image.new("L", image.size)
-    alpha = None if container.transparent is None else Image.new("L", image.size)
-    for box in _bands(image.size):
-        samples = np.asarray(image.crop(box))
-        colour.paste(Image.fromarray(_scaled(samples, container)), box)
-        if alpha is not None:
-            visible = samples != (container.transparent or (0,))[0]
-            alpha.paste(Image.fromarray(visible * np.uint8(255)), box)
-    return colour, alpha
-
-
-def _scaled(samples: NDArray[np.generic], container: Container) -> NDArray[np.uint8]:
-    """uint16, int32 or float32 ``[h, w]`` as Pillow holds them -> uint8 ``[h, w]``."""
-    if samples.dtype == np.int32 and container.sample == "unsigned":
-        samples = samples.view(np.uint32)  # Pillow's "I" is signed even where the file's samples are not
-    bits = container.header.bits
-    top = {"unsigned": 2.0**bits - 1, "signed": 2.0 ** (bits - 1) - 1, "float": 1.0}[container.sample]
-    level = np.clip(np.nan_to_num(samples.astype(np.float64) / top), 0, 1)
-    if container.white_is_zero:
-        level = 1 - level
-    return np.asarray(np.rint(level * 255), np.uint8)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

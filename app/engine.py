@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from app.errors import ModelFileError, ProviderError
 from app.zoo import ModelSpec, Zoo
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32",)}  # what a provider runs well; "auto" takes the first
+OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # what a run fetches, by the depth of what it is shown
 FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
 WARM_UP_SIDE = 128  # LR pixels
 
@@ -64,17 +65,18 @@ class Engine:
         return self.networks[spec.name, spec.scale]
 
     def run(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
-        """LR windows of one shape, uint8 ``[h, w, 3]``, to HR windows, uint8 ``[h * s, w * s, 3]``, in order.
+        """LR windows of one shape and depth, uint8 or uint16 ``[h, w, 3]``, to HR windows ``[h * s, w * s, 3]`` of the
+        same depth, in order.
 
         What ONNX Runtime raises for a failed run is raised as it is; the scheduler makes it that request's error.
         """
         return list(self._infer(self.network(spec).session, np.stack(list(windows))))
 
     def _infer(self, session: ort.InferenceSession, batch: Pixels) -> Pixels:
-        """uint8 ``[N, h, w, 3]`` to uint8 ``[N, h * scale, w * scale, 3]``."""
+        """uint8 or uint16 ``[N, h, w, 3]`` to ``[N, h * scale, w * scale, 3]`` of the same depth."""
         image = batch.astype(np.float32)
         image /= np.iinfo(batch.dtype).max
-        upscaled: Pixels = session.run(["upscaled"], {"image": image}, self._options)[0]
+        upscaled: Pixels = session.run([OUTPUTS[batch.dtype.name]], {"image": image}, self._options)[0]
         return upscaled
 
 

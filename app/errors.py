@@ -87,6 +87,10 @@ class TooComplexError(EnlargerError):
     status, code, title = 422, "too_complex", "The image is too complex to decode"
 
 
+class UnfitFormatError(EnlargerError):
+    status, code, title = 422, "unfit_format", "The output format has no place for this"
+
+
 class OutputTooLargeError(EnlargerError):
     status, code, title = 422, "output_too_large", "The result does not fit the output format"
 

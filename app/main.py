@@ -15,10 +15,14 @@ from starlette.middleware.cors import CORSMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
-from app.api import Loaded, RequestIds, Service, add_error_handlers, router
+from app.api import router
 from app.engine import Engine
+from app.openapi import DESCRIPTION
 from app.pages import add_pages
+from app.problems import add_error_handlers
+from app.request_ids import RequestIds
 from app.scheduler import Scheduler
+from app.service import Loaded, Service
 from app.settings import Settings, usable_cores
 from app.study import Study, add_study
 from app.zoo import Zoo, load_zoo
@@ -58,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.ready = False
         scheduler.close()
 
-    app = FastAPI(title="Enlarger", version=__version__, description=__doc__, lifespan=lifespan)
+    app = FastAPI(title="Enlarger", version=__version__, description=DESCRIPTION, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
     add_pages(app)
@@ -69,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=["*"],
         )

@@ -47,7 +47,7 @@ class PageFiles(StaticFiles):
 def add_pages(app: FastAPI) -> None:
     """``GET /`` and what it loads."""
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def get_page() -> FileResponse:
         return page("index.html")
 

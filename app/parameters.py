@@ -5,18 +5,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from app.encoders import FORMATS
+from app.encoders import FORMATS, Options, Subsampling
 from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
 from app.upscaler import Output
 
-DEFAULT_FORMAT = "png"
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8
-MEDIA_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+ALIASES = {"jpg": "jpeg", "tif": "tiff"}
+
+DEPTHS: dict[str, Literal[8, 16]] = {"8": 8, "16": 16}
 
 FormatName = Annotated[
-    Literal["png", "jpeg", "webp"],
-    BeforeValidator(lambda name: {"jpg": "jpeg"}.get(name.lower(), name.lower()) if isinstance(name, str) else name),
+    Literal["png", "jpeg", "webp", "avif", "tiff"],
+    BeforeValidator(lambda name: ALIASES.get(name.lower(), name.lower()) if isinstance(name, str) else name),
 ]
 
 
@@ -29,10 +30,17 @@ class UpscaleParameters(BaseModel):
     scale: float | None = Field(None, ge=1, le=MAX_SCALE, description="How many times larger; 4 if left out.")
     width: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels across.")
     height: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels down.")
-    format: FormatName | None = Field(None, description="Default: what `Accept` asks for, else the input's own.")
-    quality: int | None = Field(None, ge=1, le=100, description="For JPEG and WebP.")
+    format: FormatName | None = Field(
+        None, description="Default: what `Accept` asks for, else the input's own, else PNG."
+    )
+    quality: int | None = Field(None, ge=1, le=100, description="For JPEG, WebP and AVIF; 90 if left out.")
+    subsampling: Subsampling = Field("4:2:0", description="Colour of JPEG and AVIF at half or at full resolution.")
+    lossless: bool = Field(False, description="For WebP; PNG and TIFF always are, JPEG and AVIF never.")
+    depth: Literal["8", "16"] | None = Field(None, description="Bits a sample; the input's own if left out.")
     background: str = Field("ffffff", pattern="^#?[0-9a-fA-F]{6}$", description="Behind transparency, for JPEG.")
-    metadata: Literal["keep", "strip"] = Field("keep", description="EXIF and resolution; the colour profile stays.")
+    metadata: Literal["keep", "strip"] = Field(
+        "keep", description="EXIF, XMP, resolution; GPS always goes, the profile stays."
+    )
 
     @model_validator(mode="after")
     def scale_or_size(self) -> Self:
@@ -57,7 +65,16 @@ class UpscaleParameters(BaseModel):
 
     def output(self, format: str) -> Output:
         """How the result is to be written, in that format."""
-        return Output(format, self.quality, self.background_rgb, self.metadata == "keep")
+        options = Options(self.quality, self.subsampling, self.lossless)
+        depth = DEPTHS[self.depth] if self.depth else None
+        return Output(format, options, self.background_rgb, self.metadata == "keep", depth)
+
+    @property
+    def factor_name(self) -> str:
+        """For a file's name: "x4", or the box that was asked for."""
+        if self.width or self.height:
+            return f"{self.width or ''}x{self.height or ''}"
+        return f"x{self.scale or DEFAULT_SCALE:g}"
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:
@@ -83,25 +100,3 @@ def parameter_error(first: Mapping[str, Any]) -> EnlargerError:
         return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.")
     bounds = first.get("ctx", {})
     return InvalidParameterError(f"{name}: {first['msg']}.", limit=bounds.get("ge", bounds.get("le")))
-
-
-def result_format(accept: str, own: str) -> str:
-    """The format ``Accept`` (RFC 9110, 12.5.1) prefers, else the input's own if it can be written, else PNG."""
-    ranges, refused = [], set()
-    for position, part in enumerate(accept.split(",")):
-        media_type, *attributes = (piece.strip().lower() for piece in part.split(";"))
-        weights = [attribute[2:] for attribute in attributes if attribute.startswith("q=")]
-        try:
-            weight = float(weights[0]) if weights else 1.0
-        except ValueError:
-            weight = 0.0
-        if weight > 0:
-            ranges.append((-weight, position, media_type))
-        else:
-            refused.add(media_type)
-    for _, _, media_type in sorted(ranges):
-        if media_type in MEDIA_TYPES:
-            return MEDIA_TYPES[media_type]
-        if media_type in ("*/*", "image/*"):
-            break
-    return own if own in FORMATS and FORMATS[own].media_type not in refused else DEFAULT_FORMAT

@@ -4,13 +4,14 @@ import logging
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 SPILL_BYTES = 8 * 2**20
 """A picture of more bytes than this goes to a file. Pillow holds RGB at 4 bytes a pixel, so the largest picture that is
@@ -21,22 +22,26 @@ log = logging.getLogger("enlarger.raster")
 
 
 class Raster:
-    """Rows of uint8 ``[height, width, channels]``, channels 1 or 3, readable in any order and by several threads."""
+    """Rows of ``[height, width, channels]``, channels 1 or 3, readable in any order and by several threads.
 
-    def __init__(self, image: Image.Image) -> None:
-        """Copies what ``image``, of mode L, RGB or RGBA (its A is dropped), shows; it may be let go afterwards."""
-        self.width, self.height = image.size
-        self.channels = 1 if image.mode == "L" else 3
-        self._row_bytes = self.width * self.channels
-        self._file = self._spill(image) if self._row_bytes * self.height > SPILL_BYTES else None
-        self._pixels = np.concatenate(list(self._strips(image))) if self._file is None else None
+    ``dtype`` is uint8 or uint16.
+    """
+
+    def __init__(self, planes: Sequence[Image.Image]) -> None:
+        """Copies one image of mode L, RGB or RGBA (its A is dropped), or one of 16 bits (I;16) a channel."""
+        self.width, self.height = planes[0].size
+        self.dtype: np.dtype[Any] = np.dtype(np.uint16 if planes[0].mode.startswith("I;16") else np.uint8)
+        self.channels = 3 if planes[0].mode in ("RGB", "RGBA") else len(planes)
+        self._row_bytes = self.width * self.channels * self.dtype.itemsize
+        self._file = self._spill(planes) if self._row_bytes * self.height > SPILL_BYTES else None
+        self._pixels = np.concatenate(list(self._strips(planes))) if self._file is None else None
 
     @property
     def spilled(self) -> bool:
         return self._file is not None
 
     def rows(self, top: int, bottom: int) -> Pixels:
-        """The rows ``top`` to ``bottom`` - 1: uint8 ``[bottom - top, width, channels]``, not to be written to.
+        """The rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, channels]``, not to be written to.
 
         Raises ``ValueError`` for an empty range and for rows that the picture does not have.
         """
@@ -45,14 +50,14 @@ class Raster:
         if self._pixels is not None:
             return self._pixels[top:bottom]
         assert self._file is not None
-        rows = np.empty((bottom - top, self.width, self.channels), np.uint8)
+        rows = np.empty((bottom - top, self.width, self.channels), self.dtype)
         left, offset = rows.data.cast("B"), top * self._row_bytes
         while left:
             count = os.preadv(self._file, [left], offset)
             left, offset = left[count:], offset + count
         return rows
 
-    def _spill(self, image: Image.Image) -> int | None:
+    def _spill(self, planes: Sequence[Image.Image]) -> int | None:
         """The rows in a file without a name, open for as long as this object lives; gone however the process ends.
 
         None where the temporary directory is full or cannot be written: then memory must do.
@@ -60,7 +65,7 @@ class Raster:
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
                 os.posix_fallocate(file.fileno(), 0, self._row_bytes * self.height)  # so that a full disk is known now
-                for strip in self._strips(image):
+                for strip in self._strips(planes):
                     file.write(strip.tobytes())
                 descriptor = os.dup(file.fileno())
         except OSError as error:
@@ -69,11 +74,12 @@ class Raster:
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 
-    def _strips(self, image: Image.Image) -> Iterator[Pixels]:
-        mode = "L" if self.channels == 1 else "RGB"
+    def _strips(self, planes: Sequence[Image.Image]) -> Iterator[Pixels]:
         count = max(1, STRIP_BYTES // self._row_bytes)
         for top in range(0, self.height, count):
-            strip = image.crop((0, top, self.width, min(self.height, top + count)))
-            yield np.asarray(strip if strip.mode == mode else strip.convert(mode)).reshape(
-                -1, self.width, self.channels
-            )
+            box = (0, top, self.width, min(self.height, top + count))
+            strips = [plane.crop(box) for plane in planes]
+            if strips[0].mode == "RGBA":
+                strips = [strips[0].convert("RGB")]
+            pixels = [np.asarray(strip).reshape(strip.height, self.width, -1) for strip in strips]
+            yield np.concatenate(pixels, axis=2) if len(pixels) > 1 else pixels[0]

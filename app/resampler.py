@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Block = tuple[slice, slice, NDArray[np.float32]]  # source samples, target samples, the matrix from these to those
-Depth = TypeVar("Depth", np.uint8, np.uint16)
+Depth = TypeVar("Depth", bound=np.uint8 | np.uint16)
 
 ACROSS = 24  # target samples of a block along a row: larger blocks are mostly zeros, smaller ones mostly calls
 ROWS = 16  # target rows of a block down

@@ -24,7 +24,7 @@ from app.zoo import ModelSpec
 
 log = logging.getLogger("enlarger.scheduler")
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
 RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
@@ -47,8 +47,13 @@ class Job:
         self._scheduler = scheduler
 
     def submit(self, spec: ModelSpec, window: Pixels) -> Future[Pixels]:
-        """Queues one LR window, uint8 ``[h, w, 3]``; the future gives the HR window or the error that befell it."""
+        """Queues one LR window, uint8 or uint16 ``[h, w, 3]``; the future gives the HR window of the same depth or the
+        error that befell it."""
         return self._scheduler._enqueue(Entry(self, spec, window, Future()))
+
+    def skip(self, spec: ModelSpec, pixels: int) -> None:
+        """Takes back so many LR pixels of what was announced: they need no network after all."""
+        self._scheduler._skip(self, spec, pixels)
 
     def result(self, future: Future[Pixels]) -> Pixels:
         """Waits for a window of this job, no longer than its deadline."""
@@ -91,9 +96,9 @@ class Entry:
         return int(height * width)
 
     @property
-    def kind(self) -> tuple[str, tuple[int, ...]]:
-        """Windows of one kind may share a batch."""
-        return self.spec.title, self.window.shape
+    def kind(self) -> tuple[str, str, tuple[int, ...]]:
+        """Windows of one kind may share a batch: one network, one depth, one shape."""
+        return self.spec.title, self.window.dtype.name, self.window.shape
 
 
 class Scheduler:
@@ -193,6 +198,10 @@ class Scheduler:
                 entry.job.waiting.append(entry)
                 self._changed.notify_all()
         return entry.future
+
+    def _skip(self, job: Job, spec: ModelSpec, pixels: int) -> None:
+        with self._changed:
+            job.left[spec.title] -= pixels
 
     def _cancel(self, job: Job) -> None:
         with self._changed:

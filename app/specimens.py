@@ -9,6 +9,7 @@ from PIL import Image
 
 from app.decoder import DecodeLimits, SourceImage, decode
 from app.errors import StartupError
+from app.samples import at_depth
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.upscaler import Output, open_job, prepare, upscale
@@ -110,7 +111,7 @@ def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:
 
     Reduced by bicubic with antialiasing, as the test sets of the field are. Transparency is left out.
     """
-    image = Image.fromarray(source.rows(0, source.height))
+    image = Image.fromarray(at_depth(source.rows(0, source.height), 8))
     if not reduce:
         side = MAX_SIDE // scale
         return Pair(as_png(middle(image, min(image.width, side), min(image.height, side)), source), None)

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from app.tiler import Plan, Span
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 
 class Stitcher:
     """Takes the HR windows of a plan, band by band from the top, and gives finished rows.
 
-    One object serves one picture. HR windows are uint8 ``[h * scale, w * scale, C]``, rows uint8 ``[n, W * scale, C]``.
+    One object serves one picture. HR windows are uint8 or uint16 ``[h * scale, w * scale, C]``, rows
+    ``[n, W * scale, C]`` of the same depth.
     """
 
     def __init__(self, plan: Plan, scale: int) -> None:
@@ -57,5 +58,6 @@ def cross_fade(before: Pixels, after: Pixels, axis: int) -> Pixels:
     shape = [1] * before.ndim
     shape[axis] = length
     weight = ((np.arange(length) + 0.5) / length * 256).astype(np.uint32).reshape(shape)  # 256ths of `after`
-    mixed: NDArray[np.uint32] = before * (256 - weight) + after * weight + 128
-    return (mixed >> 8).astype(np.uint8)
+    mixed: NDArray[np.uint32] = before * (256 - weight) + after * weight + 128  # at most 256 * 65,535 + 128
+    faded: Pixels = (mixed >> 8).astype(before.dtype)
+    return faded

@@ -2,40 +2,48 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from app.alpha import Regrouped, submit_alpha
 from app.decoder import SourceImage
-from app.encoders import FORMATS, Encoder, Picture, create_encoder
+from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
+from app.errors import UnfitFormatError
+from app.formats import enlarged_xmp
 from app.resampler import Resampler
+from app.samples import at_depth, lay_on, luma, widened
 from app.scheduler import Job, Scheduler
 from app.stitcher import Stitcher
 from app.tiler import Plan, TileBudget, choose_tile, plan_tiles
+from app.tone import ToneCurve, far_curve
 from app.zoo import ModelSpec
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
 Size = tuple[int, int]  # height, width
 
 BLEND = 2  # LR pixels over which neighbouring tiles fade into each other; the context already makes them nearly equal
 AHEAD_BYTES = 8 * 2**20  # HR pixels computed ahead of those that are waited for
-ALPHA_ROWS = 64  # LR rows of the alpha plane that are resampled at a time
+
+
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is asked for beside the network. ``quality`` 1 to 100; ``background`` fills what JPEG cannot leave open."""
+    """What is asked for beside the network. ``background`` fills what JPEG cannot leave open; ``depth``: bits a sample,
+    or None for the source's."""
 
     format: str = "png"
-    quality: int | None = None
+    options: Options = DEFAULTS
     background: tuple[int, int, int] = (255, 255, 255)
     metadata: bool = True
+    depth: Literal[8, 16] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class Work:
     output: Output
     picture: Picture
     encoder: Encoder
+    curve: ToneCurve | None
 
 
 def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> tuple[Pass, ...]:
@@ -79,23 +88,37 @@ def prepare(
     ``size`` is the result's; without one it is what the networks give.
     """
     passes = plan_passes((source.height, source.width), specs, budget)
-    height, width = size or passes[-1].size
-    colours = 1 if source.gray else 3
-    transparent = source.alpha is not None and FORMATS[output.format].alpha
-    picture = Picture(
-        width=width,
-        height=height,
-        channels=colours + transparent,
+    picture = picture_of(source, output, size or passes[-1].size)
+    encoder = create_encoder(output.format, picture, output.options)
+    return Work(source, passes, output, picture, encoder, far_curve(source.icc_profile))
+
+
+def picture_of(source: SourceImage, output: Output, size: Size) -> Picture:
+    """The result as its encoder is to know it."""
+    return Picture(
+        width=size[1],
+        height=size[0],
+        channels=(1 if source.gray else 3) + (source.has_alpha and FORMATS[output.format].alpha),
+        depth=output.depth or source.depth,
         icc_profile=source.icc_profile,  # a profile says what the numbers mean: it is kept even without metadata
         exif=source.exif if output.metadata else None,
         dpi=source.dpi if output.metadata else None,
+        xmp=enlarged_xmp(source.xmp if output.metadata else None),
     )
-    return Work(source, passes, output, picture, create_encoder(output.format, picture, output.quality))
+
+
+def check_depth(work: Work, precisions: Mapping[str, str]) -> None:
+    """Raises ``UnfitFormatError`` where 16 bits are to come out of a network that is run in 8 (``int8``)."""
+    coarse = [each.spec.title for each in work.passes if precisions.get(each.spec.title) == "int8"]
+    if work.picture.depth > 8 and coarse:
+        detail = f"{coarse[0]} is run in int8 here, which holds 8 bits a sample; ask for depth=8 or another model."
+        raise UnfitFormatError(detail, limit=8, actual=work.picture.depth)
 
 
 def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
     """Admits the work, or raises ``OverloadedError``; it must be done within ``seconds``. The caller closes the job."""
-    pixels = [(each.spec, each.plan.computed_pixels) for each in work.passes]
+    planes = 1 + work.source.has_alpha  # alpha goes through the networks as a picture of its own
+    pixels = [(each.spec, planes * each.plan.computed_pixels) for each in work.passes]
     return scheduler.open(pixels, time.monotonic() + seconds)
 
 
@@ -105,9 +128,9 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     A few windows are computed while a band is encoded, and none beyond that before the next piece is asked for.
     Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; then what was given so far is no whole file.
     """
-    alpha = AlphaRows(work.source.alpha, work.picture) if work.source.alpha is not None else None
+    alpha = Regrouped(alpha_rows(work, job)) if work.source.has_alpha else None
     header = work.encoder.begin()
-    for rows in enlarged_rows(work, job):
+    for rows in colour_rows(work, job):
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
         piece = header + work.encoder.write(rows)
         del rows  # a band is let go before the next one is stitched
@@ -116,37 +139,61 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     yield work.encoder.finish()
 
 
-def enlarged_rows(work: Work, job: Job) -> Iterator[Pixels]:
-    """The result's rows in bands, uint8 ``[n, W, 3]``: through each network in turn, then to the size asked for."""
-    source: RowSource = work.source
+def colour_rows(work: Work, job: Job) -> Iterator[Pixels]:
+    """The result's colour in bands ``[n, W, 3]``, in the profile's numbers and of the result's depth."""
+    curve, depth = work.curve, work.picture.depth
+
+    def read(top: int, bottom: int) -> Pixels:
+        rows = work.source.rows(top, bottom)
+        return curve.towards(rows) if curve else widened(rows, depth)
+
+    for rows in enlarged_rows(work, read, submit_colour, job, 3, "lanczos"):
+        yield at_depth(curve.back(rows) if curve else rows, depth)
+
+
+def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
+    """The result's alpha in bands ``[n, W, 1]`` of the result's depth."""
+    depth = work.picture.depth
+
+    def read(top: int, bottom: int) -> Pixels:
+        return widened(work.source.alpha_rows(top, bottom), depth)
+
+    for rows in enlarged_rows(work, read, submit_alpha, job, 1, "bicubic"):
+        yield at_depth(rows, depth)
+
+
+def enlarged_rows(
+    work: Work, read: "Read", submit: "Submit", job: Job, channels: int, kernel: Literal["lanczos", "bicubic"]
+) -> Iterator[Pixels]:
+    """The result's rows in bands, ``[n, W, channels]``: through each network in turn, then to the size asked for."""
     for each in work.passes:
-        bands = run_pass(each, source, job)
-        source = PassedRows(bands)
+        bands = run_pass(each, read, submit, job)
+        read = PassedRows(bands).rows
     size = work.picture.height, work.picture.width
     if size == work.passes[-1].size:
         yield from bands
         return
-    resampler = Resampler(work.passes[-1].size, size, channels=3)
+    resampler = Resampler(work.passes[-1].size, size, channels, kernel)
     for band in bands:
         rows = resampler.feed(band)
         if len(rows):
             yield rows
 
 
-def run_pass(each: Pass, source: "RowSource", job: Job) -> Iterator[Pixels]:
+def run_pass(each: Pass, read: "Read", submit: "Submit", job: Job) -> Iterator[Pixels]:
     """HR rows in bands."""
     stitcher = Stitcher(each.plan, each.spec.scale)
-    windows = finished(submitted(each, source, job), windows_ahead(each), job)
+    windows = finished(submitted(each, read, submit, job), windows_ahead(each))
     for row in each.plan.rows:
         yield stitcher.band(row, islice(windows, len(each.plan.columns)))
 
 
-def submitted(each: Pass, source: "RowSource", job: Job) -> Iterator[Future[Pixels]]:
+def submitted(each: Pass, read: "Read", submit: "Submit", job: Job) -> Iterator[Callable[[], Pixels]]:
     """Queues one window whenever the next is asked for, left to right, then down."""
     for row in each.plan.rows:
-        strip = source.rows(row.start, row.stop)  # [h, width, 3]
+        strip = read(row.start, row.stop)  # [h, width, C]
         for column in each.plan.columns:
-            yield job.submit(each.spec, strip[:, column.start : column.stop])
+            yield submit(each.spec, strip[:, column.start : column.stop], job)
 
 
 def windows_ahead(each: Pass) -> int:
@@ -158,18 +205,23 @@ def windows_ahead(each: Pass) -> int:
     return min(len(each.plan.columns), max(1, AHEAD_BYTES // window_bytes))
 
 
-def finished(queued: Iterator[Future[Pixels]], ahead: int, job: Job) -> Iterator[Pixels]:
+def finished(queued: Iterator[Callable[[], Pixels]], ahead: int) -> Iterator[Pixels]:
     """The HR windows in order, with ``ahead`` more queued behind each; it is let go once it is pasted."""
     waiting = deque(islice(queued, ahead))
     while waiting:
         waiting.extend(islice(queued, 1))
-        yield job.result(waiting.popleft())
+        yield waiting.popleft()()
 
 
-class RowSource(Protocol):
-    """Something that gives rows ``[top, bottom)``, uint8 ``[bottom - top, width, 3]``, from the top down."""
+def submit_colour(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
+    """Queues one LR window ``[h, w, 3]``; the result of the returned call is the HR window."""
+    return partial(job.result, job.submit(spec, window))
 
-    def rows(self, top: int, bottom: int) -> Pixels: ...
+
+Read = Callable[[int, int], Pixels]
+"""Rows ``[top, bottom)`` of a picture, ``[bottom - top, width, C]``, asked for from the top down."""
+
+Submit = Callable[[ModelSpec, Pixels, Job], Callable[[], Pixels]]
 
 
 class PassedRows:
@@ -189,30 +241,8 @@ class PassedRows:
         return self._held[: bottom - top]
 
 
-class AlphaRows:
-    """The alpha plane at the result's size, by bicubic, given from the top in as many rows as are asked for."""
-
-    def __init__(self, alpha: Image.Image, picture: Picture) -> None:
-        self._alpha, self._fed = alpha, 0
-        size = alpha.height, alpha.width
-        self._resampler = Resampler(size, (picture.height, picture.width), channels=1, kernel="bicubic")
-        self._ready = np.empty((0, picture.width, 1), np.uint8)
-
-    def take(self, count: int) -> Pixels:
-        """The next rows, uint8 ``[count, W, 1]``."""
-        parts, ready = [self._ready], len(self._ready)
-        while ready < count:
-            strip = self._alpha.crop((0, self._fed, self._alpha.width, min(self._alpha.height, self._fed + ALPHA_ROWS)))
-            self._fed += strip.height
-            parts.append(self._resampler.feed(np.asarray(strip)[:, :, np.newaxis]))
-            ready += len(parts[-1])
-        rows = np.concatenate(parts)
-        self._ready = rows[count:].copy()
-        return rows[:count]
-
-
 def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixels:
-    """Result rows, uint8 ``[n, W, 3]``, with the output's channels: gray, alpha, or alpha laid on a colour."""
+    """Result rows ``[n, W, 3]`` with the output's channels: gray, alpha, or alpha laid on a colour."""
     if alpha is not None and not FORMATS[work.output.format].alpha:
         rows, alpha = lay_on(rows, alpha, work.output.background), None
     if work.picture.channels < 3:
@@ -220,17 +250,3 @@ def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixe
     if alpha is not None:
         rows = np.concatenate([rows, alpha], axis=2)
     return np.ascontiguousarray(rows)
-
-
-def lay_on(rows: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:
-    """Straight-alpha ``rows`` over a plain colour, rounded."""
-    opaque = alpha.astype(np.uint16)
-    mixed = rows * opaque + np.array(background, np.uint16) * (255 - opaque)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
-def luma(rows: Pixels) -> Pixels:
-    """BT.601 luma of ``[n, W, 3]`` as ``[n, W, 1]``, in 256ths; equal channels stay as they are."""
-    total = np.einsum("hwc,c->hw", rows, np.array([77, 150, 29], np.uint16))[:, :, np.newaxis]  # at most 255 * 256
-    gray: Pixels = ((total + 128) >> 8).astype(np.uint8)
-    return gray

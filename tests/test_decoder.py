@@ -26,7 +26,7 @@ from app.formats import read_container
 
 Pixels = NDArray[np.uint8]
 LIMITS = DecodeLimits()
-FORMATS = ("png", "jpeg", "webp", "bmp", "tiff", "gif")
+FORMATS = ("png", "jpeg", "webp", "avif", "bmp", "tiff", "gif")
 
 
 # -- building files ----------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def colour(source: SourceImage) -> Pixels:
 
 def alpha(source: SourceImage) -> Pixels:
     assert source.alpha is not None
-    assert source.alpha.mode == "L"
+    assert source.alpha.mode == ("L" if source.depth == 8 else "I;16")
     assert source.alpha.size == (source.width, source.height)
     return np.asarray(source.alpha)
 
@@ -169,8 +169,8 @@ def decoded(data: bytes, limits: DecodeLimits = LIMITS) -> SourceImage:
     return source
 
 
-def gray3(levels: NDArray[np.generic]) -> Pixels:
-    return np.repeat(np.asarray(levels, np.uint8)[:, :, None], 3, axis=2)
+def gray3(levels: NDArray[np.generic]) -> NDArray[np.generic]:
+    return np.repeat(np.asarray(levels)[:, :, None], 3, axis=2)
 
 
 # -- pixels, by mode ---------------------------------------------------------------------------------------------
@@ -326,59 +326,56 @@ def test_run_length_bmp() -> None:
 DEEP = np.array([[0, 1, 128, 129, 256, 257], [300, 32767, 32768, 65407, 65534, 65535]], np.uint16)
 
 
-def test_16_bit_gray_png_is_divided_by_257() -> None:
+def test_16_bit_gray_png_keeps_its_samples() -> None:
     source = decoded(png(ihdr(6, 2, 16, 0), b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)))
-    np.testing.assert_array_equal(colour(source), gray3(np.rint(DEEP / 257)))
-    assert colour(source).max() == 255
-    assert source.gray
+    np.testing.assert_array_equal(colour(source), gray3(DEEP))
+    assert (source.gray, source.depth, colour(source).dtype) == (True, 16, np.uint16)
     assert inspect(png(ihdr(6, 2, 16, 0), b""), LIMITS).bits == 16
 
 
 def test_16_bit_is_told_by_the_header_not_by_the_pixels() -> None:
     """A dark picture, all of whose samples would fit 8 bits."""
     source = decoded(png(ihdr(2, 1, 16, 0), b"\0" + struct.pack(">HH", 100, 255)))
-    assert colour(source)[0, :, 0].tolist() == [0, 1]
+    assert colour(source)[0, :, 0].tolist() == [100, 255]
 
 
 def test_16_bit_transparent_gray_is_compared_in_16_bits() -> None:
     raw = b"\0" + struct.pack(">HHH", 0x1234, 0x1235, 0x1134)
     source = decoded(png(ihdr(3, 1, 16, 0), raw, chunk(b"tRNS", struct.pack(">H", 0x1234))))
-    assert alpha(source).tolist() == [[0, 255, 255]]
+    assert alpha(source).tolist() == [[0, 65535, 65535]]
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_16_bit_colour_and_alpha_keep_their_upper_bits(colour_type: int, channels: int) -> None:
+def test_16_bit_colour_and_alpha_keep_their_samples(colour_type: int, channels: int) -> None:
     samples = np.random.default_rng(1).integers(256, 65536, (2, 3, channels)).astype(">u2")
     source = decoded(png(ihdr(3, 2, 16, colour_type), b"".join(b"\0" + row.tobytes() for row in samples)))
-    upper = (samples >> 8).astype(np.uint8)
-    np.testing.assert_array_equal(colour(source), gray3(upper[:, :, 0]) if channels == 2 else upper[:, :, :3])
+    np.testing.assert_array_equal(colour(source), gray3(samples[:, :, 0]) if channels == 2 else samples[:, :, :3])
     if channels != 3:
-        np.testing.assert_array_equal(alpha(source), upper[:, :, -1])
+        np.testing.assert_array_equal(alpha(source), samples[:, :, -1])
     assert source.gray == (channels == 2)
 
 
 def test_16_bit_transparent_colour() -> None:
-    raw = b"\0" + struct.pack(">6H", 0x1000, 0x2000, 0x3000, 0x1100, 0x2000, 0x3000)
+    raw = b"\0" + struct.pack(">6H", 0x1000, 0x2000, 0x3000, 0x1001, 0x2000, 0x3000)
     source = decoded(png(ihdr(2, 1, 16, 2), raw, chunk(b"tRNS", struct.pack(">HHH", 0x1000, 0x2000, 0x3000))))
-    assert alpha(source).tolist() == [[0, 255]]
+    assert alpha(source).tolist() == [[0, 65535]]
 
 
 @pytest.mark.parametrize(("order", "photometric"), [("<", 0), ("<", 1), (">", 1)])  # Pillow lacks the fourth
 def test_16_bit_gray_tiff(order: str, photometric: int) -> None:
     data = DEEP.astype(order + "u2").tobytes()
     source = decoded(tiff(tiff_tags(6, 2, (16,), photometric, len(data)), data, order))
-    expected = np.rint(DEEP / 257)
-    np.testing.assert_array_equal(colour(source), gray3(expected if photometric else 255 - expected))
+    np.testing.assert_array_equal(colour(source), gray3(DEEP if photometric else 65535 - DEEP))
 
 
 @pytest.mark.parametrize(
     ("dtype", "bits", "kind", "samples", "expected"),
     [
-        ("<i2", 16, 2, [-5, 0, 16384, 32767], [0, 0, 128, 255]),
-        ("<u4", 32, 1, [0, 2**31, 2**32 - 1, 2**24], [0, 128, 255, 1]),
-        ("<i4", 32, 2, [-1, 0, 2**30, 2**31 - 1], [0, 0, 128, 255]),
-        ("<f4", 32, 3, [0.0, 0.5, 1.0, 1e38], [0, 128, 255, 255]),
-        ("<f4", 32, 3, [np.nan, -np.inf, np.inf, -1.0], [0, 0, 255, 0]),
+        ("<i2", 16, 2, [-5, 0, 16384, 32767], [0, 0, 32769, 65535]),
+        ("<u4", 32, 1, [0, 2**31, 2**32 - 1, 2**24], [0, 32768, 65535, 256]),
+        ("<i4", 32, 2, [-1, 0, 2**30, 2**31 - 1], [0, 0, 32768, 65535]),
+        ("<f4", 32, 3, [0.0, 0.5, 1.0, 1e38], [0, 32768, 65535, 65535]),
+        ("<f4", 32, 3, [np.nan, -np.inf, np.inf, -1.0], [0, 0, 65535, 0]),
     ],
 )
 def test_deep_gray_tiff(dtype: str, bits: int, kind: int, samples: list[float], expected: list[int]) -> None:
@@ -391,7 +388,7 @@ def test_deep_gray_tiff(dtype: str, bits: int, kind: int, samples: list[float], 
 def test_12_bit_tiff() -> None:
     data = bytes.fromhex("000fff7ff800")  # 0, 4095, 2047, 2048
     source = decoded(tiff(tiff_tags(4, 1, (12,), 1, len(data)), data))
-    assert colour(source)[0, :, 0].tolist() == [0, 255, 127, 128]
+    assert colour(source)[0, :, 0].tolist() == [0, 65535, 32759, 32776]
 
 
 # -- TIFF's own ways ---------------------------------------------------------------------------------------------
@@ -671,7 +668,7 @@ def test_orientation(fmt: str, mode: str, orientation: int) -> None:
 def test_orientation_of_deep_gray() -> None:
     data = DEEP.astype("<u2").tobytes()
     source = decoded(tiff([*tiff_tags(6, 2, (16,), 1, len(data)), (274, "H", (6,))], data))
-    np.testing.assert_array_equal(colour(source), TURNS[6](gray3(np.rint(DEEP / 257))))
+    np.testing.assert_array_equal(colour(source), TURNS[6](gray3(DEEP)))
 
 
 # -- rows --------------------------------------------------------------------------------------------------------

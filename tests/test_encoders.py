@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from app.encoders import FORMATS, Encoder, Picture, create_encoder
+from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
 from app.encoders.jpeg import BAND_ROWS, MAX_EXIF, MAX_ICC, JpegEncoder
 from app.encoders.jpeg import MAX_SIDE as JPEG_MAX_SIDE
 from app.encoders.png import COLOUR_TYPES, SLICE_BYTES, PngEncoder, adler32_combine
@@ -272,7 +272,7 @@ def test_profile_exif_and_resolution_come_back(format_name):
     with Image.open(io.BytesIO(encode(create_encoder(format_name, picture), pixels, [7]))) as image:
         assert image.info["icc_profile"] == profile
         assert image.getexif()[0x010E] == "a description"
-        if format_name != "webp":  # WebP has no place for it but Exif
+        if format_name not in ("webp", "avif"):  # which have no place for it but Exif
             assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)  # PNG counts whole dots a metre
 
 
@@ -280,7 +280,8 @@ def test_profile_exif_and_resolution_come_back(format_name):
 def test_nothing_travels_that_was_not_given(format_name):
     pixels = photo(20, 30, 3)
     with Image.open(io.BytesIO(encode(create_encoder(format_name, picture_of(pixels)), pixels, []))) as image:
-        assert not {"icc_profile", "exif", "dpi"} & set(image.info)
+        told = set(image.info) - ({"dpi"} if format_name == "tiff" else set())  # Pillow reads 1 where TIFF says nothing
+        assert not {"icc_profile", "exif", "dpi"} & told
 
 
 def test_jpeg_parts_a_profile_larger_than_a_segment():
@@ -305,7 +306,7 @@ def test_an_impossible_resolution_is_left_out(format_name, dpi):
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_a_format_is_what_it_says(format_name):
     pixels = photo(9, 8, 3)
-    encoder = create_encoder(format_name, picture_of(pixels), 80)
+    encoder = create_encoder(format_name, picture_of(pixels), Options(80))
     with Image.open(io.BytesIO(encode(encoder, pixels, []))) as image:
         assert image.format == format_name.upper()
         assert image.get_format_mimetype() == encoder.media_type == FORMATS[format_name].media_type
@@ -325,7 +326,10 @@ def test_a_format_takes_alpha_if_it_says_so(format_name):
 def test_quality_reaches_the_encoder():
     pixels = photo(90, 61, 3)
     for format_name in ("jpeg", "webp"):
-        sizes = [len(encode(create_encoder(format_name, picture_of(pixels), q), pixels, [])) for q in (20, None, 100)]
+        sizes = [
+            len(encode(create_encoder(format_name, picture_of(pixels), Options(q)), pixels, []))
+            for q in (20, None, 100)
+        ]
         assert sizes == sorted(set(sizes)), format_name
 
 
@@ -338,7 +342,7 @@ def test_an_unknown_format_is_answered_with_the_known_ones():
 @pytest.mark.parametrize(("quality", "limit"), [(0, 1), (-5, 1), (101, 100)])
 def test_quality_out_of_range(format_name, quality, limit):
     with pytest.raises(InvalidParameterError) as caught:
-        create_encoder(format_name, Picture(1, 1, 3), quality)
+        create_encoder(format_name, Picture(1, 1, 3), Options(quality))
     assert (caught.value.limit, caught.value.actual) == (limit, quality)
 
 

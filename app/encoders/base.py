@@ -1,17 +1,29 @@
 """What every encoder is given and what it must do."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InvalidParameterError
 
-Rows = NDArray[np.uint8]
-"""A band of finished pixels: uint8 ``[h, width, channels]``, sRGB or gray, C-contiguous, top row first."""
+Rows = NDArray[np.uint8 | np.uint16]
+"""A band of finished pixels: uint8 or uint16 by ``Picture.depth``, ``[h, width, channels]``, C-contiguous, top row
+first."""
+
+Subsampling = Literal["4:2:0", "4:4:4"]
 
 DEFAULT_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of an encoder; each takes what it has a use for. ``quality`` 1 to 100, None: the default."""
+
+    quality: int | None = None
+    subsampling: Subsampling = "4:2:0"
+    lossless: bool = False
 
 
 @dataclass(frozen=True)
@@ -19,6 +31,7 @@ class Picture:
     """The picture about to be written: its size in pixels, its channels and what travels beside the pixels.
 
     ``channels``: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha (alpha straight, not premultiplied).
+    ``depth``: bits a sample, 8 or 16. ``xmp``: a whole packet.
     ``dpi``: horizontal and vertical resolution in pixels an inch. ``exif``: a TIFF-structured block without the
     ``Exif\\0\\0`` prefix.
     """
@@ -29,10 +42,12 @@ class Picture:
     icc_profile: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    depth: int = 8
+    xmp: bytes | None = None
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1 or self.channels not in (1, 2, 3, 4):
-            raise ValueError(f"no such picture: {self.width} x {self.height} x {self.channels}")
+        if self.width < 1 or self.height < 1 or self.channels not in (1, 2, 3, 4) or self.depth not in (8, 16):
+            raise ValueError(f"no such picture: {self.width} x {self.height} x {self.channels} of {self.depth} bits")
 
 
 class Encoder(Protocol):
@@ -60,13 +75,14 @@ class RowCounter:
 
     def __init__(self, picture: Picture) -> None:
         self._row_shape = (picture.width, picture.channels)
+        self._type = np.dtype(f"uint{picture.depth}")
         self._missing = picture.height
 
     def accept(self, rows: Rows) -> None:
         """Count a band ``[h, width, channels]``, or raise ValueError if it is not one of this picture."""
-        if rows.dtype != np.uint8 or rows.ndim != 3 or rows.shape[1:] != self._row_shape:
+        if rows.dtype != self._type or rows.ndim != 3 or rows.shape[1:] != self._row_shape:
             expected = ("h", *self._row_shape)
-            raise ValueError(f"a band must be uint8 {expected}, this is {rows.dtype} {rows.shape}")
+            raise ValueError(f"a band must be {self._type} {expected}, this is {rows.dtype} {rows.shape}")
         if len(rows) > self._missing:
             raise ValueError(f"{len(rows)} rows given where {self._missing} are missing")
         self._missing -= len(rows)

@@ -8,15 +8,12 @@ picture's scan, as long as the markers are numbered alike: they count RST0..RST7
 import io
 import struct
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from app.encoders.base import DEFAULT_QUALITY, Picture, RowCounter, Rows, check_quality, whole_density
+from app.encoders.base import DEFAULT_QUALITY, Picture, RowCounter, Rows, Subsampling, check_quality, whole_density
 from app.errors import InvalidParameterError, OutputTooLargeError
-
-Subsampling = Literal["4:2:0", "4:4:4"]
 
 MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION; the format itself could hold 65535
 MAX_DENSITY = 65535  # JFIF: two bytes
@@ -52,7 +49,11 @@ class JpegEncoder:
         row = np.zeros((1, picture.width, picture.channels), np.uint8)
         density = whole_density(*picture.dpi, MAX_DENSITY) if picture.dpi else None
         exif = b"Exif\0\0" + picture.exif if picture.exif else b""
-        jpeg = bytearray(self._encode(row, icc_profile=picture.icc_profile, exif=exif, dpi=density or UNKNOWN_DENSITY))
+        jpeg = bytearray(
+            self._encode(
+                row, icc_profile=picture.icc_profile, exif=exif, dpi=density or UNKNOWN_DENSITY, xmp=picture.xmp
+            )
+        )
         # The segment of a frame: marker, length, precision (1 byte), height, width (T.81, B.2.2).
         struct.pack_into(">H", jpeg, _find_segment(jpeg, SOF0) + 5, picture.height)
         return bytes(jpeg[: _scan_start(jpeg)])
@@ -93,6 +94,7 @@ class JpegEncoder:
         icc_profile: bytes | None = None,
         exif: bytes = b"",
         dpi: tuple[int, int] = UNKNOWN_DENSITY,
+        xmp: bytes | None = None,
     ) -> bytes:
         """A band as a JPEG of its own, with a restart marker after each row of MCUs.
 
@@ -110,6 +112,7 @@ class JpegEncoder:
             icc_profile=icc_profile,  # Pillow cuts it into APP2 segments of at most 65519 bytes (ICC.1, B.4)
             exif=exif,
             dpi=dpi,
+            xmp=xmp or b"",
         )
         return file.getvalue()
 

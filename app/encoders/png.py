@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app.encoders.base import Picture, RowCounter, Rows, whole_density
 from app.errors import OutputTooLargeError
 
+XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # keyword; not compressed; no language, no translation (11.3.3.4)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE = 2**31 - 1  # a PNG four-byte unsigned integer, PNG 7.1
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> colour type, PNG table 8
@@ -36,7 +37,7 @@ ADLER_BASE = 65521  # the largest prime below 2^16, RFC 1950
 
 @dataclass(frozen=True)
 class Slice:
-    """Some rows of a band, uint8 ``[h, width * channels]``, and the row above them, uint8 ``[width * channels]``."""
+    """Some rows of a band, uint8 ``[h, bytes of a row]``, and the row above them, uint8 ``[bytes of a row]``."""
 
     rows: NDArray[np.uint8]
     above: NDArray[np.uint8]
@@ -76,15 +77,18 @@ class PngEncoder:
 
     def begin(self) -> bytes:
         picture = self._picture
-        # 8 bits; deflate; the five standard filters; not interlaced.
-        header = struct.pack(">IIBBBBB", picture.width, picture.height, 8, COLOUR_TYPES[picture.channels], 0, 0, 0)
+        colour = COLOUR_TYPES[picture.channels]
+        # deflate; the five standard filters; not interlaced.
+        header = struct.pack(">IIBBBBB", picture.width, picture.height, picture.depth, colour, 0, 0, 0)
         return SIGNATURE + chunk(b"IHDR", header) + _metadata_chunks(picture) + chunk(b"IDAT", ZLIB_HEADER)
 
     def write(self, rows: Rows) -> bytes:
         self._counter.accept(rows)
         if not len(rows):
             return b""
-        flat = rows.reshape(len(rows), -1)
+        # Of 16 bits the upper byte comes first; filters go by bytes, whatever the depth.
+        samples = rows.astype(">u2") if rows.dtype == np.uint16 else rows
+        flat = samples.view(np.uint8).reshape(len(rows), -1)
         above = np.zeros_like(flat[0]) if self._above is None else self._above
         self._above = flat[-1].copy()  # a copy, so that the band can be freed
         chunks = []
@@ -143,7 +147,7 @@ def _slices(flat: NDArray[np.uint8], above: NDArray[np.uint8]) -> Iterator[Slice
 
 
 def _metadata_chunks(picture: Picture) -> bytes:
-    """Colour profile, resolution and Exif (PNG 11.3), all of which must stand before the first IDAT."""
+    """Colour profile, resolution, Exif and XMP (PNG 11.3), all of which must stand before the first IDAT."""
     chunks = []
     if picture.icc_profile:
         # A Latin-1 name, its end, compression method 0, the zlib stream.
@@ -154,4 +158,6 @@ def _metadata_chunks(picture: Picture) -> bytes:
             chunks.append(chunk(b"pHYs", struct.pack(">IIB", *density, 1)))  # unit 1: the metre
     if picture.exif:
         chunks.append(chunk(b"eXIf", picture.exif))
+    if picture.xmp:
+        chunks.append(chunk(b"iTXt", XMP + picture.xmp))
     return b"".join(chunks)

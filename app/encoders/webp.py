@@ -2,10 +2,8 @@
 
 import io
 
-from PIL import Image
-
-from app.encoders.base import DEFAULT_QUALITY, Picture, RowCounter, Rows, check_quality
-from app.errors import OutputTooLargeError
+from app.encoders.base import DEFAULT_QUALITY, Picture, Rows, check_quality
+from app.encoders.whole import Canvas, check_size
 
 MAX_SIDE = 16383  # libwebp's WEBP_MAX_DIMENSION: 14 bits in the bitstream, RFC 9649 section 2.5
 
@@ -24,35 +22,21 @@ class WebpEncoder:
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, lossless: bool = False) -> None:
         check_quality(quality)
-        _check_limits(picture)
-        self._picture = picture
-        self._quality = quality
-        self._lossless = lossless
-        self._counter = RowCounter(picture)
-        self._canvas: Image.Image | None = None
-        self._filled_rows = 0
+        check_size(picture, "WebP", MAX_SIDE, MAX_PIXELS)
+        self._picture, self._quality, self._lossless = picture, quality, lossless
+        self._canvas = Canvas(picture, MODES)
 
     def begin(self) -> bytes:
-        picture = self._picture
-        self._canvas = Image.new(MODES[picture.channels], (picture.width, picture.height))
+        self._canvas.begin()
         return b""
 
     def write(self, rows: Rows) -> bytes:
-        if self._canvas is None:
-            raise ValueError("write comes after begin and before finish")
-        self._counter.accept(rows)
-        if len(rows):
-            band = Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
-            self._canvas.paste(band.convert(self._canvas.mode), (0, self._filled_rows))
-            self._filled_rows += len(rows)
+        self._canvas.write(rows)
         return b""
 
     def finish(self) -> bytes:
-        self._counter.complete()
-        if self._canvas is None:
-            raise ValueError("finish comes once, after begin")
         file = io.BytesIO()
-        self._canvas.save(
+        self._canvas.finish().save(
             file,
             "WEBP",
             quality=self._quality,
@@ -60,15 +44,6 @@ class WebpEncoder:
             exact=self._lossless,
             icc_profile=self._picture.icc_profile,
             exif=self._picture.exif or b"",
+            xmp=self._picture.xmp or b"",
         )
-        self._canvas = None  # frees it while the file is still being sent
         return file.getvalue()
-
-
-def _check_limits(picture: Picture) -> None:
-    longest = max(picture.width, picture.height)
-    if longest > MAX_SIDE:
-        raise OutputTooLargeError(f"A WebP side has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest)
-    pixels = picture.width * picture.height
-    if pixels > MAX_PIXELS:
-        raise OutputTooLargeError(f"A WebP result may have {MAX_PIXELS} pixels", limit=MAX_PIXELS, actual=pixels)

@@ -4,27 +4,40 @@ Each reader takes the file apart far enough to know the size, the channels and t
 names the ``stream``: the parts of the file from which Pillow is to make the pixels, and nothing else. Pillow thus never
 sees text chunks, Exif, profiles, later frames or trailing data. So bombs hidden in them cannot go off, Pillow's
 warnings about them (which no thread can silence for itself alone) cannot arise, and it cannot read another picture out
-of the file than the one whose size was checked.
+of the file than the one whose size was checked. (AVIF alone is passed on whole; see there.)
 """
 
 import struct
 from collections.abc import Callable, Mapping
 
 from app.errors import CorruptImageError, EmptyImageError, UnsupportedFormatError
-from app.formats.base import Container, DecodeLimits, Format, ImageHeader
+from app.formats.avif import is_avif, read_avif
+from app.formats.base import Bytewise, Container, DecodeLimits, Format, ImageHeader
 from app.formats.bmp import is_bmp, read_bmp
 from app.formats.gif import read_gif
 from app.formats.jpeg import read_jpeg
 from app.formats.png import read_png
 from app.formats.tiff import read_tiff
 from app.formats.webp import read_webp
+from app.formats.xmp import enlarged_xmp
 
-__all__ = ["Container", "DecodeLimits", "Format", "ImageHeader", "read_container", "sniff"]
+__all__ = [
+    "READERS",
+    "Bytewise",
+    "Container",
+    "DecodeLimits",
+    "Format",
+    "ImageHeader",
+    "enlarged_xmp",
+    "read_container",
+    "sniff",
+]
 
 READERS: Mapping[Format, Callable[[bytes, DecodeLimits], Container]] = {
     "png": read_png,
     "jpeg": read_jpeg,
     "webp": read_webp,
+    "avif": read_avif,
     "bmp": read_bmp,
     "tiff": read_tiff,
     "gif": read_gif,
@@ -51,6 +64,8 @@ def sniff(data: bytes) -> Format:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
+    if is_avif(data):
+        return "avif"
     if is_bmp(data):
         return "bmp"
     accepted = ", ".join(name.upper() for name in READERS)

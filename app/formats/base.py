@@ -7,7 +7,7 @@ from PIL import Image
 
 from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError
 
-Format = Literal["png", "jpeg", "webp", "bmp", "tiff", "gif"]
+Format = Literal["png", "jpeg", "webp", "avif", "bmp", "tiff", "gif"]
 Buffer = bytes | memoryview
 
 MAX_PROFILE = 4 << 20
@@ -18,8 +18,9 @@ MAX_PROFILE = 4 << 20
 class DecodeLimits:
     """How large a picture may be before it is enlarged.
 
-    Decoded colour takes 4 bytes a pixel (gray 1) and alpha 1 more. While it is decoded, turned upright or converted
-    from ink to light it takes up to twice that, a progressive JPEG 6 bytes more and a WebP 12. So ``max_pixels`` bounds
+    Decoded colour takes 4 bytes a pixel (gray 1) and alpha 1 more; of 16 bits 6 (gray 2) and 2
+    more. While it is decoded, turned upright or converted from ink to light it takes up to twice that, a progressive
+    JPEG 6 bytes more, a WebP or AVIF 12. So ``max_pixels`` bounds
     memory: 50 million are 0.2 GB, and 0.8 GB for the instant in which a WebP of that size is decoded.
 
     ``max_pixels`` may not pass ``PIL.Image.MAX_IMAGE_PIXELS`` (89.5 million), where Pillow would begin to warn. Who
@@ -61,6 +62,20 @@ class ImageHeader:
     """As in Exif: 1 to 8, 1 upright."""
 
 
+@dataclass(frozen=True)
+class Bytewise:
+    """Samples of 16 bits that travel through Pillow as a gray picture ``2 * samples`` times as wide, a byte a pixel.
+
+    Samples are stored in the byte order ``order`` ("<" or ">"), ``samples`` a pixel. ``run``: pixels over which a
+    sample is stored as its difference from the one before (TIFF's predictor 2; section 14), 0 if it is stored plainly.
+    """
+
+    samples: int
+    order: str
+    run: int
+    premultiplied: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Container:
     """A file taken apart: see ``app.formats``."""
@@ -72,6 +87,8 @@ class Container:
     exif: bytes | None = None
     """Cleaned, and without ``Exif\\0\\0`` before it: see ``ifd.cleaned_exif``."""
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    """Cleaned: see ``xmp.cleaned_xmp``."""
     transparent: tuple[int, ...] | None = None
     """The one gray level or colour that stands for "nothing here", in samples of ``header.bits``."""
     palette_alpha: bytes | None = None
@@ -79,6 +96,8 @@ class Container:
     white_is_zero: bool = False
     """Samples run from white to black and Pillow will not turn them round (TIFF with more than 8 bits)."""
     sample: Literal["unsigned", "signed", "float"] = "unsigned"
+    bytewise: "Bytewise | None" = None
+    """Set where ``stream`` is no picture but the bytes of one, which Pillow has no mode for."""
 
     @property
     def stored_size(self) -> tuple[int, int]:

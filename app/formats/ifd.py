@@ -150,6 +150,19 @@ def write_directory(fields: Mapping[int, Field], order: str, offset: int) -> byt
     return b"".join((*table, b"\0\0\0\0", values))  # no next directory
 
 
+def little_endian(fields: Mapping[int, Field], order: str) -> dict[int, Field]:
+    """The same fields with their values' bytes turned round where ``order`` is ``>``."""
+    if order == "<":
+        return dict(fields)
+    turned = {}
+    for tag, field in fields.items():
+        size = {5: 4, 10: 4}.get(field.type, _SIZE[field.type])  # a rational is two numbers
+        value = bytes(field.value)
+        parts = (value[at : at + size][::-1] for at in range(0, len(value), size))
+        turned[tag] = Field(field.type, field.count, b"".join(parts))
+    return turned
+
+
 def header(order: str, offset: int) -> bytes:
     """The first eight bytes of a TIFF file or Exif block whose directory lies at ``offset``."""
     return struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, offset)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
 from app.formats.base import Container, DecodeLimits, ImageHeader, checked_profile, upright
 from app.formats.ifd import plausible_dpi, read_exif
+from app.formats.xmp import cleaned_xmp
 
 MAX_SEGMENTS = 4096  # before the first scan: 256 MB of them
 MAX_SCANS = 100  # encoders write up to about 20; libtiff has this limit too
@@ -16,6 +17,7 @@ SOS, EOI, APP0, APP1, APP2, APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xEE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # TEM, RST0 to RST7 and SOI: markers without a segment
 _NEEDED = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, APP14}  # DHT, DAC, DQT, DRI, and Adobe's colour transform
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"  # XMP specification part 3, 1.1.3; a second, "extended" packet is not kept
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 """A marker, after fill bytes (T.81 B.1.1.2). FF 00 is an FF of the data."""
 
@@ -40,6 +42,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
     _check_scans(data, scan.end)
     exif = read_exif(b"".join(s.payload[6:] for s in segments if _is(s, APP1, b"Exif\0\0")))
     jfif = next((s for s in segments if _is(s, APP0, b"JFIF\0")), None)
+    xmp = next((s.payload[len(_XMP) :] for s in segments if _is(s, APP1, _XMP)), None)
     width, height = upright(width, height, exif.orientation)
     needed = (s.whole for s in segments[:-1] if s.marker in _NEEDED or s is jfif)
     return Container(
@@ -54,6 +57,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
         stream=(b"\xff\xd8", *needed, memoryview(data)[scan.end - len(scan.whole) :]),
         icc_profile=_profile([s.payload for s in segments if _is(s, APP2, b"ICC_PROFILE\0")]),
         exif=exif.block,
+        xmp=cleaned_xmp(xmp) if xmp else None,
         dpi=(jfif and _dpi(jfif.payload)) or exif.dpi,
     )
 

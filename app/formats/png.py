@@ -9,12 +9,14 @@ from typing import NamedTuple
 from app.errors import CorruptImageError, TooComplexError
 from app.formats.base import MAX_PROFILE, Buffer, Container, DecodeLimits, ImageHeader, is_gray_palette, upright
 from app.formats.ifd import Exif, plausible_dpi, read_exif
+from app.formats.xmp import MAX_XMP, cleaned_xmp
 
 MAX_CHUNKS = 32_768  # a quarter of a gigabyte of libpng's IDATs, which hold 8 KB each
 MAX_TEXT = 8 << 20  # bytes of compressed text, inflated; it is only measured
 
 _IEND = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 _USED = frozenset((b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs"))
+_XMP = b"XML:com.adobe.xmp\0"  # the keyword of the iTXt that holds XMP (XMP specification part 3, 1.1.5)
 _CHANNELS = {0: (True, False), 2: (False, False), 3: (False, False), 4: (True, True), 6: (False, True)}
 """Colour type (11.2.1) -> gray, alpha."""
 
@@ -58,6 +60,7 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
         icc_profile=_profile(used[b"iCCP"].payload) if b"iCCP" in used else None,
         exif=exif.block,
         dpi=_dpi(used[b"pHYs"].payload) if b"pHYs" in used else exif.dpi,
+        xmp=_xmp(used[_XMP].payload) if _XMP in used else None,
         palette_alpha=bytes(alpha) if alpha is not None and colour == 3 else None,
         transparent=_key(alpha, colour) if alpha is not None else None,
     )
@@ -85,6 +88,8 @@ def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
             used[chunk.name] = chunk
         elif chunk.name in (b"zTXt", b"iTXt"):
             text += _inflated_text(chunk, MAX_TEXT - text)
+            if bytes(chunk.payload[: len(_XMP)]) == _XMP:
+                used.setdefault(_XMP, chunk)
     return used, pixels
 
 
@@ -129,6 +134,16 @@ def _inflated_text(chunk: Chunk, limit: int) -> int:
         return len(head) + len(_inflate(rest[1:], limit))
     except zlib.error:
         return 0
+
+
+def _xmp(payload: memoryview) -> bytes | None:
+    """The text of an iTXt (11.3.3.4): keyword, compression flag and method, language, translated keyword, text."""
+    compressed, rest = payload[len(_XMP)] == 1, bytes(payload[len(_XMP) + 2 :])
+    text = rest.split(b"\0", 2)[-1]
+    try:
+        return cleaned_xmp(_inflate(text, 2 * MAX_XMP) if compressed else text)
+    except (zlib.error, TooComplexError):
+        return None  # damaged or too large: as good as none
 
 
 def _profile(payload: memoryview) -> bytes | None:

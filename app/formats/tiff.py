@@ -10,7 +10,8 @@ from typing import Literal
 
 from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
 from app.formats import ifd
-from app.formats.base import Buffer, Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.formats.base import Buffer, Bytewise, Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.formats.xmp import cleaned_xmp
 
 MAX_BLOCKS = 100_000
 """Strips or tiles; each costs an object. The highest picture allowed has 32,768 rows."""
@@ -21,7 +22,7 @@ MAX_SAMPLES = 6
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_SIZES, PLANES, COLOUR_MAP = 273, 277, 278, 279, 284, 320
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
-ICC_PROFILE, DNG_VERSION = 34675, 50706
+XMP, ICC_PROFILE, DNG_VERSION, PREDICTOR = 700, 34675, 50706, 317
 
 # 266 FillOrder, 292 and 293 T4/T6Options, 317 Predictor, 531 YCbCrPositioning.
 _NUMBERS = frozenset((WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANES, 266, 292, 293, 317, 531))
@@ -46,7 +47,8 @@ def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
     orientation = tags.orientation()
     width, height = upright(stored_width, stored_height, orientation)
     bits, photometric = tags.number(BITS, 1), tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
-    profile = tags.fields.get(ICC_PROFILE)
+    profile, xmp = tags.fields.get(ICC_PROFILE), tags.fields.get(XMP)
+    bytewise = _bytewise(tags, stored_width)
     return Container(
         header=ImageHeader(
             format="tiff",
@@ -57,10 +59,12 @@ def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
             bits=8 if photometric == PALETTE else bits,
             orientation=orientation,
         ),
-        stream=_rebuilt(data, tags),
+        stream=_rebuilt(data, tags, bytewise),
         icc_profile=checked_profile(bytes(profile.value)) if profile else None,
         exif=ifd.cleaned_exif(tags, data),
         dpi=tags.dpi(),
+        xmp=cleaned_xmp(xmp.value) if xmp else None,
+        bytewise=bytewise,
         white_is_zero=photometric == WHITE_IS_ZERO and bits > 8,
         sample=_SAMPLES.get(tags.number(SAMPLE_FORMAT, 1), "unsigned"),
     )
@@ -113,12 +117,37 @@ def _has_alpha(tags: ifd.Directory) -> bool:
     return extra[0] in _ALPHA
 
 
-def _rebuilt(data: bytes, tags: ifd.Directory) -> tuple[Buffer, ...]:
+def _bytewise(tags: ifd.Directory, width: int) -> Bytewise | None:
+    """How to read colour or alpha of 16 bits, which libtiff could give and Pillow would cut to 8; None for all else.
+
+    What is compressed is bytes, whatever they mean; so the file is declared to hold gray of 8 bits.
+    """
+    samples, photometric = tags.number(SAMPLES, 1), tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
+    plain = set(tags.numbers(BITS)) == {16} and set(tags.numbers(SAMPLE_FORMAT)) <= {1} and tags.number(PLANES, 1) == 1
+    colours = {RGB: 3, BLACK_IS_ZERO: 1}.get(photometric, 0)
+    if not plain or colours == 0 or samples not in (3, 4, 2) or samples - colours not in (0, 1):
+        return None
+    if tags.number(COMPRESSION, 1) in (7, 50001) or tags.number(PREDICTOR, 1) > 2:  # JPEG and WebP have no 16 bits
+        return None
+    run = 0
+    if tags.number(PREDICTOR, 1) == 2 and tags.number(COMPRESSION, 1) in (5, 8, 32946, 50000):
+        run = tags.number(TILE_WIDTH, width) if _is_tiled(tags) else width
+    return Bytewise(samples, tags.order, run, premultiplied=tags.number(EXTRA_SAMPLES, 0) == 1)
+
+
+def _rebuilt(data: bytes, tags: ifd.Directory, bytewise: Bytewise | None) -> tuple[Buffer, ...]:
     """A new header, a new directory, and then the file as it is, all of its offsets moved by so much."""
     tiled = _is_tiled(tags)
     numbers = _NUMBERS | ({TILE_WIDTH, TILE_HEIGHT} if tiled else {STRIP_ROWS})
     fields = {tag: ifd.longs(found[:1], tags.order) for tag in numbers if (found := tags.numbers(tag))}
     fields |= {tag: field for tag in _LISTS if (field := tags.fields.get(tag))}
+    if bytewise:
+        wide = 2 * bytewise.samples
+        fields = {tag: field for tag, field in fields.items() if tag not in (*_LISTS, PREDICTOR)}
+        plain = {WIDTH: wide * tags.number(WIDTH, 0), BITS: 8, SAMPLES: 1, PHOTOMETRIC: BLACK_IS_ZERO}
+        if tiled:
+            plain[TILE_WIDTH] = wide * tags.number(TILE_WIDTH, 0)
+        fields |= {tag: ifd.longs((number,), tags.order) for tag, number in plain.items()}
     offsets, sizes = (TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)
     if sizes in tags.fields:
         fields[sizes] = ifd.longs(tags.numbers(sizes), tags.order)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from app.errors import CorruptImageError, TooComplexError
 from app.formats.base import Buffer, Container, DecodeLimits, ImageHeader, checked_profile, upright
 from app.formats.ifd import Exif, read_exif
+from app.formats.xmp import cleaned_xmp
 
 MAX_CHUNKS = 1000  # a still picture has six
 _ALPHA, _ANIMATION = 0x10, 0x02  # flags of VP8X
@@ -46,6 +47,7 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Container:
         icc_profile=checked_profile(bytes(used[b"ICCP"])) if b"ICCP" in used else None,
         exif=exif.block,
         dpi=exif.dpi,
+        xmp=cleaned_xmp(used[b"XMP "]) if b"XMP " in used else None,
     )
 
 

@@ -1,0 +1,48 @@
+"""What the routes work with, put together by ``main.py``."""
+
+from dataclasses import dataclass, field
+
+from anyio import CapacityLimiter
+from fastapi import Request
+
+from app.decoder import DecodeLimits
+from app.scheduler import Scheduler
+from app.settings import Settings
+from app.zoo import ModelFile, Zoo
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the engine really runs for a network."""
+
+    precision: str
+    file: ModelFile
+    provider: str
+
+
+@dataclass
+class Service:
+    """``ready`` is false until everything is proven and while draining."""
+
+    settings: Settings
+    zoo: Zoo
+    scheduler: Scheduler
+    loaded: dict[str, Loaded]  # by the network's title
+    ready: bool = False
+    draining: bool = False
+    # One thread a request that is decoding or encoding just now; requests that wait for a reader hold none.
+    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
+
+    @property
+    def limits(self) -> DecodeLimits:
+        return DecodeLimits(self.settings.max_pixels, self.settings.max_side)
+
+    @property
+    def precisions(self) -> dict[str, str]:
+        """By the network's title."""
+        return {title: loaded.precision for title, loaded in self.loaded.items()}
+
+
+def service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
