@@ -997,7 +997,6 @@ FOREIGN = {
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n",
     "psd": b"8BPS\0\x01" + bytes(20),
     "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-    "avif": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
     "jpeg 2000": saved(smooth(), "jpeg2000"),
     "ico": saved(smooth(), "ico"),
     "ppm": saved(smooth(), "ppm"),
