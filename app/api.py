@@ -5,6 +5,7 @@ import math
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -25,7 +26,7 @@ from app.parameters import MEDIA_TYPES, UpscaleParameters, parameter_error, pars
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.streaming import PictureResponse
-from app.upscaler import Pass, Work, open_job, plan_passes, prepare, upscale
+from app.upscaler import Pass, Work, plan_passes, prepare, upscale
 from app.zoo import ModelFile, ModelSpec, Zoo
 
 log = logging.getLogger("enlarger.api")
@@ -104,6 +105,11 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     service.scheduler.check_room()  # refused before the body is read
     upload, parameters = await receive(request)
     accept = request.headers.get("accept", "*/*")
+    header = inspect(upload.image, service.limits)
+    job = service.scheduler.open(
+        [(each.spec, each.plan.computed_pixels) for each in planned(service, parameters, header.height, header.width)],
+        time.monotonic() + service.settings.request_deadline_seconds,
+    )  # before anything is decoded: what is refused costs nothing, and what is admitted counts from now on
 
     def decode_and_plan(image: bytes) -> Work:
         source = decode(image, service.limits)
@@ -112,8 +118,10 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         specs = service.zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
         return prepare(source, specs, output, service.settings.budget, size)
 
-    work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
-    job = open_job(work, service.scheduler, service.settings.request_deadline_seconds)
+    with ExitStack() as stack:
+        stack.enter_context(job)
+        work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
+        stack.pop_all()  # the response closes the job
     return PictureResponse(
         pieces=upscale(work, job),
         job=job,
@@ -131,8 +139,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
     upload, parameters = await receive(request)
     header = inspect(upload.image, service.limits)
     height, width = parameters.result_size(header.height, header.width)
-    specs = service.zoo.passes(parameters.model, height / header.height, width / header.width)
-    passes = plan_passes((header.height, header.width), specs, service.settings.budget)
+    passes = planned(service, parameters, header.height, header.width)
     return {
         "seconds": round(seconds_of(service, passes), 3),
         "queue_seconds": round(service.scheduler.backlog(), 3),
@@ -142,6 +149,13 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
         "tiles": sum(each.plan.tiles for each in passes),
         "overlap": overlap_of(passes),
     }
+
+
+def planned(service: Service, parameters: UpscaleParameters, height: int, width: int) -> tuple[Pass, ...]:
+    """The networks' work on a picture of that size, LR pixels."""
+    size = parameters.result_size(height, width)
+    specs = service.zoo.passes(parameters.model, size[0] / height, size[1] / width)
+    return plan_passes((height, width), specs, service.settings.budget)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:

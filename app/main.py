@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app import __version__
 from app.api import PAGE, Loaded, RequestIds, Service, add_error_handlers, router
 from app.engine import Engine
+from app.providers import GpuOptions
 from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
 from app.zoo import Zoo, load_zoo
@@ -28,7 +29,8 @@ log = logging.getLogger("enlarger")
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     """The zoo with every network loaded and proven, or a ``StartupError``."""
     zoo = load_zoo(settings.models)
-    return zoo, Engine(zoo, settings.provider, settings.threads or usable_cores(), settings.precision)
+    threads, gpu = settings.threads or usable_cores(), GpuOptions(settings.gpu_memory_bytes)
+    return zoo, Engine(zoo, settings.provider, threads, settings.precision, gpu)
 
 
 def create_scheduler(settings: Settings, engine: Engine) -> Scheduler:
@@ -36,6 +38,7 @@ def create_scheduler(settings: Settings, engine: Engine) -> Scheduler:
         run_batch=engine.run,
         seconds_per_pixel=lambda spec: engine.network(spec).seconds_per_pixel,
         max_seconds=settings.max_queue_seconds,
+        batch_macs=engine.batch_macs,
     )
 
 

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from app.engine import Engine, create_session, share_resources
+from app.engine import Engine
+from app.providers import create_session, share_resources
 from app.settings import usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training.__main__ import main

@@ -19,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.engine import create_session, share_resources
+from app.providers import create_session, share_resources
 from app.settings import usable_cores
 from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec
 from training.architectures import Generator, SubPixelGenerator
 from training.architectures.collapsible import collapse
 from training.face import OPSET, attach_face, multiply_accumulates
+from training.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
 from training.quantise import quantised
 from training.recipe import Recipe
 from training.train import Folders, load_trained
@@ -37,12 +38,15 @@ TRAINING_DATA = (
 DEFAULTS = ("balanced", "fast")  # the first of these that is there serves requests that name no model
 CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
 MAX_CONTEXT = 48  # LR pixels
+MAX_FP16_LOSS = 0.05  # dB on any test set
+Metrics = Mapping[str, Mapping[str, float]]
 
 
 def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     """Writes the network's files and the manifest; the metrics are measured on the served path and written into both.
 
-    ``<title>.onnx`` is fp32; a recipe with an ``[int8]`` table has ``<title>.int8.onnx`` too.
+    ``<title>.onnx`` is fp32; a recipe with an ``[int8]`` table has ``<title>.int8.onnx`` too, one with an ``[fp16]``
+    table ``<title>.fp16.onnx``.
     """
     network, step = load_trained(recipe, folders)
     network = collapse(copy.deepcopy(network))
@@ -54,6 +58,8 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     if recipe.int8:
         graphs["int8"] = attach_face(quantised(core, recipe, folders), recipe.scale, phases)
         context = least_context(graphs["int8"], recipe.scale, context)
+    if recipe.fp16:
+        graphs["fp16"] = attach_gpu_outputs(attach_face(halved(core, recipe), recipe.scale, phases))
     spec = ModelSpec(
         name=recipe.name,
         scale=recipe.scale,
@@ -77,7 +83,10 @@ def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Fol
 
     contents, files = {}, {}
     for precision, graph in graphs.items():
-        metrics = evaluate_candidate(spec, describe(graph, spec, precision, {}), folders, precision)
+        judged = rounded_on_cpu(graph) if precision == "fp16" else graph
+        metrics = evaluate_candidate(spec, describe(judged, spec, precision, {}), folders, precision)
+        if precision == "fp16":
+            check_loss(spec, files["fp32"].metrics, metrics)
         data = describe(graph, spec, precision, metrics)
         path = f"{spec.title}.onnx" if precision == "fp32" else f"{spec.title}.{precision}.onnx"
         contents[path] = data
@@ -88,6 +97,14 @@ def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Fol
     spec = dataclasses.replace(spec, files=files)
     write_manifest(models, spec)
     return spec
+
+
+def check_loss(spec: ModelSpec, fp32: Metrics, fp16: Metrics) -> None:
+    """Raises ``ValueError`` if float16 costs what rounding alone cannot: something overflows, or cancels out."""
+    for name, figures in fp16.items():
+        loss = fp32[name]["psnr_y"] - figures["psnr_y"]
+        if not loss <= MAX_FP16_LOSS:
+            raise ValueError(f"{spec.title}: fp16 loses {loss:.3f} dB on {name}, allowed are {MAX_FP16_LOSS} dB")
 
 
 def to_onnx(network: Generator) -> onnx.ModelProto:
