@@ -5,6 +5,8 @@ float32, so the face around it stays as it is for every precision, but for one t
 to uint16, so that output is made of operators it has.
 """
 
+from graphlib import TopologicalSorter
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -30,7 +32,18 @@ def halved(core: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
     model = convert_float_to_float16(copy, keep_io_types=True, node_block_list=[nodes[name] for name in wanted])
     del model.graph.value_info[:]  # of the shapes and types before
     assert isinstance(model, onnx.ModelProto)
+    sort_nodes(model.graph)
     return model
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Each node after those it reads from, as ONNX demands; the conversion appends its casts at the end."""
+    nodes = list(graph.node)
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output}
+    needs = {i: {makers[name] for name in node.input if name in makers} for i, node in enumerate(nodes)}
+    order = [nodes[index] for index in TopologicalSorter(needs).static_order()]
+    del graph.node[:]
+    graph.node.extend(order)
 
 
 def conv_names(core: onnx.ModelProto) -> dict[str, str]:
