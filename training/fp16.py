@@ -84,21 +84,22 @@ def rounded_on_cpu(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph, computed on CPU as a GPU computes it: every float16 result really is rounded to float16.
 
     A CPU has no float16 kernels: ONNX Runtime computes them in float32 and leaves out the casts between two of them, so
-    that only the weights would be rounded, and nothing overflow. A ``Reshape`` to the same shape, which it does compute
-    in float16, keeps the casts.
+    that only the weights would be rounded, and nothing overflow. It keeps them where something between does work in
+    float16, if that is more than a single node: an ``Unsqueeze`` and its ``Squeeze``.
     """
     barred = onnx.ModelProto()
     barred.CopyFrom(model)
     inferred = onnx.shape_inference.infer_shapes(barred).graph
     half = {v.name for v in inferred.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT16}
-    barred.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 0, -1]), "same_shape"))
+    barred.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first_axis"))
     nodes = []
     for node in barred.graph.node:
         nodes.append(node)
         if node.op_type not in ("Constant", "Cast") and node.output[0] in half:
-            exact, name = f"{node.output[0]}_exact", node.output[0]
-            node.output[0] = exact
-            nodes.append(helper.make_node("Reshape", [exact, "same_shape"], [name], name=f"{name}_rounded"))
+            name = node.output[0]
+            node.output[0] = exact = f"{name}_exact"
+            steps = (("Unsqueeze", exact, f"{name}_lifted"), ("Squeeze", f"{name}_lifted", name))
+            nodes.extend(helper.make_node(op, [source, "first_axis"], [result]) for op, source, result in steps)
     del barred.graph.node[:]
     barred.graph.node.extend(nodes)
     return barred
