@@ -1,6 +1,8 @@
 """HTTP: the routes."""
 
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
@@ -15,7 +17,7 @@ from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, PICTURE, only
 from app.parameters import UpscaleParameters, parse_parameters
 from app.service import Service, service_of
 from app.streaming import PictureResponse
-from app.upscaler import Pass, Work, check_depth, open_job, plan_passes, prepare, upscale
+from app.upscaler import Pass, Work, check_depth, load_of, plan_passes, prepare, upscale
 
 router = APIRouter()
 
@@ -50,6 +52,11 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     service.scheduler.check_room()  # refused before the body is read
     upload, parameters = await receive(request)
     accept = request.headers.get("accept", "*/*")
+    header = inspect(upload.image, service.limits)
+    job = service.scheduler.open(
+        load_of(planned(service, parameters, header.height, header.width), header.has_alpha),
+        time.monotonic() + service.settings.request_deadline_seconds,
+    )  # before anything is decoded: what is refused costs nothing, and what is admitted counts from now on
 
     def decode_and_plan(image: bytes) -> Work:
         source = decode(image, service.limits)
@@ -60,8 +67,10 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         check_depth(work, service.precisions)
         return work
 
-    work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
-    job = open_job(work, service.scheduler, service.settings.request_deadline_seconds)
+    with ExitStack() as stack:
+        stack.enter_context(job)
+        work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
+        stack.pop_all()  # the response closes the job
     return PictureResponse(
         pieces=upscale(work, job),
         job=job,
@@ -84,8 +93,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
     upload, parameters = await receive(request)
     header = inspect(upload.image, service.limits)
     height, width = parameters.result_size(header.height, header.width)
-    specs = service.zoo.passes(parameters.model, height / header.height, width / header.width)
-    passes = plan_passes((header.height, header.width), specs, service.settings.budget)
+    passes = planned(service, parameters, header.height, header.width)
     return {
         "seconds": round(seconds_of(service, passes, header.has_alpha), 3),
         "queue_seconds": round(service.scheduler.backlog(), 3),
@@ -95,6 +103,13 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
         "tiles": sum(each.plan.tiles for each in passes),
         "overlap": overlap_of(passes),
     }
+
+
+def planned(service: Service, parameters: UpscaleParameters, height: int, width: int) -> tuple[Pass, ...]:
+    """The networks' work on a picture of that size, LR pixels."""
+    size = parameters.result_size(height, width)
+    specs = service.zoo.passes(parameters.model, size[0] / height, size[1] / width)
+    return plan_passes((height, width), specs, service.settings.budget)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:

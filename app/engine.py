@@ -1,65 +1,114 @@
-"""The only file that knows ONNX Runtime: providers, sessions, warm-up; a batch of LR tiles in, HR tiles out."""
+"""Every network of the zoo, loaded and proven: a batch of LR tiles in, HR tiles out, in the best precision there is."""
 
-import ctypes
+import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.errors import ModelFileError, ProviderError
+from app.batching import MOST_WINDOWS
+from app.binding import BoundSession
+from app.errors import ModelFileError, OutOfMemoryError
+from app.guard import is_poisoned
+from app.providers import (
+    RUN_ERRORS,
+    GpuOptions,
+    choose_provider,
+    create_session,
+    is_out_of_memory,
+    share_resources,
+)
 from app.zoo import ModelSpec, Zoo
+
+log = logging.getLogger("enlarger.engine")
 
 Pixels = NDArray[np.uint8 | np.uint16]
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32",)}  # what a provider runs well; "auto" takes the first
 OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # what a run fetches, by the depth of what it is shown
+PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
+    "cpu": ("fp32", "int8", "fp16"),  # fp16 for its figures alone: a CPU casts to and fro, which is slower
+    "cuda": ("fp16", "fp32"),
+    "tensorrt": ("fp16", "fp32"),
+}
 FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
 WARM_UP_SIDE = 128  # LR pixels
+BATCH_MACS = {"cpu": 0}  # of one call; a CPU gains nothing by batches
+GPU_BATCH_MACS = 400_000_000_000  # eight of the largest tiles: some milliseconds, and a few GiB of activations
 
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded session: the model's face is checked, it has run, and ``seconds_per_pixel`` (LR) was measured."""
+    """A loaded network: its face is checked, it has run, and ``seconds_per_pixel`` (LR) was measured."""
 
     spec: ModelSpec
     precision: str
     provider: str
-    session: ort.InferenceSession
     seconds_per_pixel: float
 
 
 class Engine:
-    """Every network of a zoo, loaded and proven on one provider ("cpu" or "cuda").
+    """Every network of a zoo, loaded and proven on one provider ("cpu", "cuda" or "tensorrt").
 
     ``precision`` is asked for, not demanded: a network's own says what it really has, see ``choose_precision``.
+    ``batch_macs`` is what one call of ``run`` may cost, multiply-accumulates. ``recomputed`` counts, by network, the
+    batches that overflowed in float16 and were computed again in float32. One thread at a time.
     """
 
-    def __init__(self, zoo: Zoo, provider: str, threads: int, precision: str = "auto") -> None:
+    def __init__(
+        self, zoo: Zoo, provider: str, threads: int, precision: str = "auto", gpu: GpuOptions | None = None
+    ) -> None:
         self.provider, self.precision = choose_provider(provider), precision
+        self.batch_macs = BATCH_MACS.get(self.provider, GPU_BATCH_MACS)
+        self.recomputed: Counter[str] = Counter()
         share_resources(threads)
+        self._zoo, self._gpu = zoo, gpu or GpuOptions()
         self._options = ort.RunOptions()
         self._options.only_execute_path_to_fetches = True  # a request; ORT 1.31 ignores it: both outputs run
-        self.networks = {(spec.name, spec.scale): self._load(zoo, spec) for spec in zoo}
+        self._sessions: dict[tuple[str, str], ort.InferenceSession] = {}  # by title and precision
+        self._bound: dict[tuple[str, str], BoundSession] = {}
+        self.networks = {(spec.name, spec.scale): self._load(spec) for spec in zoo}
 
-    def _load(self, zoo: Zoo, spec: ModelSpec) -> Network:
+    def _load(self, spec: ModelSpec) -> Network:
         precision = choose_precision(self.precision, self.provider, spec)
-        data = zoo.read(spec, precision)
-        session = create_session(data, spec.files[precision].path, self.provider)
-        check_face(session, spec)
+        if precision == "fp16" and "fp32" in spec.files:
+            self._zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
+        session = self.session(spec, precision)
+        self._warm_up(spec, precision)
         pixels = np.zeros((1, WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8)
-        self._infer(session, pixels)  # the first run allocates and tunes; the second tells the speed
+        self._infer(spec, precision, pixels)  # the first run allocates and tunes; the second tells the speed
         started = time.perf_counter()
-        upscaled = self._infer(session, pixels)
+        upscaled = self._infer(spec, precision, pixels)
         seconds = time.perf_counter() - started
         side = WARM_UP_SIDE * spec.scale
         if upscaled.shape != (1, side, side, 3):
             raise ModelFileError(f"{spec.title}: its output has shape {upscaled.shape}, not {(1, side, side, 3)}.")
-        return Network(spec, precision, session.get_providers()[0], session, seconds / WARM_UP_SIDE**2)
+        return Network(spec, precision, session.get_providers()[0], seconds / WARM_UP_SIDE**2)
+
+    def _warm_up(self, spec: ModelSpec, precision: str) -> None:
+        """On a GPU: one run at the largest batch, so that memory grows now; where it does not suffice, by half less."""
+        while count := min(MOST_WINDOWS, self.batch_macs // (WARM_UP_SIDE**2 * max(1, spec.macs))):
+            try:
+                self._infer(spec, precision, np.zeros((count, WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8))
+            except OutOfMemoryError:
+                self.batch_macs //= 2
+            else:
+                return
+
+    def session(self, spec: ModelSpec, precision: str) -> ort.InferenceSession:
+        """The session of a network's file, made when it is asked for first and again after it ran out of memory."""
+        key = spec.title, precision
+        if key not in self._sessions:
+            data = self._zoo.read(spec, precision)
+            session = create_session(data, spec.files[precision].path, self.provider, precision, self._gpu)
+            check_face(session, spec)
+            self._sessions[key] = session
+            if self.provider != "cpu":
+                self._bound[key] = BoundSession(session, spec.scale)
+        return self._sessions[key]
 
     def network(self, spec: ModelSpec) -> Network:
         return self.networks[spec.name, spec.scale]
@@ -68,74 +117,47 @@ class Engine:
         """LR windows of one shape and depth, uint8 or uint16 ``[h, w, 3]``, to HR windows ``[h * s, w * s, 3]`` of the
         same depth, in order.
 
-        What ONNX Runtime raises for a failed run is raised as it is; the scheduler makes it that request's error.
+        Raises ``OutOfMemoryError``; what else ONNX Runtime raises for a failed run is raised as it is, and the
+        scheduler makes it that request's error.
         """
-        return list(self._infer(self.network(spec).session, np.stack(list(windows))))
+        batch = np.stack(list(windows))
+        precision = self.network(spec).precision
+        upscaled = self._infer(spec, precision, batch)
+        guarded = precision == "fp16" and "fp32" in spec.files  # only a file under evaluation stands alone
+        if guarded and any(is_poisoned(lr, hr, spec.scale) for lr, hr in zip(batch, upscaled, strict=True)):
+            log.warning("%s: float16 overflowed on this picture; computed again in float32", spec.title)
+            self.recomputed[spec.title] += 1
+            upscaled = self._infer(spec, "fp32", batch)
+        return list(upscaled)
 
-    def _infer(self, session: ort.InferenceSession, batch: Pixels) -> Pixels:
+    def _infer(self, spec: ModelSpec, precision: str, batch: Pixels) -> Pixels:
         """uint8 or uint16 ``[N, h, w, 3]`` to ``[N, h * scale, w * scale, 3]`` of the same depth."""
-        image = batch.astype(np.float32)
-        image /= np.iinfo(batch.dtype).max
-        upscaled: Pixels = session.run([OUTPUTS[batch.dtype.name]], {"image": image}, self._options)[0]
-        return upscaled
+        session, key = self.session(spec, precision), (spec.title, precision)
+        output = OUTPUTS[batch.dtype.name]
+        try:
+            if key in self._bound:
+                return self._bound[key].run(output, batch, self._options)
+            image = batch.astype(np.float32)
+            image /= np.iinfo(batch.dtype).max
+            upscaled: Pixels = session.run([output], {"image": image}, self._options)[0]
+            return upscaled
+        except RUN_ERRORS as error:
+            if not is_out_of_memory(error):
+                raise
+            self._let_go(key)
+            raise OutOfMemoryError(f"There is not enough memory for {spec.title} now.") from error
 
-
-@cache
-def share_resources(threads: int) -> None:
-    """One thread pool and one memory arena for all sessions.
-
-    A pool each would oversubscribe the cores as soon as two models are in use; an arena each would keep every model's
-    largest activations for ever (12 networks idle: 168 MB a process without sharing, 112 MB with). ONNX Runtime takes
-    this once a process, before the first session.
-    """
-    ort.set_global_thread_pool_sizes(threads, 1)
-    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    exact = 1  # arena_extend_strategy kSameAsRequested: doubling would hold up to twice what a tile needs
-    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": exact}))
-
-
-def choose_provider(asked: str) -> str:
-    """ "cpu" or "cuda". ONNX Runtime falls back to CPU in silence, so the driver is looked for before it is asked."""
-    if asked == "cpu":
-        return "cpu"
-    cuda = PROVIDERS["cuda"] in ort.get_available_providers() and _driver_present()
-    if asked == "cuda" and not cuda:
-        raise ProviderError(
-            "ENLARGER_PROVIDER is cuda, but there is no NVIDIA driver or no CUDA build of ONNX Runtime."
-        )
-    return "cuda" if cuda else "cpu"
+    def _let_go(self, key: tuple[str, str]) -> None:
+        """Drops a session that ran out of a GPU's memory: what it holds may be broken or in pieces."""
+        if self.provider != "cpu":
+            self._bound.pop(key).release()
+            del self._sessions[key]
 
 
 def choose_precision(asked: str, provider: str, spec: ModelSpec) -> str:
     """What is asked for, if the provider runs it and the model has such a file; else fp32, which every model has."""
     precision = PRECISIONS[provider][0] if asked == "auto" else asked
     return precision if precision in PRECISIONS[provider] and precision in spec.files else "fp32"
-
-
-def _driver_present() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def create_session(data: bytes, path: str, provider: str) -> ort.InferenceSession:
-    """A session that really has the provider asked for."""
-    options = ort.SessionOptions()
-    options.use_per_session_threads = False
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.enable_mem_pattern = False  # a second copy of a tile's activations (46 of 100 MB for `fast`), for 0 to 4 %
-    options.log_severity_level = 3
-    wanted = PROVIDERS[provider]
-    try:
-        session = ort.InferenceSession(data, options, providers=[wanted])
-    except Exception as error:
-        raise ModelFileError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-    actual = session.get_providers()[0]
-    if actual != wanted:
-        raise ProviderError(f"{path}: asked for {wanted}, got {actual}.")
-    return session
 
 
 def check_face(session: ort.InferenceSession, spec: ModelSpec) -> None:

@@ -131,6 +131,10 @@ class ComputeError(EnlargerError):
     status, code, title, retryable = 503, "compute_failed", "The network failed on this picture", True
 
 
+class OutOfMemoryError(EnlargerError):
+    status, code, title, retryable = 503, "out_of_memory", "The engine is out of memory", True
+
+
 class CancelledError(EnlargerError):
     """The client has left; nobody sees this, it only unwinds the request."""
 

@@ -20,6 +20,7 @@ from app.engine import Engine
 from app.openapi import DESCRIPTION
 from app.pages import add_pages
 from app.problems import add_error_handlers
+from app.providers import GpuOptions
 from app.request_ids import RequestIds
 from app.scheduler import Scheduler
 from app.service import Loaded, Service
@@ -33,7 +34,8 @@ log = logging.getLogger("enlarger")
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     """The zoo with every network loaded and proven, or a ``StartupError``."""
     zoo = load_zoo(settings.models)
-    return zoo, Engine(zoo, settings.provider, settings.threads or usable_cores(), settings.precision)
+    threads, gpu = settings.threads or usable_cores(), GpuOptions(settings.gpu_memory_bytes)
+    return zoo, Engine(zoo, settings.provider, threads, settings.precision, gpu)
 
 
 def create_scheduler(settings: Settings, engine: Engine) -> Scheduler:
@@ -41,6 +43,7 @@ def create_scheduler(settings: Settings, engine: Engine) -> Scheduler:
         run_batch=engine.run,
         seconds_per_pixel=lambda spec: engine.network(spec).seconds_per_pixel,
         max_seconds=settings.max_queue_seconds,
+        batch_macs=engine.batch_macs,
     )
 
 

@@ -1,11 +1,11 @@
 """The only queue: which tile is computed next, for whom, and who is told to come back later.
 
 One runner thread owns the engine. Requests open a job, submit windows to it and wait on futures; the runner takes one
-window a job in turn, so that a small picture beside a huge one waits for a few tiles, not for the picture. Where the
-engine gains by it, windows of the same network and shape from different jobs are computed as one batch.
+window a job in turn, so that a small picture beside a huge one waits for a few tiles, not for the picture. Only where
+turns would make an accepted picture miss its deadline, the nearest deadline is served first. Where the engine gains by
+it, windows of the same network and shape from different jobs are computed as one batch.
 """
 
-import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -19,15 +19,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import CancelledError, ComputeError, DeadlineError, EnlargerError, OverloadedError, ShuttingDownError
+from app.batching import Batcher, Outcome, Rates, RunBatch
+from app.errors import CancelledError, DeadlineError, EnlargerError, OverloadedError, ShuttingDownError
 from app.zoo import ModelSpec
 
-log = logging.getLogger("enlarger.scheduler")
-
 Pixels = NDArray[np.uint8 | np.uint16]
-RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
+
+HASTE = 1.25  # a job's deadline is in danger when so many times the estimate would miss it
+SILENCE = 1.0  # seconds without a window queued or computed, after which a job is waiting for its reader
 
 
 class Job:
@@ -39,6 +40,7 @@ class Job:
 
     def __init__(self, scheduler: "Scheduler", load: Load, deadline: float) -> None:
         self.deadline = deadline
+        self.active_at = time.monotonic()  # when a window of it was last queued or given back
         self.left: Counter[str] = Counter()
         for spec, pixels in load:
             self.left[spec.title] += pixels
@@ -104,8 +106,9 @@ class Entry:
 class Scheduler:
     """Admits jobs while the accepted work is estimated under ``max_seconds``, and runs their windows in turn.
 
-    ``seconds_per_pixel`` gives the first estimate for a network; after that it is measured, tile by tile.
-    ``batch`` is the most windows in one call of ``run_batch``; 1 on CPU, where batches gain nothing.
+    ``seconds_per_pixel`` gives the first estimate for a network; after that it is measured, batch by batch.
+    ``batch_macs`` is the most multiply-accumulates (LR pixels x the network's) of one call of ``run_batch``; 0 makes
+    batches of one.
     """
 
     def __init__(
@@ -113,11 +116,10 @@ class Scheduler:
         run_batch: RunBatch,
         seconds_per_pixel: Callable[[ModelSpec], float],
         max_seconds: float,
-        batch: int = 1,
+        batch_macs: int = 0,
     ) -> None:
-        self._run_batch, self._first_estimate = run_batch, seconds_per_pixel
-        self._max_seconds, self._batch = max_seconds, batch
-        self._rates: dict[str, float] = {}  # seconds a pixel, by the network's title
+        self._batcher, self._rates = Batcher(run_batch, batch_macs), Rates(seconds_per_pixel)
+        self._max_seconds = max_seconds
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one is served next
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
@@ -129,7 +131,8 @@ class Scheduler:
 
     def estimate(self, spec: ModelSpec, pixels: int) -> float:
         """Seconds that computing so many LR pixels takes on the idle engine."""
-        return pixels * self._rate(spec)
+        with self._changed:
+            return self._rates.seconds(spec, pixels)
 
     def backlog(self) -> float:
         """Seconds the accepted work is estimated to take from now.
@@ -137,8 +140,12 @@ class Scheduler:
         A request whose reader is slow has nothing queued, so it keeps nobody waiting and is not counted.
         """
         with self._changed:
-            busy = [job for job in self._jobs if job.waiting or not job.started]
-            return sum(self._rates[title] * pixels for job in busy for title, pixels in job.left.items())
+            now = time.monotonic()
+            busy = [job for job in self._jobs if job.waiting or not job.started or now < job.active_at + SILENCE]
+            return sum(self._seconds_left(job) for job in busy)
+
+    def _seconds_left(self, job: Job) -> float:
+        return sum(self._rates.of(title) * pixels for title, pixels in job.left.items())
 
     def check_room(self) -> float:
         """The backlog in seconds, or ``OverloadedError`` (``ShuttingDownError``) if a request now had to be refused."""
@@ -194,7 +201,7 @@ class Scheduler:
             if entry.job.cancelled or self._closed:
                 entry.future.cancel()
             else:
-                entry.job.started = True
+                entry.job.started, entry.job.active_at = True, time.monotonic()
                 entry.job.waiting.append(entry)
                 self._changed.notify_all()
         return entry.future
@@ -221,67 +228,68 @@ class Scheduler:
     # -- the runner --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (taken := self._next_batch()) is not None:
+        while taken := self._next_batch():
             spec = taken[0].spec
             started = time.perf_counter()
-            try:
-                results = self._compute(spec, [entry.window for entry in taken])
-            except EnlargerError as error:
-                self._fail(taken, error)
-            else:
-                pixels = sum(entry.pixels for entry in taken)
-                self._learn(spec, (time.perf_counter() - started) / pixels)
-                for entry, result in zip(taken, results, strict=True):
-                    entry.future.set_result(result)
+            outcomes = self._batcher.compute(spec, [entry.window for entry in taken])
+            self._finish(taken, outcomes, time.perf_counter() - started)
 
-    def _compute(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
-        try:
-            results = self._run_batch(spec, windows)
-            if len(results) != len(windows):
-                raise ValueError(f"{len(results)} results for {len(windows)} windows")
-            return results
-        except EnlargerError:
-            raise
-        except Exception as error:
-            log.exception("a batch of %s failed", spec.title)
-            raise ComputeError(f"The network {spec.title} failed on this picture.") from error
-
-    def _fail(self, taken: "list[Entry]", error: EnlargerError) -> None:
-        """One bad window fails its own request: the others of its batch are computed again, alone."""
-        if len(taken) == 1:
-            taken[0].future.set_exception(error)
-            return
-        for entry in taken:
-            try:
-                entry.future.set_result(self._compute(entry.spec, [entry.window])[0])
-            except EnlargerError as own:
-                entry.future.set_exception(own)
-
-    def _next_batch(self) -> "list[Entry] | None":
-        """Waits for work and takes it, the job at the front first; None when the scheduler is closed."""
+    def _finish(self, taken: "list[Entry]", outcomes: list[Outcome], seconds: float) -> None:
         with self._changed:
+            if not any(isinstance(outcome, EnlargerError) for outcome in outcomes):
+                self._rates.learn(taken[0].spec, sum(entry.pixels for entry in taken), seconds)
+            for entry in taken:
+                entry.job.active_at = time.monotonic()
+        for entry, outcome in zip(taken, outcomes, strict=True):
+            if isinstance(outcome, EnlargerError):
+                entry.future.set_exception(outcome)
+            else:
+                entry.future.set_result(outcome)
+
+    def _next_batch(self) -> "list[Entry]":
+        """Waits for work and takes it, from the job whose turn it is first; nothing when the scheduler is closed."""
+        with self._changed:
+            self._drop_expired()
             while not any(job.waiting for job in self._jobs):
                 if self._closed:
-                    return None
+                    return []
                 self._changed.wait()
-            first = next(job for job in self._jobs if job.waiting)
-            kind = first.waiting[0].kind
-            taken: list[Entry] = []
-            for job in [first, *(job for job in self._jobs if job is not first)]:
-                while job.waiting and len(taken) < self._batch and job.waiting[0].kind == kind:
-                    entry = job.waiting.popleft()
-                    job.left[entry.spec.title] -= entry.pixels
-                    taken.append(entry)
-            for job in dict.fromkeys(entry.job for entry in taken):
-                self._jobs.move_to_end(job)
+                self._drop_expired()
+            first = self._first()
+            taken = [first.waiting.popleft()]
+            turns = deque([*(job for job in self._jobs if job is not first), first])
+            room = self._batcher.most(taken[0].spec, taken[0].pixels)
+            while len(taken) < room and turns:
+                job = turns.popleft()
+                if job.waiting and job.waiting[0].kind == taken[0].kind:
+                    taken.append(job.waiting.popleft())
+                    turns.append(job)
+            while len(taken) & (len(taken) - 1):  # few shapes: batches of 1, 2, 4, 8...
+                entry = taken.pop()
+                entry.job.waiting.appendleft(entry)
+            for entry in taken:
+                entry.job.left[entry.spec.title] -= entry.pixels
+                self._jobs.move_to_end(entry.job)
             return taken
 
-    def _rate(self, spec: ModelSpec) -> float:
-        if spec.title not in self._rates:
-            self._rates[spec.title] = self._first_estimate(spec)
-        return self._rates[spec.title]
+    def _first(self) -> Job:
+        """The job in turn; or, while a deadline that can be met is in danger, the one whose deadline comes first.
 
-    def _learn(self, spec: ModelSpec, seconds_per_pixel: float) -> None:
-        """A slow average over the last twenty or so batches."""
-        with self._changed:
-            self._rates[spec.title] = 0.95 * self._rate(spec) + 0.05 * seconds_per_pixel
+        Where any order meets all deadlines, that one does (Liu and Layland 1973), and only such work was admitted.
+        """
+        waiting = [job for job in self._jobs if job.waiting]
+        seconds, now = 0.0, time.monotonic()
+        hopeful = [job for job in waiting if now + self._seconds_left(job) <= job.deadline]
+        hopeful.sort(key=lambda job: job.deadline)
+        for job in hopeful:
+            seconds += self._seconds_left(job)
+            if now + HASTE * seconds > job.deadline:
+                return hopeful[0]
+        return waiting[0]
+
+    def _drop_expired(self) -> None:
+        """What is late already is not computed."""
+        now = time.monotonic()
+        for job in self._jobs:
+            while job.waiting and job.deadline < now:
+                job.waiting.popleft().future.set_exception(DeadlineError("The picture was not finished in time."))

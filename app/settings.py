@@ -11,8 +11,8 @@ from app.tiler import TileBudget
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
-ProviderName = Literal["auto", "cpu", "cuda"]
-PrecisionName = Literal["auto", "fp32", "int8"]
+ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
+PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
 
 
 class Settings(BaseSettings):
@@ -25,10 +25,13 @@ class Settings(BaseSettings):
     models: Path = MODELS
 
     provider: ProviderName = "auto"
-    """``auto``: CUDA where it works, else CPU. A named one must work, or the service does not start."""
+    """``auto``: CUDA where it works, else CPU. A named one must work, or the service does not start; ``tensorrt`` only
+    where it is named, because it builds its engines for minutes."""
     precision: PrecisionName = "auto"
     """Which of a network's files is run. ``int8``: over twice as fast on a CPU, some hundredths of a dB worse, 8 bits
-    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32``."""
+    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, ``fp16`` on a GPU."""
+    gpu_memory_bytes: int = Field(0, ge=0)
+    """The most that each network may hold on the GPU; 0: no limit."""
     threads: int = Field(0, ge=0, description="Compute threads; 0: as many as this process may use.")
 
     max_body_bytes: int = Field(64 * 2**20, ge=1)

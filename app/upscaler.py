@@ -117,9 +117,12 @@ def check_depth(work: Work, precisions: Mapping[str, str]) -> None:
 
 def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
     """Admits the work, or raises ``OverloadedError``; it must be done within ``seconds``. The caller closes the job."""
-    planes = 1 + work.source.has_alpha  # alpha goes through the networks as a picture of its own
-    pixels = [(each.spec, planes * each.plan.computed_pixels) for each in work.passes]
-    return scheduler.open(pixels, time.monotonic() + seconds)
+    return scheduler.open(load_of(work.passes, work.source.has_alpha), time.monotonic() + seconds)
+
+
+def load_of(passes: Sequence[Pass], has_alpha: bool) -> list[tuple[ModelSpec, int]]:
+    """LR pixels each network will be shown; alpha goes through them as a picture of its own."""
+    return [(each.spec, (1 + has_alpha) * each.plan.computed_pixels) for each in passes]
 
 
 def upscale(work: Work, job: Job) -> Iterator[bytes]:

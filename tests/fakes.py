@@ -1,6 +1,7 @@
 """A network that only repeats pixels: exact and instant, and it can be watched, held and broken."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,14 +16,14 @@ Pixels = NDArray[np.uint8]
 PATIENCE = 120.0  # seconds until a test that waits for a thread gives up
 
 
-def make_spec(name: str = "nearest", scale: int = 2, context: int = 3) -> ModelSpec:
+def make_spec(name: str = "nearest", scale: int = 2, context: int = 3, macs: int = 1) -> ModelSpec:
     return ModelSpec(
         name=name,
         scale=scale,
         architecture="nearest",
         context=context,
         parameters=0,
-        macs=1,
+        macs=macs,
         summary="each pixel repeated",
         licence="Apache-2.0",
         recipe="",
@@ -68,12 +69,21 @@ class FakeEngine:
         return [nearest(window, spec.scale) for window in windows]
 
 
+def takes(a_call: float, a_pixel: float) -> Callable[[list[Pixels]], None]:
+    """For ``FakeEngine``'s ``before``: seconds that each call takes, and further seconds for each LR pixel."""
+
+    def wait(windows: list[Pixels]) -> None:
+        time.sleep(a_call + a_pixel * sum(window[..., 0].size for window in windows))
+
+    return wait
+
+
 @contextmanager
 def running(
-    engine: FakeEngine | Engine, rate: float = 1e-6, max_seconds: float = 60, batch: int = 1
+    engine: FakeEngine | Engine, rate: float = 1e-6, max_seconds: float = 60, batch_macs: int = 0
 ) -> Iterator[Scheduler]:
     """A scheduler over an engine; ``rate`` is the first estimate of seconds a pixel, for every network."""
-    scheduler = Scheduler(engine.run, lambda spec: rate, max_seconds, batch)
+    scheduler = Scheduler(engine.run, lambda spec: rate, max_seconds, batch_macs)
     try:
         yield scheduler
     finally:

@@ -12,14 +12,28 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
+from app import binding as binding_module
 from app import engine as engine_module
-from app.engine import PROVIDERS, Engine, check_face, choose_provider, create_session, share_resources
-from app.errors import ComputeError, ModelFileError, ProviderError
+from app import providers as providers_module
+from app.batching import MOST_WINDOWS
+from app.binding import BoundSession, HostBuffer, page_lock
+from app.engine import WARM_UP_SIDE, Engine, check_face
+from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProviderError
+from app.providers import (
+    PROVIDERS,
+    TENSORRT,
+    GpuOptions,
+    choose_provider,
+    create_session,
+    provider_options,
+    share_resources,
+)
 from app.settings import usable_cores
 from app.zoo import ModelFile, ModelSpec, Zoo, load_zoo
 from tests.conftest import MODELS
-from tests.fakes import PATIENCE, make_spec, noise, running
+from tests.fakes import PATIENCE, Pixels, make_spec, noise, running
 
 shipped = pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda spec: spec.title)
 
@@ -48,7 +62,7 @@ def test_a_batch_gives_what_its_windows_give_alone(engine: Engine, spec: ModelSp
 @shipped
 def test_the_16_bit_output_is_the_same_picture(engine: Engine, spec: ModelSpec) -> None:
     window = noise(32, 32, 3)
-    session = engine.network(spec).session
+    session = engine.session(spec, engine.network(spec).precision)
     (deep,) = session.run(["upscaled16"], {"image": window[np.newaxis].astype(np.float32) / 255})
     assert deep.dtype == np.uint16
     roundings = 0.5 + 0.5 / 257  # of 255: that of the 8 bits and that of the 16
@@ -67,7 +81,7 @@ def test_a_plain_area_stays_nearly_as_it_is(engine: Engine, spec: ModelSpec, lev
 def test_what_is_said_of_a_loaded_network_is_true(engine: Engine, spec: ModelSpec) -> None:
     network = engine.network(spec)
     assert network.spec == spec
-    assert network.provider == network.session.get_providers()[0] == "CPUExecutionProvider"
+    assert network.provider == engine.session(spec, "fp32").get_providers()[0] == "CPUExecutionProvider"
     assert network.precision == "fp32"
     assert 0 < network.seconds_per_pixel < 0.01
 
@@ -84,7 +98,7 @@ def test_a_run_that_fails_is_a_compute_error_for_whoever_asked_and_for_nobody_af
 
 
 def test_cuda_asked_for_and_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "_driver_present", lambda: False)
+    monkeypatch.setattr(providers_module, "library_present", lambda name: False)
     with pytest.raises(ProviderError, match="no NVIDIA driver"):
         Engine(load_zoo(MODELS), "cuda", usable_cores())
 
@@ -96,9 +110,36 @@ def test_auto_takes_cuda_where_there_are_a_driver_and_a_build_for_it(
 ) -> None:
     providers = [PROVIDERS["cuda"]] * build + [PROVIDERS["cpu"]]
     monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
-    monkeypatch.setattr(engine_module, "_driver_present", lambda: driver)
+    monkeypatch.setattr(providers_module, "library_present", lambda name: driver)
     assert choose_provider("auto") == ("cuda" if driver and build else "cpu")
     assert choose_provider("cpu") == "cpu"
+
+
+def test_tensorrt_is_taken_only_where_it_is_asked_for_and_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"libcuda.so.1", TENSORRT}
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(providers_module, "library_present", lambda name: name in there)
+    assert choose_provider("auto") == "cuda"
+    assert choose_provider("tensorrt") == "tensorrt"
+    there.remove(TENSORRT)
+    assert choose_provider("cuda") == "cuda"
+    with pytest.raises(ProviderError, match=r"ENLARGER_PROVIDER is tensorrt, but there is .* no TensorRT"):
+        choose_provider("tensorrt")
+
+
+def test_what_a_provider_is_told() -> None:
+    names = [[name for name, _ in provider_options(provider, "fp32", GpuOptions())] for provider in PROVIDERS]
+    assert names == [
+        ["CPUExecutionProvider"],
+        ["CUDAExecutionProvider"],
+        ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
+    ]
+    ((_, free),) = provider_options("cuda", "fp32", GpuOptions())
+    ((_, bounded),) = provider_options("cuda", "fp16", GpuOptions(memory_bytes=2**30))
+    assert free == {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+    assert bounded == free | {"gpu_mem_limit": str(2**30)}
+    for precision, enabled in (("fp32", "0"), ("fp16", "1")):
+        assert provider_options("tensorrt", precision, GpuOptions())[0][1]["trt_fp16_enable"] == enabled
 
 
 def test_a_session_that_fell_back_to_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +150,111 @@ def test_a_session_that_fell_back_to_cpu_is_refused(monkeypatch: pytest.MonkeyPa
     share_resources(usable_cores())
     with pytest.raises(ProviderError, match="asked for CUDAExecutionProvider, got CPUExecutionProvider"):
         create_session(face(), "net.onnx", "cuda")
+
+
+# -- memory ------------------------------------------------------------------------------------------------------
+
+TOLD_BY_ORT = [
+    Fail("Failed to allocate memory for requested buffer of size 12582912000"),
+    RuntimeException("CUDA failure 2: out of memory ; GPU=0"),
+    EPFail("CUDNN_STATUS_ALLOC_FAILED"),
+    MemoryError(),
+]
+
+
+class Failing:
+    """A session that raises."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def run(self, *arguments: object) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", TOLD_BY_ORT, ids=repr)
+def test_out_of_memory_is_told_apart_from_other_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = small_engine()
+    spec = next(iter(engine.networks.values())).spec
+    working, key = engine.session(spec, "fp32"), (spec.title, "fp32")
+    engine._sessions[key] = Failing(error)
+    with pytest.raises(OutOfMemoryError, match=spec.title):
+        engine.run(spec, [noise(8, 8, 3)])
+    engine._sessions[key] = Failing(Fail("Non-zero status code returned while running Conv node"))
+    with pytest.raises(Fail):
+        engine.run(spec, [noise(8, 8, 3)])
+    engine._sessions[key] = working
+    assert len(engine.run(spec, [noise(8, 8, 3)])) == 1
+
+
+def small_engine() -> Engine:
+    zoo = load_zoo(MODELS)
+    return Engine(dataclasses.replace(zoo, models=(zoo.find("bicubic", 2),)), "cpu", usable_cores())
+
+
+def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = small_engine()
+    spec = next(iter(engine.networks.values())).spec
+    monkeypatch.setattr(engine, "provider", "cuda")
+    monkeypatch.setattr(engine_module, "create_session", lambda data, path, *_: create_session(data, path, "cpu"))
+    engine._sessions.clear()
+    window = noise(8, 8, 3)
+    (expected,) = engine.run(spec, [window])  # through the buffers that a GPU has
+    first = engine.session(spec, "fp32")
+
+    def fail(*_: object) -> None:
+        raise Fail("out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(BoundSession, "run", fail)
+        with pytest.raises(OutOfMemoryError):
+            engine.run(spec, [window])
+    np.testing.assert_array_equal(engine.run(spec, [window])[0], expected)
+    assert engine.session(spec, "fp32") is not first
+
+
+def test_a_gpu_is_warmed_up_at_the_largest_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = small_engine()
+    spec = next(iter(engine.networks.values())).spec
+    sizes: list[int] = []
+
+    def infer(spec: ModelSpec, precision: str, batch: Pixels) -> Pixels:
+        sizes.append(len(batch))
+        if len(batch) > 5:
+            raise OutOfMemoryError("no room")
+        return batch
+
+    monkeypatch.setattr(engine, "_infer", infer)
+    engine._warm_up(spec, "fp32")
+    assert (sizes, engine.batch_macs) == ([], 0), "batches of one on CPU"
+    engine.batch_macs = 2 * MOST_WINDOWS * WARM_UP_SIDE**2 * spec.macs
+    engine._warm_up(spec, "fp32")
+    assert sizes == [MOST_WINDOWS, MOST_WINDOWS, MOST_WINDOWS // 2, MOST_WINDOWS // 4]
+
+
+def test_bound_buffers_give_what_a_plain_run_gives_and_are_used_again() -> None:
+    engine = small_engine()
+    spec = next(iter(engine.networks.values())).spec
+    bound = BoundSession(engine.session(spec, "fp32"), spec.scale)
+    kept = []
+    for size, count in (((24, 40), 3), ((9, 8), 1), ((64, 64), 2)):
+        windows = [noise(*size, 3, seed=seed) for seed in range(count)]
+        kept.append((bound.run("upscaled", np.stack(windows), None), engine.run(spec, windows)))
+    for results, expected in kept:  # after all runs: none has written into another's result
+        np.testing.assert_array_equal(results, expected)
+    deep = noise(8, 8, 3).astype(np.uint16) * 257
+    assert bound.run("upscaled16", deep[None], None).dtype == np.uint16
+    bound.release()
+
+
+def test_a_buffer_grows_and_is_not_locked_where_there_is_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding_module, "cuda_runtime", lambda: None)
+    buffer = HostBuffer(lock=True)
+    small = buffer.array((2, 3), np.dtype(np.float32))
+    assert np.shares_memory(small, buffer.array((1, 2), np.dtype(np.float32)))
+    assert buffer.array((5, 5), np.dtype(np.uint8)).shape == (5, 5)
+    assert not page_lock(np.empty(10, np.uint8))
+    buffer.release()
 
 
 # -- the face ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from app.engine import Engine, create_session, share_resources
+from app.engine import Engine
+from app.providers import create_session, share_resources
 from app.settings import usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training.__main__ import main
@@ -39,7 +40,7 @@ from training.export import (
 from training.face import attach_face, multiply_accumulates
 from training.hardware import machine
 from training.metrics import compare
-from training.recipe import DataRecipe, Recipe, Stage, load_recipe
+from training.recipe import DataRecipe, Fp16Recipe, Recipe, Stage, load_recipe
 from training.train import train
 
 SCALE = 2
@@ -418,6 +419,22 @@ def test_the_engine_takes_the_files_and_gives_what_was_trained(exported: Exporte
         (upscaled,) = engine.run(spec, [pixels])
         expected = expected_pixels(networks[spec.name], pixels[None].astype(np.float32) / 255, 255)[0]
         assert np.abs(upscaled - expected).max() <= 1
+
+
+def test_a_recipe_may_ask_for_float16(exported: Exported, tmp_path: Path) -> None:
+    spec = export(replace(TINY, fp16=Fp16Recipe()), exported.folders, tmp_path)
+    assert {precision: file.path for precision, file in spec.files.items()} == {
+        "fp32": "tiny-x2.onnx",
+        "fp16": "tiny-x2.fp16.onnx",
+    }
+    fp32, fp16 = (spec.files[precision].metrics["Set5"]["psnr_y"] for precision in ("fp32", "fp16"))
+    assert abs(fp32 - fp16) < 0.05
+    pixels = skimage.data.coffee()[:37, 200:250]
+    plain, half = (
+        Engine(load_zoo(tmp_path), "cpu", usable_cores(), precision).run(spec, [pixels])[0].astype(int)
+        for precision in ("fp32", "fp16")
+    )
+    assert np.abs(plain - half).max() <= 1
 
 
 def test_the_metrics_are_those_of_the_exported_file(exported: Exported) -> None:

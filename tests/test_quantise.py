@@ -16,7 +16,8 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 from torch import nn
 
-from app.engine import Engine, choose_precision, create_session, share_resources
+from app.engine import Engine, choose_precision
+from app.providers import create_session, share_resources
 from app.settings import Settings, usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training import quantise as quantisation

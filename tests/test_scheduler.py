@@ -12,10 +12,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.errors import CancelledError, ComputeError, DeadlineError, EnlargerError, OverloadedError, ShuttingDownError
-from app.scheduler import Job, Scheduler
+from app.batching import MOST_WINDOWS, Rates
+from app.errors import (
+    CancelledError,
+    ComputeError,
+    DeadlineError,
+    EnlargerError,
+    OutOfMemoryError,
+    OverloadedError,
+    ShuttingDownError,
+)
+from app.scheduler import SILENCE, Job, Scheduler
 from app.zoo import ModelSpec
-from tests.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, running
+from tests.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, running, takes
 
 SPEC = make_spec()
 SIDE = 8
@@ -89,14 +98,17 @@ def test_a_job_that_comes_late_waits_for_one_window_of_each_other_and_not_for_th
 
 def test_windows_of_one_job_come_back_in_their_places() -> None:
     engine = FakeEngine()
-    with running(engine, batch=3) as scheduler, scheduler.open([(SPEC, 20 * PIXELS)], time.monotonic() + 60) as job:
+    with (
+        running(engine, batch_macs=3 * PIXELS) as scheduler,
+        scheduler.open([(SPEC, 20 * PIXELS)], time.monotonic() + 60) as job,
+    ):
         futures = [job.submit(SPEC, window(tag)) for tag in range(20)]
         assert [int(job.result(future)[0, 0, 0]) for future in futures] == list(range(20))
 
 
 def test_windows_of_several_jobs_share_batches_up_to_the_limit() -> None:
     engine = FakeEngine()
-    with running(engine, batch=4) as scheduler:
+    with running(engine, batch_macs=4 * PIXELS) as scheduler:
         hold(scheduler, engine)
         jobs = [start(scheduler, tag, windows=3) for tag in (1, 2, 3)]
         engine.gate.set()
@@ -110,7 +122,7 @@ def test_windows_of_several_jobs_share_batches_up_to_the_limit() -> None:
 def test_networks_and_shapes_are_never_mixed_in_a_batch() -> None:
     engine = FakeEngine()
     kinds = [(SPEC, 8), (SPEC, 16), (make_spec(scale=3), 8), (make_spec("other"), 8)]
-    with running(engine, batch=16) as scheduler:
+    with running(engine, batch_macs=64 * PIXELS) as scheduler:
         hold(scheduler, engine)
         jobs = [
             start(scheduler, tag, windows=2, spec=spec, width=width)
@@ -127,7 +139,7 @@ def test_networks_and_shapes_are_never_mixed_in_a_batch() -> None:
 @pytest.mark.parametrize("leave", [Job.cancel, Job.close], ids=["cancel", "close"])
 def test_what_is_queued_is_dropped_when_its_job_leaves(leave: Callable[[Job], None]) -> None:
     engine = FakeEngine()
-    with running(engine, batch=4) as scheduler:
+    with running(engine, batch_macs=4 * PIXELS) as scheduler:
         hold(scheduler, engine)
         job, futures = start(scheduler, 1, windows=5)
         other = start(scheduler, 2, windows=5)
@@ -217,6 +229,8 @@ def test_a_job_whose_reader_is_slow_keeps_nobody_waiting() -> None:
         slow = scheduler.open([(SPEC, 20 * PIXELS)], time.monotonic() + 60)
         assert scheduler.backlog() == pytest.approx(20), "it may begin at any moment"
         slow.result(slow.submit(SPEC, window(1)))
+        assert scheduler.backlog() > 0, "it may only be encoding what it has"
+        time.sleep(1.1 * SILENCE)
         assert scheduler.backlog() == 0, "nothing of it is queued"
         finish(*start(scheduler, 2))
 
@@ -234,11 +248,11 @@ def test_no_new_job_is_admitted_while_draining_and_those_in_flight_go_on() -> No
         assert len(finish(job, futures)) == 4
 
 
-@pytest.mark.parametrize("error", [ComputeError("no memory"), ValueError("a secret"), MemoryError()], ids=repr)
+@pytest.mark.parametrize("error", [ComputeError("no memory"), ValueError("a secret")], ids=repr)
 @pytest.mark.parametrize("batch", [1, 8])
 def test_a_failing_window_fails_its_own_job_alone(error: Exception, batch: int) -> None:
     engine = fail_on(2, error)
-    with running(engine, batch=batch) as scheduler:
+    with running(engine, batch_macs=batch * PIXELS) as scheduler:
         hold(scheduler, engine)
         jobs = {tag: start(scheduler, tag, windows=2) for tag in (1, 2, 3)}
         engine.gate.set()
@@ -249,6 +263,232 @@ def test_a_failing_window_fails_its_own_job_alone(error: Exception, batch: int) 
             finish(*jobs[2])
         assert "a secret" not in raised.value.detail
         assert len(finish(*start(scheduler, 4))) == 1, "the runner survives"
+
+
+# -- what a batch costs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("macs", "width", "sizes"), [(1, 8, [8]), (2, 8, [4, 4]), (1, 16, [4, 4]), (9, 8, [1] * 8)])
+def test_a_batch_is_bounded_by_what_it_costs(macs: int, width: int, sizes: list[int]) -> None:
+    engine, spec = FakeEngine(), make_spec(macs=macs)
+    with running(engine, batch_macs=8 * PIXELS) as scheduler:
+        hold(scheduler, engine)
+        jobs = [start(scheduler, tag, windows=4, spec=spec, width=width) for tag in (1, 2)]
+        engine.gate.set()
+        for job in jobs:
+            finish(*job)
+    assert [len(batch) for batch in engine.batches[1:]] == sizes
+
+
+def test_batches_have_few_sizes() -> None:
+    engine = FakeEngine()
+    with running(engine, batch_macs=1000 * PIXELS) as scheduler:
+        hold(scheduler, engine)
+        job = start(scheduler, 1, windows=MOST_WINDOWS + 7)
+        engine.gate.set()
+        finish(*job)
+    assert [len(batch) for batch in engine.batches[1:]] == [MOST_WINDOWS, 4, 2, 1]
+
+
+def test_a_batch_takes_from_every_job_in_turn() -> None:
+    engine = FakeEngine()
+    with running(engine, batch_macs=4 * PIXELS) as scheduler:
+        hold(scheduler, engine)
+        jobs = [start(scheduler, tag, windows=count) for tag, count in ((1, 8), (2, 1), (3, 1))]
+        engine.gate.set()
+        for job in jobs:
+            finish(*job)
+    assert sorted(engine.batches[1]) == [1, 1, 2, 3]
+
+
+# -- out of memory -----------------------------------------------------------------------------------------------
+
+
+def short_of_memory(most: int, error: type[Exception] = MemoryError) -> FakeEngine:
+    def check(windows: list[Pixels]) -> None:
+        if len(windows) > most:
+            raise error("out of memory")
+
+    return FakeEngine(before=check)
+
+
+@pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])
+def test_a_batch_too_large_for_the_memory_is_halved_once_and_for_good(error: type[Exception]) -> None:
+    engine = short_of_memory(4, error)
+    with running(engine, batch_macs=8 * PIXELS) as scheduler:
+        hold(scheduler, engine)
+        jobs = [start(scheduler, tag, windows=8) for tag in (1, 2)]
+        other = start(scheduler, 3, windows=8, spec=make_spec("other"))
+        engine.gate.set()
+        for tag, job in enumerate(jobs, start=1):
+            for result in finish(*job):
+                np.testing.assert_array_equal(result, nearest(window(tag), SPEC.scale))
+        finish(*other)
+    sizes = [(len(batch), 3 in batch) for batch in engine.batches[1:]]
+    assert [size for size, is_other in sizes if not is_other] == [8, 4, 4, 4, 4], "the new budget is remembered"
+    assert [size for size, is_other in sizes if is_other] == [8, 4, 4], "another network's is its own"
+
+
+def test_what_does_not_fit_alone_is_told_so_and_the_service_lives_on() -> None:
+    engine = short_of_memory(0)
+    with running(engine) as scheduler:
+        job, futures = start(scheduler, 1)
+        with pytest.raises(OutOfMemoryError) as raised:
+            finish(job, futures)
+        error = raised.value
+        assert (error.status, error.code, error.retryable) == (503, "out_of_memory", True)
+        engine._before = lambda windows: None
+        assert len(finish(*start(scheduler, 2))) == 1
+
+
+def test_halves_that_do_not_fit_either_are_given_up_and_the_next_batch_is_smaller() -> None:
+    engine = short_of_memory(2)
+    with running(engine, batch_macs=8 * PIXELS) as scheduler:
+        hold(scheduler, engine)
+        job, futures = start(scheduler, 1, windows=8)
+        engine.gate.set()
+        for future in futures:
+            with pytest.raises(OutOfMemoryError):
+                job.result(future)
+        job.close()
+        assert [len(batch) for batch in engine.batches[1:]] == [8, 4, 4]
+        assert len(finish(*start(scheduler, 2, windows=4))) == 4
+    assert max(len(batch) for batch in engine.batches[4:]) == 2
+
+
+# -- promises, on an engine that takes its time -------------------------------------------------------------------
+
+TILE = 0.02  # seconds a window
+
+
+def timed() -> FakeEngine:
+    return FakeEngine(before=takes(0, TILE / PIXELS))
+
+
+def test_retry_after_comes_true() -> None:
+    with running(timed(), rate=0.3 * TILE / PIXELS, max_seconds=1.0) as scheduler, ThreadPoolExecutor(1) as pool:
+        finish(*start(scheduler, 1, windows=200))  # the first estimate was wrong; now the rate is known
+        accepted = pool.submit(finish, *start(scheduler, 2, windows=120))  # 2.4 s: the next one is refused
+        refused_at = time.monotonic()
+        with pytest.raises(OverloadedError) as refused:
+            scheduler.check_room()
+        while not room(scheduler):
+            time.sleep(TILE / 4)
+        truth = time.monotonic() - refused_at
+        assert 1 / 1.5 <= refused.value.retry_after / truth <= 1.5
+        assert len(accepted.result(PATIENCE)) == 120
+
+
+def room(scheduler: Scheduler) -> bool:
+    try:
+        scheduler.check_room()
+    except OverloadedError:
+        return False
+    return True
+
+
+def test_at_five_times_its_capacity_the_engine_never_rests_and_every_accepted_job_is_done() -> None:
+    busy: list[float] = []
+
+    def work(windows: list[Pixels]) -> None:
+        started = time.monotonic()
+        takes(0, TILE / PIXELS)(windows)
+        busy.append(time.monotonic() - started)
+
+    engine = FakeEngine(before=work)
+    windows, deadline = 10, 30.0
+    with running(engine, rate=TILE / PIXELS, max_seconds=1.0) as scheduler, ThreadPoolExecutor(32) as pool:
+        began, accepted, refusals = time.monotonic(), [], []
+        while time.monotonic() < began + 5 * windows * TILE * 4:  # four seconds
+            asked = time.monotonic()
+            try:
+                accepted.append(pool.submit(finish, *start(scheduler, 1, windows=windows, seconds=deadline)))
+            except OverloadedError:
+                refusals.append(time.monotonic() - asked)
+            time.sleep(windows * TILE / 5)
+        assert all(len(each.result(PATIENCE)) == windows for each in accepted)
+        seconds = time.monotonic() - began
+    assert len(refusals) > 2 * len(accepted)
+    assert np.median(refusals) < 0.02
+    assert sum(busy) / seconds > 0.8  # an engine that never rested would have 1; the first and last request cost some
+
+
+def test_a_small_picture_beside_a_large_one_takes_less_than_three_times_as_long() -> None:
+    with running(timed(), rate=TILE / PIXELS) as scheduler, ThreadPoolExecutor(1) as pool:
+        alone = seconds_of(scheduler, windows=4)
+        large = start(scheduler, 9, windows=200)
+        finished = pool.submit(finish, *large)
+        beside = seconds_of(scheduler, windows=4)
+        large[0].cancel()
+        with pytest.raises(CancelledError):
+            finished.result(PATIENCE)
+    assert beside < 3 * alone
+
+
+def seconds_of(scheduler: Scheduler, windows: int) -> float:
+    started = time.monotonic()
+    finish(*start(scheduler, 1, windows=windows))
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_client_that_leaves_frees_the_engine_within_a_batch(batch: int) -> None:
+    engine = FakeEngine()
+    with running(engine, batch_macs=batch * PIXELS) as scheduler:
+        engine.gate.clear()
+        job, _ = start(scheduler, 1, windows=40)
+        assert engine.reached.wait(PATIENCE)
+        other = start(scheduler, 2)
+        job.cancel()
+        engine.gate.set()
+        finish(*other)
+    assert engine.computed.count(1) <= batch
+
+
+@pytest.mark.parametrize(("seconds", "first"), [(9.5, 2), (1e4, 1)], ids=["in danger", "at ease"])
+def test_a_job_in_danger_of_its_deadline_is_served_before_those_whose_turn_it_is(seconds: float, first: int) -> None:
+    engine = FakeEngine()
+    with running(engine, rate=1 / PIXELS, max_seconds=1e9) as scheduler:  # a second a window, as it believes
+        hold(scheduler, engine)
+        jobs = [start(scheduler, 1, windows=8, seconds=1e5), start(scheduler, 2, windows=8, seconds=seconds)]
+        engine.gate.set()
+        for job in jobs:
+            finish(*job)
+    assert engine.computed[1] == first
+
+
+def test_a_job_that_cannot_meet_its_deadline_any_more_keeps_to_its_turn() -> None:
+    engine = FakeEngine()
+    with running(engine, rate=1 / PIXELS, max_seconds=1e9) as scheduler:
+        hold(scheduler, engine)
+        easy = start(scheduler, 1, windows=8, seconds=1e5)
+        hopeless = start(scheduler, 2, windows=8, seconds=5)
+        engine.gate.set()
+        finish(*easy)
+        finish(*hopeless)
+    assert engine.computed[1:5] == [1, 2, 1, 2]
+
+
+def test_what_is_late_is_not_computed() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        hold(scheduler, engine)
+        job, futures = start(scheduler, 1, windows=3, seconds=0.01)
+        time.sleep(0.02)
+        engine.gate.set()
+        for future in futures:
+            with pytest.raises(DeadlineError):
+                future.result(PATIENCE)
+        job.close()
+    assert engine.computed == [PLUG]
+
+
+def test_small_windows_dear_for_their_size_do_not_spoil_the_rate_of_large_ones() -> None:
+    rates = Rates(lambda spec: 1e-6)
+    for _ in range(100):
+        rates.learn(SPEC, 100_000, 0.1)
+        rates.learn(SPEC, 100, 0.001)  # ten times as dear a pixel
+    assert rates.seconds(SPEC, 1_000_000) == pytest.approx(1.0, rel=0.02)
 
 
 @pytest.mark.parametrize("change", [-1, 1], ids=["missing", "left over"])
@@ -347,7 +587,10 @@ def live(scheduler: Scheduler, seed: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_of_200_jobs_from_8_threads_each_has_exactly_one_outcome(batch: int) -> None:
-    with running(fail_on(POISON, ValueError("poison")), batch=batch) as scheduler, ThreadPoolExecutor(8) as pool:
+    with (
+        running(fail_on(POISON, ValueError("poison")), batch_macs=batch * PIXELS) as scheduler,
+        ThreadPoolExecutor(8) as pool,
+    ):
         outcomes = list(pool.map(lambda seed: live(scheduler, seed), range(200)))
         assert scheduler.backlog() == 0
         assert not scheduler._jobs

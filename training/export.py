@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.engine import create_session, share_resources
+from app.providers import create_session, share_resources
 from app.settings import usable_cores
 from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec
 from training.architectures import Generator, SubPixelGenerator
@@ -29,6 +29,7 @@ from training.cards import write_cards
 from training.checkpoint import Folders, load_trained
 from training.evaluate import evaluate_candidate
 from training.face import OPSET, attach_face, multiply_accumulates
+from training.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
 from training.hardware import machines
 from training.quantise import quantised
 from training.recipe import Recipe
@@ -44,12 +45,15 @@ MAX_CONTEXT = 48  # LR pixels
 LOG_POINTS = 10  # of a training log, in the manifest
 MAX_SEAM = 2.0  # levels of 255 by which tiles may differ from the whole picture where no context within that suffices
 BEYOND = 16  # LR pixels around the widest context that is tried: what it leaves out must be seen
+MAX_FP16_LOSS = 0.05  # dB on any test set
+Metrics = Mapping[str, Mapping[str, float]]
 
 
 def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     """Writes the network's files and the manifest; the metrics are measured on the served path and written into both.
 
-    ``<title>.onnx`` is fp32; a recipe with an ``[int8]`` table has ``<title>.int8.onnx`` too.
+    ``<title>.onnx`` is fp32; a recipe with an ``[int8]`` table has ``<title>.int8.onnx`` too, one with an ``[fp16]``
+    table ``<title>.fp16.onnx``.
     """
     network, step = load_trained(recipe, folders)
     network = collapse(copy.deepcopy(network))
@@ -61,6 +65,8 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     if recipe.int8:
         graphs["int8"] = attach_face(quantised(core, recipe, folders), recipe.scale, phases)
         context = least_context(graphs["int8"], recipe.scale, context)
+    if recipe.fp16:
+        graphs["fp16"] = attach_gpu_outputs(attach_face(halved(core, recipe), recipe.scale, phases))
     spec = ModelSpec(
         name=recipe.name,
         scale=recipe.scale,
@@ -82,7 +88,10 @@ def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Fol
     """Measures each precision, then writes all files, the manifest that names them and, from that, the card."""
     contents, files = {}, {}
     for precision, graph in graphs.items():
-        metrics = evaluate_candidate(spec, describe(graph, spec, precision, {}), folders, precision)
+        judged = rounded_on_cpu(graph) if precision == "fp16" else graph
+        metrics = evaluate_candidate(spec, describe(judged, spec, precision, {}), folders, precision)
+        if precision == "fp16":
+            check_loss(spec, files["fp32"].metrics, metrics)
         data = describe(graph, spec, precision, metrics)
         path = f"{spec.title}.onnx" if precision == "fp32" else f"{spec.title}.{precision}.onnx"
         contents[path] = data
@@ -94,6 +103,14 @@ def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Fol
     write_manifest(models, spec)
     write_cards(models, [spec.title])
     return spec
+
+
+def check_loss(spec: ModelSpec, fp32: Metrics, fp16: Metrics) -> None:
+    """Raises ``ValueError`` if float16 costs what rounding alone cannot: something overflows, or cancels out."""
+    for name, figures in fp16.items():
+        loss = fp32[name]["psnr_y"] - figures["psnr_y"]
+        if not loss <= MAX_FP16_LOSS:
+            raise ValueError(f"{spec.title}: fp16 loses {loss:.3f} dB on {name}, allowed are {MAX_FP16_LOSS} dB")
 
 
 def to_onnx(network: nn.Module, size: tuple[int, int] = (24, 20)) -> onnx.ModelProto:

@@ -28,7 +28,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from app.engine import create_session, share_resources
+from app.providers import create_session, share_resources
 from app.settings import usable_cores
 from training.checkpoint import Folders
 from training.data import Pixels, list_pictures, read_picture

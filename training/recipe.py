@@ -133,13 +133,24 @@ class Int8Recipe:
             raise ValueError(f"[int8] float_layers = {self.float_layers!r} is not a list of names")
 
 
+@dataclass(frozen=True)
+class Fp16Recipe:
+    """How the fp16 file is made: ``float_layers``, named as in ``Int8Recipe``, stay in float32."""
+
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.float_layers, tuple) or not all(isinstance(name, str) for name in self.float_layers):
+            raise ValueError(f"[fp16] float_layers = {self.float_layers!r} is not a list of names")
+
+
 PRECISIONS = ("bf16", "fp32")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One network at one scale. ``start_from`` names a run whose equal-shaped weights this one starts with; ``int8``
-    asks for a quantised file beside the fp32 one."""
+    and ``fp16`` ask for further files beside the fp32 one."""
 
     name: str
     scale: int
@@ -152,6 +163,7 @@ class Recipe:
     precision: str = "bf16"
     start_from: str | None = None
     int8: Int8Recipe | None = None
+    fp16: Fp16Recipe | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -183,8 +195,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         data = _data(table.pop("data", {}))
         stages = tuple(_stage(stage) for stage in table.pop("stage", []))
-        int8 = _int8(table.pop("int8")) if "int8" in table else None
-        return _typed(Recipe, table, data=data, stages=stages, int8=int8)
+        int8 = _with_layers(Int8Recipe, table.pop("int8")) if "int8" in table else None
+        fp16 = _with_layers(Fp16Recipe, table.pop("fp16")) if "fp16" in table else None
+        return _typed(Recipe, table, data=data, stages=stages, int8=int8, fp16=fp16)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
 
@@ -199,10 +212,10 @@ def _data(table: dict[str, Any]) -> DataRecipe:
     return _typed(DataRecipe, {**table, "reductions": tuple(reductions)} if isinstance(reductions, list) else table)
 
 
-def _int8(table: dict[str, Any]) -> Int8Recipe:
+def _with_layers(cls: type[Any], table: dict[str, Any]) -> Any:
     """TOML's list of layers becomes a tuple, so that a recipe stays hashable and unchangeable."""
     layers = table.pop("float_layers", ())
-    return _typed(Int8Recipe, {**table, "float_layers": tuple(layers) if isinstance(layers, list) else layers})
+    return _typed(cls, {**table, "float_layers": tuple(layers) if isinstance(layers, list) else layers})
 
 
 def _typed(cls: type[Any], table: dict[str, Any], **parts: Any) -> Any:

@@ -1,0 +1,116 @@
+"""Execution providers: which there are, what each is told, and sessions that really have the one asked for."""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
+
+from app.errors import ModelFileError, ProviderError
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+NEEDS = {
+    "cuda": "there is no NVIDIA driver or no CUDA build of ONNX Runtime",
+    "tensorrt": "there is no NVIDIA driver, no TensorRT build of ONNX Runtime or no TensorRT",
+}
+TENSORRT = "libnvinfer.so.10"  # ONNX Runtime lists the provider even where this, a separate installation, is missing
+RUN_ERRORS = (Fail, EPFail, RuntimeException, MemoryError)  # what a run raises beside errors of the caller
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """``memory_bytes``: the most that each network may hold on the GPU, 0 for no limit."""
+
+    memory_bytes: int = 0
+
+
+@cache
+def share_resources(threads: int) -> None:
+    """One thread pool and one memory arena for all sessions.
+
+    A pool each would oversubscribe the cores as soon as two models are in use; an arena each would keep every model's
+    largest activations for ever (12 networks idle: 168 MB a process without sharing, 112 MB with). ONNX Runtime takes
+    this once a process, before the first session.
+    """
+    ort.set_global_thread_pool_sizes(threads, 1)
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    exact = 1  # arena_extend_strategy kSameAsRequested: doubling would hold up to twice what a tile needs
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": exact}))
+
+
+def choose_provider(asked: str) -> str:
+    """ "cpu", "cuda" or "tensorrt"; "auto" takes CUDA where it is, and TensorRT never: it builds engines for minutes.
+
+    ONNX Runtime falls back to CPU in silence, so the libraries are looked for before it is asked.
+    """
+    if asked == "cpu":
+        return "cpu"
+    wanted = "cuda" if asked == "auto" else asked
+    there = PROVIDERS[wanted] in ort.get_available_providers() and library_present("libcuda.so.1")
+    if wanted == "tensorrt":
+        there = there and library_present(TENSORRT)
+    if asked != "auto" and not there:
+        raise ProviderError(f"ENLARGER_PROVIDER is {asked}, but {NEEDS[asked]}.")
+    return wanted if there else "cpu"
+
+
+def library_present(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def provider_options(provider: str, precision: str, gpu: GpuOptions) -> list[tuple[str, dict[str, str]]]:
+    """The providers a session is made with, the preferred one first, as ONNX Runtime takes them.
+
+    https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+    """
+    cuda = {
+        "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE would time every algorithm anew for every shape of window
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    tensorrt = {"trt_fp16_enable": str(int(precision == "fp16"))}  # of a float32 file nothing may become float16
+    if gpu.memory_bytes:
+        cuda["gpu_mem_limit"] = str(gpu.memory_bytes)
+        tensorrt["trt_max_workspace_size"] = str(gpu.memory_bytes)
+    chain: dict[str, list[tuple[str, dict[str, str]]]] = {
+        "cpu": [(PROVIDERS["cpu"], {})],
+        "cuda": [(PROVIDERS["cuda"], cuda)],
+        "tensorrt": [(PROVIDERS["tensorrt"], tensorrt), (PROVIDERS["cuda"], cuda)],
+    }
+    return chain[provider]
+
+
+def create_session(
+    data: bytes, path: str, provider: str, precision: str = "fp32", gpu: GpuOptions | None = None
+) -> ort.InferenceSession:
+    """A session that really has the provider asked for."""
+    options = ort.SessionOptions()
+    options.use_per_session_threads = False
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.enable_mem_pattern = False  # a second copy of a tile's activations (46 of 100 MB for `fast`), for 0 to 4 %
+    options.log_severity_level = 3
+    chosen = provider_options(provider, precision, gpu or GpuOptions())
+    wanted = PROVIDERS[provider]
+    try:
+        session = ort.InferenceSession(data, options, providers=chosen)
+    except Exception as error:
+        raise ModelFileError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+    actual = session.get_providers()[0]
+    if actual != wanted:
+        raise ProviderError(f"{path}: asked for {wanted}, got {actual}.")
+    return session
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """ONNX Runtime has no error of its own for it, only what allocators, CUDA, cuBLAS and cuDNN say."""
+    told = str(error).lower()
+    words = ("failed to allocate memory", "out of memory", "alloc_failed", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in told for word in words)
