@@ -1,10 +1,7 @@
 """HTTP: routes, what a request asks for, errors to problem documents (RFC 9457)."""
 
-import logging
 import math
-import time
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -14,21 +11,19 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body import Upload, receive_upload
 from app.decoder import DecodeLimits, decode, inspect
-from app.errors import EnlargerError, OverloadedError
+from app.errors import EnlargerError, OverloadedError, ShuttingDownError
 from app.parameters import MEDIA_TYPES, UpscaleParameters, parameter_error, parse_parameters, result_format
+from app.record import record_of
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.streaming import PictureResponse
 from app.upscaler import Pass, Work, open_job, plan_passes, prepare, upscale
 from app.zoo import ModelFile, ModelSpec, Zoo
 
-log = logging.getLogger("enlarger.api")
 router = APIRouter()
 
 PAGE = Path(__file__).parent / "page" / "index.html"
@@ -101,8 +96,10 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     Parameters may stand in the query or in the form.
     """
     service = service_of(request)
+    record = record_of(request.scope)
     service.scheduler.check_room()  # refused before the body is read
-    upload, parameters = await receive(request)
+    with record.clock.stage("receive"):
+        upload, parameters = await receive(request)
     accept = request.headers.get("accept", "*/*")
 
     def decode_and_plan(image: bytes) -> Work:
@@ -112,8 +109,12 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         specs = service.zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
         return prepare(source, specs, output, service.settings.budget, size)
 
-    work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
-    job = open_job(work, service.scheduler, service.settings.request_deadline_seconds)
+    with record.clock.stage("decode"):
+        work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
+    record.model = work.passes[0].spec.name
+    job = open_job(work, service.scheduler, service.settings.request_deadline_seconds, record.clock)
+    record.input_pixels = work.source.height * work.source.width
+    record.output_pixels = work.picture.height * work.picture.width
     return PictureResponse(
         pieces=upscale(work, job),
         job=job,
@@ -255,7 +256,8 @@ def problem(
 ) -> JSONResponse:
     """An RFC 9457 document; members that do not apply are left out."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
-    body["request_id"] = request.scope.get("state", {}).get("request_id", "")
+    body["request_id"] = request.scope["state"]["request_id"]
+    record_of(request.scope).code = code
     body.update({name: value for name, value in more.items() if value is not None})
     return JSONResponse(body, status, headers, media_type=PROBLEM)
 
@@ -265,6 +267,8 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    elif isinstance(error, ShuttingDownError):
+        headers["Retry-After"] = "1"  # another replica, or the one that follows
     if error.status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is not read
     return problem(
@@ -295,7 +299,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
     """An error nobody expected: told to the log in full, to the client only by its id."""
-    # Starlette answers this outside of every middleware, RequestIds included.
+    # Starlette answers this outside of every middleware, the journal included.
     headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
     detail = "Something went wrong here; the log has it."
     return problem(request, 500, "internal_error", "Internal error", detail, headers)
@@ -306,44 +310,3 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(Exception, on_bug)
-
-
-# -- around every request ----------------------------------------------------------------------------------------
-
-
-class RequestIds:
-    """Gives every request an id, its own ``X-Request-Id`` if that is sane, and logs one line when it is answered.
-
-    Pure ASGI: Starlette's ``BaseHTTPMiddleware`` would hide disconnects from the routes.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = request_id_from(scope["headers"])
-        scope.setdefault("state", {})["request_id"] = request_id
-        started = time.perf_counter()
-        status = 500  # what a bug before the answer is answered with, out of sight of here
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_with_id)
-        finally:
-            seconds = time.perf_counter() - started
-            log.info("%s %s %d %.3f s id=%s", scope["method"], scope["path"], status, seconds, request_id)
-
-
-def request_id_from(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    told = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
-    sane = 0 < len(told) <= 64 and all(c.isascii() and (c.isalnum() or c in "-_.") for c in told)
-    return told if sane else uuid.uuid4().hex

@@ -18,6 +18,7 @@ Pixels = NDArray[np.uint8]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32",)}  # what a provider runs well; "auto" takes the first
 FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
+RUNTIME_VERSION: str = ort.__version__
 WARM_UP_SIDE = 128  # LR pixels
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CancelledError, ComputeError, DeadlineError, EnlargerError, OverloadedError, ShuttingDownError
+from app.record import WAIT, StageClock
 from app.zoo import ModelSpec
 
 log = logging.getLogger("enlarger.scheduler")
@@ -28,21 +29,28 @@ Pixels = NDArray[np.uint8]
 RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
+OnBatch = Callable[[str, int, int, float], None]
+"""Told of each batch: the network's title, windows, LR pixels, seconds."""
+
+
+def nobody(network: str, windows: int, pixels: int, seconds: float) -> None:
+    """An ``OnBatch`` who does not listen."""
 
 
 class Job:
     """One request's share of the queue. Use as a context manager: leaving it cancels what was not computed.
 
     ``left`` is what it has still to compute, LR pixels by the network's title; ``deadline`` is on the clock of
-    ``time.monotonic``.
+    ``time.monotonic``; ``clock`` keeps the time its stages take.
     """
 
-    def __init__(self, scheduler: "Scheduler", load: Load, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(self, scheduler: "Scheduler", load: Load, deadline: float, clock: StageClock) -> None:
+        self.deadline, self.clock = deadline, clock
+        self.opened = time.perf_counter()
         self.left: Counter[str] = Counter()
         for spec, pixels in load:
             self.left[spec.title] += pixels
-        self.started = self.cancelled = False
+        self.started = self.computing = self.cancelled = False
         self.waiting: deque[Entry] = deque()
         self._scheduler = scheduler
 
@@ -53,7 +61,8 @@ class Job:
     def result(self, future: Future[Pixels]) -> Pixels:
         """Waits for a window of this job, no longer than its deadline."""
         try:
-            return future.result(timeout=max(0.0, self.deadline - time.monotonic()))
+            with self.clock.stage(WAIT):
+                return future.result(timeout=max(0.0, self.deadline - time.monotonic()))
         except FutureCancelledError as error:
             raise CancelledError("The request was cancelled.") from error
         except TimeoutError as error:
@@ -109,8 +118,9 @@ class Scheduler:
         seconds_per_pixel: Callable[[ModelSpec], float],
         max_seconds: float,
         batch: int = 1,
+        on_batch: OnBatch = nobody,
     ) -> None:
-        self._run_batch, self._first_estimate = run_batch, seconds_per_pixel
+        self._run_batch, self._first_estimate, self._on_batch = run_batch, seconds_per_pixel, on_batch
         self._max_seconds, self._batch = max_seconds, batch
         self._rates: dict[str, float] = {}  # seconds a pixel, by the network's title
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one is served next
@@ -150,7 +160,11 @@ class Scheduler:
                 )
             return backlog
 
-    def open(self, load: Load, deadline: float) -> Job:
+    def jobs(self) -> int:
+        """How many requests are admitted and not done."""
+        return len(self._jobs)
+
+    def open(self, load: Load, deadline: float, clock: StageClock | None = None) -> Job:
         """Admits a request, unless the queue is full or the request could not be done by its deadline."""
         with self._changed:
             own = sum(self.estimate(spec, pixels) for spec, pixels in load)
@@ -164,7 +178,7 @@ class Scheduler:
                     limit=round(allowed, 1),
                     actual=round(done_in, 1),
                 )
-            job = Job(self, load, deadline)
+            job = Job(self, load, deadline, clock or StageClock())
             self._jobs[job] = None
             return job
 
@@ -215,15 +229,24 @@ class Scheduler:
         while (taken := self._next_batch()) is not None:
             spec = taken[0].spec
             started = time.perf_counter()
+            for job in dict.fromkeys(entry.job for entry in taken if not entry.job.computing):
+                job.computing = True
+                job.clock.add("queue", started - job.opened)
             try:
                 results = self._compute(spec, [entry.window for entry in taken])
             except EnlargerError as error:
                 self._fail(taken, error)
             else:
-                pixels = sum(entry.pixels for entry in taken)
-                self._learn(spec, (time.perf_counter() - started) / pixels)
+                self._account(spec, taken, time.perf_counter() - started)
                 for entry, result in zip(taken, results, strict=True):
                     entry.future.set_result(result)
+
+    def _account(self, spec: ModelSpec, taken: "list[Entry]", seconds: float) -> None:
+        pixels = sum(entry.pixels for entry in taken)
+        self._learn(spec, seconds / pixels)
+        self._on_batch(spec.title, len(taken), pixels, seconds)
+        for job in dict.fromkeys(entry.job for entry in taken):
+            job.clock.add("compute", seconds)
 
     def _compute(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
         try:

@@ -13,6 +13,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 ProviderName = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["auto", "fp32", "int8"]
+LogFormat = Literal["text", "json"]
 
 
 class Settings(BaseSettings):
@@ -49,7 +50,14 @@ class Settings(BaseSettings):
     send_seconds: float = Field(60, gt=0)
     """A client must take each 256 KiB of the result within this time, or it is cut off."""
     drain_seconds: float = Field(30, gt=0)
-    """How long requests in flight may go on after SIGTERM."""
+    """How long requests in flight may go on after SIGTERM and the drain delay."""
+    drain_delay_seconds: float = Field(0, ge=0)
+    """How long after SIGTERM the port stays open, ``/readyz`` says 503 and new work is refused with 503, so that a
+    balancer learns of it before connections are refused."""
+
+    log_format: LogFormat = "text"
+    tracing: bool = False
+    """Spans by OpenTelemetry's OTLP exporter, set by its own ``OTEL_*`` variables; needs the extra ``otel``."""
 
     cors_origins: tuple[str, ...] = ()
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from app.decoder import SourceImage
 from app.encoders import FORMATS, Encoder, Picture, create_encoder
+from app.record import StageClock
 from app.resampler import Resampler
 from app.scheduler import Job, Scheduler
 from app.stitcher import Stitcher
@@ -93,10 +94,10 @@ def prepare(
     return Work(source, passes, output, picture, create_encoder(output.format, picture, output.quality))
 
 
-def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
+def open_job(work: Work, scheduler: Scheduler, seconds: float, clock: StageClock | None = None) -> Job:
     """Admits the work, or raises ``OverloadedError``; it must be done within ``seconds``. The caller closes the job."""
     pixels = [(each.spec, each.plan.computed_pixels) for each in work.passes]
-    return scheduler.open(pixels, time.monotonic() + seconds)
+    return scheduler.open(pixels, time.monotonic() + seconds, clock)
 
 
 def upscale(work: Work, job: Job) -> Iterator[bytes]:
@@ -109,7 +110,8 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     header = work.encoder.begin()
     for rows in enlarged_rows(work, job):
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
-        piece = header + work.encoder.write(rows)
+        with job.clock.stage("encode"):
+            piece = header + work.encoder.write(rows)
         del rows  # a band is let go before the next one is stitched
         yield piece
         header = b""
@@ -138,7 +140,9 @@ def run_pass(each: Pass, source: "RowSource", job: Job) -> Iterator[Pixels]:
     stitcher = Stitcher(each.plan, each.spec.scale)
     windows = finished(submitted(each, source, job), windows_ahead(each), job)
     for row in each.plan.rows:
-        yield stitcher.band(row, islice(windows, len(each.plan.columns)))
+        with job.clock.stage("stitch"):
+            band = stitcher.band(row, islice(windows, len(each.plan.columns)))
+        yield band
 
 
 def submitted(each: Pass, source: "RowSource", job: Job) -> Iterator[Future[Pixels]]:
