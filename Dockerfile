@@ -55,7 +55,7 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['ENLARGER_PORT']}/healthz\", timeout=4)"]
-CMD ["enlarger", "serve"]
+CMD ["enlarger", "serve", "--supervise"]
 
 FROM runtime AS cuda
 ENV ENLARGER_PROVIDER=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

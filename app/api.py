@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from app.body import Upload, receive_upload
 from app.decoder import DecodeLimits, decode, inspect
 from app.errors import EnlargerError, OverloadedError, ShuttingDownError
+from app.ledger import Ledger
 from app.parameters import MEDIA_TYPES, UpscaleParameters, parameter_error, parse_parameters, result_format
 from app.record import record_of
 from app.scheduler import Scheduler
@@ -49,6 +50,7 @@ class Service:
     loaded: dict[str, Loaded]  # by the network's title
     ready: bool = False
     draining: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
     # One thread a request that is decoding or encoding just now; requests that wait for a reader hold none.
     limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
 
@@ -103,6 +105,7 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     accept = request.headers.get("accept", "*/*")
 
     def decode_and_plan(image: bytes) -> Work:
+        service.ledger.begin(record, image)
         source = decode(image, service.limits)
         output = parameters.output(parameters.format or result_format(accept, source.format))
         size = parameters.result_size(source.height, source.width)

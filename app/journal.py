@@ -8,6 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.ledger import Ledger
 from app.metrics import Metrics
 from app.record import Record, current_record
 from app.tracing import Tracer
@@ -25,8 +26,8 @@ class Journal:
     would hide disconnects from the routes.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer) -> None:
-        self.app, self._metrics, self._tracer = app, metrics, tracer
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer, ledger: Ledger) -> None:
+        self.app, self._metrics, self._tracer, self._ledger = app, metrics, tracer, ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,6 +56,7 @@ class Journal:
             record.code = record.code or "internal_error"
             raise
         finally:
+            self._ledger.end(record)
             seconds = time.perf_counter() - started
             route = route_of(scope)
             self._metrics.observe(record, scope["method"], route, status, seconds)

@@ -5,9 +5,11 @@ import ctypes
 import logging
 import math
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,9 +21,11 @@ from starlette.staticfiles import StaticFiles
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
-from app.api import PAGE, Loaded, Service, add_error_handlers, router
+from app.access import Access
+from app.api import PAGE, Loaded, Service, add_error_handlers, on_enlarger_error, router
 from app.engine import RUNTIME_VERSION, Engine
 from app.journal import Journal
+from app.ledger import Ledger
 from app.logs import configure_logging
 from app.metrics import CONTENT_TYPE, Metrics
 from app.scheduler import OnBatch, Scheduler, nobody
@@ -47,7 +51,17 @@ def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nob
     )
 
 
-def create_app(settings: Settings) -> FastAPI:
+@dataclass(frozen=True)
+class Worker:
+    """What a supervisor gives its worker: file descriptors, what to refuse, and how many workers there were before."""
+
+    socket: int
+    pipe: int
+    refused: Sequence[str]
+    restarts: int
+
+
+def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
     zoo, engine = create_engine(settings)
     metrics = Metrics()
@@ -56,13 +70,15 @@ def create_app(settings: Settings) -> FastAPI:
         network.spec.title: Loaded(network.precision, network.spec.files[network.precision], network.provider)
         for network in engine.networks.values()
     }
-    service = Service(settings, zoo, scheduler, loaded)
-    describe(service, metrics)
+    ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
+    service = Service(settings, zoo, scheduler, loaded, ledger=ledger)
+    describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.ready = True
+        ledger.ready()
         log.info("ready: %d networks on %s", len(loaded), engine.provider)
         yield
         service.ready = False
@@ -75,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/page", StaticFiles(directory=PAGE.parent))
     add_error_handlers(app)
     add_metrics(app, metrics)
+    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -83,17 +100,17 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(Journal, metrics=metrics, tracer=tracer)
+    app.add_middleware(Journal, metrics=metrics, tracer=tracer, ledger=ledger)
     return app
 
 
-def describe(service: Service, metrics: Metrics) -> None:
+def describe(service: Service, metrics: Metrics, restarts: int) -> None:
     """What does not change while the process lives, and what is asked for when it is read."""
     metrics.describe_build(__version__, RUNTIME_VERSION)
     for title, loaded in service.loaded.items():
         metrics.describe_network(title, loaded.precision, loaded.provider)
     scheduler = service.scheduler
-    metrics.watch(scheduler.backlog, scheduler.jobs, lambda: service.ready and not service.draining)
+    metrics.watch(scheduler.backlog, scheduler.jobs, lambda: service.ready and not service.draining, lambda: restarts)
 
 
 def add_metrics(app: FastAPI, metrics: Metrics) -> None:
@@ -173,11 +190,11 @@ def return_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 2**20)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, worker: Worker | None = None) -> None:
     """Runs until a signal; returns when every request in flight is done or ``drain_seconds`` are over."""
     return_freed_memory()
     configure_logging(settings.log_format)
-    app = create_app(settings)
+    app = create_app(settings, worker)
     service: Service = app.state.service
     protocol = partial(Protocol, header_seconds=settings.body_seconds, draining=lambda: service.draining)
     config = uvicorn.Config(
@@ -191,4 +208,6 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=75,  # longer than a balancer's idle time, else it meets closed connections
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
-    DrainingServer(config, service).run()
+    # The supervisor's socket, if there is one; a backlog of uvicorn's own would be lost with a worker.
+    sockets = [socket.socket(fileno=worker.socket)] if worker else None
+    DrainingServer(config, service).run(sockets)

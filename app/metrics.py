@@ -105,11 +105,18 @@ class Metrics:
     def describe_network(self, network: str, precision: str, provider: str) -> None:
         self._network.labels(network, precision, provider).set(1)
 
-    def watch(self, queue_seconds: Callable[[], float], jobs: Callable[[], int], ready: Callable[[], bool]) -> None:
+    def watch(
+        self,
+        queue_seconds: Callable[[], float],
+        jobs: Callable[[], int],
+        ready: Callable[[], bool],
+        restarts: Callable[[], int],
+    ) -> None:
         """Gauges that are asked for when they are read."""
         gauges: Iterable[tuple[str, str, Callable[[], float]]] = [
             ("enlarger_queue_seconds", "Seconds the accepted work is estimated to take.", queue_seconds),
             ("enlarger_jobs", "Pictures being enlarged.", jobs),
+            ("enlarger_worker_restarts", "Workers that the supervisor had to replace before this one.", restarts),
             ("enlarger_ready", "1 while new work is taken.", ready),
         ]
         for name, meaning, value in gauges:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.tiler import TileBudget
@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     tracing: bool = False
     """Spans by OpenTelemetry's OTLP exporter, set by its own ``OTEL_*`` variables; needs the extra ``otel``."""
 
+    api_keys: tuple[SecretStr, ...] = ()
+    """Any of them lets in; without keys everyone may come."""
     cors_origins: tuple[str, ...] = ()
 
     @property

@@ -37,7 +37,7 @@ def exposed() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.describe_build("1.2.3", "1.31")
     metrics.describe_network("fast-x4", "fp32", "CPUExecutionProvider")
-    metrics.watch(lambda: 1.0, lambda: 1, lambda: True)
+    metrics.watch(lambda: 1.0, lambda: 1, lambda: True, lambda: 0)
     metrics.observe_batch("fast-x4", 1, 100, 0.1)
     for outcome in ("answered", "cancelled", "too_slow", "broken"):
         record = Record("id", child_of(""), model="fast", outcome=outcome, input_pixels=1, output_pixels=16)
