@@ -28,6 +28,7 @@ from app.journal import Journal
 from app.ledger import Ledger
 from app.logs import configure_logging
 from app.metrics import CONTENT_TYPE, Metrics
+from app.proof import check_proof, proving_tile
 from app.scheduler import OnBatch, Scheduler, nobody
 from app.settings import Settings, usable_cores
 from app.tracing import OpenTelemetry, PassOn
@@ -35,11 +36,20 @@ from app.zoo import Zoo, load_zoo
 
 log = logging.getLogger("enlarger")
 
+PROOF_SIDE = 64  # LR pixels
+
 
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     """The zoo with every network loaded and proven, or a ``StartupError``."""
     zoo = load_zoo(settings.models)
     return zoo, Engine(zoo, settings.provider, settings.threads or usable_cores(), settings.precision)
+
+
+def prove(engine: Engine) -> None:
+    """Has every network enlarge a known tile; ``ProofError`` for one that does not, on this provider."""
+    tile = proving_tile(PROOF_SIDE)
+    for network in engine.networks.values():
+        check_proof(network.spec.title, tile, engine.run(network.spec, [tile])[0])
 
 
 def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Scheduler:
@@ -64,6 +74,7 @@ class Worker:
 def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
     zoo, engine = create_engine(settings)
+    prove(engine)
     metrics = Metrics()
     scheduler = create_scheduler(settings, engine, metrics.observe_batch)
     loaded = {
