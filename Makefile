@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: serve test lint model clean
+.PHONY: serve test lint model image-test clean
 
 serve: .venv/serve
 	$(BIN)/enlarger serve --host $(HOST) --port $(PORT)
@@ -23,6 +23,10 @@ model: .venv/test
 	$(BIN)/python -m training $(if $(DATA),--data $(DATA)) train $(NAME)
 	$(BIN)/python -m training $(if $(DATA),--data $(DATA)) export $(NAME)
 
+# The CPU image built and started, on Debian as root without a container engine (buildah, debootstrap).
+image-test:
+	deploy/docker/image-test
+
 clean:
 	rm -rf .venv build *.egg-info
 
@@ -33,5 +37,5 @@ clean:
 
 .venv/test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[test,train,import]
+	$(PIP) -e .[test,train,import,otel]
 	touch $@ .venv/serve

@@ -15,6 +15,7 @@ from app.menu import describe, describe_model
 from app.negotiation import choose_output, content_disposition
 from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, PICTURE, only
 from app.parameters import UpscaleParameters, parse_parameters
+from app.record import record_of
 from app.service import Service, service_of
 from app.streaming import PictureResponse
 from app.upscaler import Pass, Work, check_depth, load_of, plan_passes, prepare, upscale
@@ -49,16 +50,20 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     `metadata=strip` removes the rest as well. The result says in its XMP that it was enlarged.
     """
     service = service_of(request)
+    record = record_of(request.scope)
     service.scheduler.check_room()  # refused before the body is read
-    upload, parameters = await receive(request)
+    with record.clock.stage("receive"):
+        upload, parameters = await receive(request)
     accept = request.headers.get("accept", "*/*")
     header = inspect(upload.image, service.limits)
     job = service.scheduler.open(
         load_of(planned(service, parameters, header.height, header.width), header.has_alpha),
         time.monotonic() + service.settings.request_deadline_seconds,
+        record.clock,
     )  # before anything is decoded: what is refused costs nothing, and what is admitted counts from now on
 
     def decode_and_plan(image: bytes) -> Work:
+        service.ledger.begin(record, image)
         source = decode(image, service.limits)
         size = parameters.result_size(source.height, source.width)
         output = choose_output(parameters, accept, source, size)
@@ -69,8 +74,12 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
 
     with ExitStack() as stack:
         stack.enter_context(job)
-        work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
+        with record.clock.stage("decode"):
+            work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
         stack.pop_all()  # the response closes the job
+    record.model = work.passes[0].spec.name
+    record.input_pixels = work.source.height * work.source.width
+    record.output_pixels = work.picture.height * work.picture.width
     return PictureResponse(
         pieces=upscale(work, job),
         job=job,

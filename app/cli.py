@@ -1,11 +1,13 @@
 """The ``enlarger`` command: files and folders without a server, and ``serve`` and ``models``."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import ValidationError
 from tqdm import tqdm
@@ -14,7 +16,7 @@ from app import __version__
 from app.decoder import DecodeLimits, decode
 from app.encoders import FORMATS
 from app.errors import EnlargerError
-from app.main import create_engine, create_scheduler, serve
+from app.main import Worker, create_engine, create_scheduler, serve
 from app.parameters import UpscaleParameters, parse_parameters
 from app.scheduler import Scheduler
 from app.settings import Settings
@@ -48,9 +50,23 @@ def run_serve(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="enlarger serve", description="Start the HTTP service.")
     parser.add_argument("--host", help="address to listen on (ENLARGER_HOST; default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (ENLARGER_PORT; default 8000; 0: any free one)")
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    serve(Settings(**given))
+    parser.add_argument("--supervise", action="store_true", help="replace the service if it crashes")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = vars(parser.parse_args(arguments))
+    supervise, worker = options.pop("supervise"), options.pop("worker")
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = Settings(**given)
+    if supervise:
+        supervised(settings)
+    serve(settings, Worker(**json.loads(worker)) if worker else None)
     return 0
+
+
+def supervised(settings: Settings) -> NoReturn:
+    """Becomes the supervisor, who needs no networks and none of the libraries that were imported here."""
+    supervisor = ["-m", "app.supervisor", settings.host, str(settings.port)]
+    worker = [sys.executable, "-m", "app.cli", "serve", "--host", settings.host, "--port", str(settings.port)]
+    os.execv(sys.executable, [sys.executable, *supervisor, *worker])
 
 
 def run_models(arguments: list[str]) -> int:

@@ -35,6 +35,7 @@ PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
     "tensorrt": ("fp16", "fp32"),
 }
 FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
+RUNTIME_VERSION: str = ort.__version__
 WARM_UP_SIDE = 128  # LR pixels
 BATCH_MACS = {"cpu": 0}  # of one call; a CPU gains nothing by batches
 GPU_BATCH_MACS = 400_000_000_000  # eight of the largest tiles: some milliseconds, and a few GiB of activations

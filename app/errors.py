@@ -56,6 +56,10 @@ class InvalidParameterError(EnlargerError):
     status, code, title = 422, "invalid_parameter", "Parameter out of range"
 
 
+class UnauthorizedError(EnlargerError):
+    status, code, title = 401, "unauthorized", "A key is needed"
+
+
 class UnknownModelError(EnlargerError):
     status, code, title = 404, "unknown_model", "No such model"
 
@@ -81,6 +85,10 @@ class CorruptImageError(EnlargerError):
 
 class TooManyPixelsError(EnlargerError):
     status, code, title = 422, "too_many_pixels", "Too many pixels"
+
+
+class CrashedBeforeError(EnlargerError):
+    status, code, title = 422, "crashed_before", "The service has crashed on this image"
 
 
 class TooComplexError(EnlargerError):
@@ -152,6 +160,10 @@ class StartupError(EnlargerError):
 
 class ModelFileError(StartupError):
     code, title = "bad_model_file", "A model file is missing, altered or has a foreign interface"
+
+
+class ProofError(StartupError):
+    code, title = "not_proven", "A network does not compute what it should here"
 
 
 class ProviderError(StartupError):

@@ -3,32 +3,45 @@
 import asyncio
 import ctypes
 import logging
+import math
 import signal
-from collections.abc import AsyncIterator
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
+from app.access import Access
 from app.api import router
 from app.engine import Engine
+from app.journal import Journal
+from app.ledger import Ledger
+from app.logs import configure_logging
+from app.metrics import CONTENT_TYPE, Metrics
 from app.openapi import DESCRIPTION
 from app.pages import add_pages
-from app.problems import add_error_handlers
-from app.providers import GpuOptions
-from app.request_ids import RequestIds
-from app.scheduler import Scheduler
+from app.problems import add_error_handlers, on_enlarger_error
+from app.proof import check_proof, proving_tile
+from app.providers import RUNTIME_VERSION, GpuOptions
+from app.scheduler import OnBatch, Scheduler, nobody
 from app.service import Loaded, Service
 from app.settings import Settings, usable_cores
 from app.study import Study, add_study
+from app.tracing import OpenTelemetry, PassOn
 from app.zoo import Zoo, load_zoo
 
 log = logging.getLogger("enlarger")
+
+PROOF_SIDE = 64  # LR pixels
 
 
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
@@ -38,32 +51,57 @@ def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     return zoo, Engine(zoo, settings.provider, threads, settings.precision, gpu)
 
 
-def create_scheduler(settings: Settings, engine: Engine) -> Scheduler:
+def prove(engine: Engine) -> None:
+    """Has every network enlarge a known tile; ``ProofError`` for one that does not, on this provider."""
+    tile = proving_tile(PROOF_SIDE)
+    for network in engine.networks.values():
+        check_proof(network.spec.title, tile, engine.run(network.spec, [tile])[0])
+
+
+def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Scheduler:
     return Scheduler(
         run_batch=engine.run,
         seconds_per_pixel=lambda spec: engine.network(spec).seconds_per_pixel,
         max_seconds=settings.max_queue_seconds,
         batch_macs=engine.batch_macs,
+        on_batch=on_batch,
     )
 
 
-def create_app(settings: Settings) -> FastAPI:
+@dataclass(frozen=True)
+class Worker:
+    """What a supervisor gives its worker: file descriptors, what to refuse, and how many workers there were before."""
+
+    socket: int
+    pipe: int
+    refused: Sequence[str]
+    restarts: int
+
+
+def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
     zoo, engine = create_engine(settings)
-    scheduler = create_scheduler(settings, engine)
+    prove(engine)
+    metrics = Metrics()
+    scheduler = create_scheduler(settings, engine, metrics.observe_batch)
     loaded = {
         network.spec.title: Loaded(network.precision, network.spec.files[network.precision], network.provider)
         for network in engine.networks.values()
     }
-    service = Service(settings, zoo, scheduler, loaded)
+    ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
+    service = Service(settings, zoo, scheduler, loaded, ledger=ledger)
+    describe(service, metrics, worker.restarts if worker else 0)
+    tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.ready = True
+        ledger.ready()
         log.info("ready: %d networks on %s", len(loaded), engine.provider)
         yield
         service.ready = False
         scheduler.close()
+        tracer.close()
 
     app = FastAPI(title="Enlarger", version=__version__, description=DESCRIPTION, lifespan=lifespan)
     app.state.service = service
@@ -72,6 +110,8 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.study:
         add_study(app, Study(settings, zoo, scheduler))
     add_error_handlers(app)
+    add_metrics(app, metrics)
+    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -80,17 +120,35 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(RequestIds)
+    app.add_middleware(Journal, metrics=metrics, tracer=tracer, ledger=ledger)
     return app
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with two things it lacks: a limit to the time that a request's headers take, and ``state["cut"]``, by
-    which a response drops its connection at once; closing it would wait for a reader who does not read."""
+def describe(service: Service, metrics: Metrics, restarts: int) -> None:
+    """What does not change while the process lives, and what is asked for when it is read."""
+    metrics.describe_build(__version__, RUNTIME_VERSION)
+    for title, loaded in service.loaded.items():
+        metrics.describe_network(title, loaded.precision, loaded.provider)
+    scheduler = service.scheduler
+    metrics.watch(scheduler.backlog, scheduler.jobs, lambda: service.ready and not service.draining, lambda: restarts)
 
-    def __init__(self, *arguments: Any, header_seconds: float, **options: Any) -> None:
+
+def add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/metrics", summary="For Prometheus", response_class=Response)
+    async def get_metrics() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with three things it lacks: a limit to the time that a request's headers take; ``state["cut"]``, by
+    which a response drops its connection at once, where closing it would wait for a reader who does not read; and while
+    ``draining`` every answer closes its connection."""
+
+    def __init__(
+        self, *arguments: Any, header_seconds: float, draining: Callable[[], bool] = lambda: False, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
-        self._header_seconds = header_seconds
+        self._header_seconds, self._draining = header_seconds, draining
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -105,6 +163,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._hurry.cancel()
         super().on_headers_complete()
+        if self._draining():
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hurry.cancel()
@@ -112,18 +172,31 @@ class Protocol(HttpToolsProtocol):
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM or SIGINT: readiness is withdrawn and new pictures refused at once, those in flight may finish."""
+    """On SIGTERM or SIGINT: readiness is withdrawn and new pictures refused at once, those in flight may finish.
+
+    After SIGTERM the port stays open for ``drain_delay_seconds``, and every answer closes its connection: a balancer
+    then finds out from a 503, not from a connection that is refused or breaks under its request. A second signal ends
+    the delay.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._exit_at = math.inf  # on the clock of time.monotonic
 
     def handle_exit(self, sig: int, frame: object) -> None:
+        if sig == signal.SIGTERM and not self._service.draining:
+            self._exit_at = time.monotonic() + self._service.settings.drain_delay_seconds
+        else:
+            self._exit_at = 0
         self._service.draining = True
         self._service.scheduler.refuse_new()
         # Not by uvicorn's own: it would raise the signal again at the end, and the exit status would be -15.
         self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
-        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or time.monotonic() >= self._exit_at
+        return await super().on_tick(counter)
 
 
 def return_freed_memory() -> None:
@@ -137,20 +210,24 @@ def return_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 2**20)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, worker: Worker | None = None) -> None:
     """Runs until a signal; returns when every request in flight is done or ``drain_seconds`` are over."""
     return_freed_memory()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = create_app(settings)
+    configure_logging(settings.log_format)
+    app = create_app(settings, worker)
+    service: Service = app.state.service
+    protocol = partial(Protocol, header_seconds=settings.body_seconds, draining=lambda: service.draining)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=partial(Protocol, header_seconds=settings.body_seconds),  # type: ignore[arg-type]
+        http=protocol,  # type: ignore[arg-type]
         log_config=None,
-        access_log=False,  # RequestIds writes the line, with the id
+        access_log=False,  # the journal writes the line, with the id
         server_header=False,
         timeout_keep_alive=75,  # longer than a balancer's idle time, else it meets closed connections
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
-    DrainingServer(config, app.state.service).run()
+    # The supervisor's socket, if there is one; a backlog of uvicorn's own would be lost with a worker.
+    sockets = [socket.socket(fileno=worker.socket)] if worker else None
+    DrainingServer(config, service).run(sockets)

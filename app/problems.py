@@ -9,8 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from app.errors import EnlargerError, OverloadedError
+from app.errors import EnlargerError, OverloadedError, ShuttingDownError
 from app.parameters import parameter_error
+from app.record import record_of
 
 PROBLEM = "application/problem+json"
 
@@ -26,7 +27,8 @@ def problem(
 ) -> JSONResponse:
     """An RFC 9457 document; members that do not apply are left out."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
-    body["request_id"] = request.scope.get("state", {}).get("request_id", "")
+    body["request_id"] = request.scope["state"]["request_id"]
+    record_of(request.scope).code = code
     body.update({name: value for name, value in more.items() if value is not None})
     return JSONResponse(body, status, headers, media_type=PROBLEM)
 
@@ -36,6 +38,8 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    elif isinstance(error, ShuttingDownError):
+        headers["Retry-After"] = "1"  # another replica, or the one that follows
     if error.status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is not read
     return problem(
@@ -74,7 +78,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
     """An error nobody expected: told to the log in full, to the client only by its id."""
-    # Starlette answers this outside of every middleware, RequestIds included.
+    # Starlette answers this outside of every middleware, the journal included.
     headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
     detail = "Something went wrong here; the log has it."
     return problem(request, 500, "internal_error", "Internal error", detail, headers)

@@ -9,6 +9,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeExc
 
 from app.errors import ModelFileError, ProviderError
 
+RUNTIME_VERSION: str = ort.__version__
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",

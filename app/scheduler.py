@@ -21,11 +21,19 @@ from numpy.typing import NDArray
 
 from app.batching import Batcher, Outcome, Rates, RunBatch
 from app.errors import CancelledError, DeadlineError, EnlargerError, OverloadedError, ShuttingDownError
+from app.record import WAIT, StageClock
 from app.zoo import ModelSpec
 
 Pixels = NDArray[np.uint8 | np.uint16]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
+OnBatch = Callable[[str, int, int, float], None]
+"""Told of each batch: the network's title, windows, LR pixels, seconds."""
+
+
+def nobody(network: str, windows: int, pixels: int, seconds: float) -> None:
+    """An ``OnBatch`` who does not listen."""
+
 
 HASTE = 1.25  # a job's deadline is in danger when so many times the estimate would miss it
 SILENCE = 1.0  # seconds without a window queued or computed, after which a job is waiting for its reader
@@ -35,16 +43,17 @@ class Job:
     """One request's share of the queue. Use as a context manager: leaving it cancels what was not computed.
 
     ``left`` is what it has still to compute, LR pixels by the network's title; ``deadline`` is on the clock of
-    ``time.monotonic``.
+    ``time.monotonic``; ``clock`` keeps the time its stages take.
     """
 
-    def __init__(self, scheduler: "Scheduler", load: Load, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(self, scheduler: "Scheduler", load: Load, deadline: float, clock: StageClock) -> None:
+        self.deadline, self.clock = deadline, clock
+        self.queued_at = 0.0  # when its first window was, on the clock of time.perf_counter
         self.active_at = time.monotonic()  # when a window of it was last queued or given back
         self.left: Counter[str] = Counter()
         for spec, pixels in load:
             self.left[spec.title] += pixels
-        self.started = self.cancelled = False
+        self.started = self.computing = self.cancelled = False
         self.waiting: deque[Entry] = deque()
         self._scheduler = scheduler
 
@@ -60,7 +69,8 @@ class Job:
     def result(self, future: Future[Pixels]) -> Pixels:
         """Waits for a window of this job, no longer than its deadline."""
         try:
-            return future.result(timeout=max(0.0, self.deadline - time.monotonic()))
+            with self.clock.stage(WAIT):
+                return future.result(timeout=max(0.0, self.deadline - time.monotonic()))
         except FutureCancelledError as error:
             raise CancelledError("The request was cancelled.") from error
         except TimeoutError as error:
@@ -117,9 +127,10 @@ class Scheduler:
         seconds_per_pixel: Callable[[ModelSpec], float],
         max_seconds: float,
         batch_macs: int = 0,
+        on_batch: OnBatch = nobody,
     ) -> None:
         self._batcher, self._rates = Batcher(run_batch, batch_macs), Rates(seconds_per_pixel)
-        self._max_seconds = max_seconds
+        self._max_seconds, self._on_batch = max_seconds, on_batch
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one is served next
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
@@ -162,7 +173,11 @@ class Scheduler:
                 )
             return backlog
 
-    def open(self, load: Load, deadline: float) -> Job:
+    def jobs(self) -> int:
+        """How many requests are admitted and not done."""
+        return len(self._jobs)
+
+    def open(self, load: Load, deadline: float, clock: StageClock | None = None) -> Job:
         """Admits a request, unless the queue is full or the request could not be done by its deadline."""
         with self._changed:
             own = sum(self.estimate(spec, pixels) for spec, pixels in load)
@@ -176,7 +191,7 @@ class Scheduler:
                     limit=round(allowed, 1),
                     actual=round(done_in, 1),
                 )
-            job = Job(self, load, deadline)
+            job = Job(self, load, deadline, clock or StageClock())
             self._jobs[job] = None
             return job
 
@@ -201,7 +216,9 @@ class Scheduler:
             if entry.job.cancelled or self._closed:
                 entry.future.cancel()
             else:
-                entry.job.started, entry.job.active_at = True, time.monotonic()
+                if not entry.job.started:
+                    entry.job.started, entry.job.queued_at = True, time.perf_counter()
+                entry.job.active_at = time.monotonic()
                 entry.job.waiting.append(entry)
                 self._changed.notify_all()
         return entry.future
@@ -231,13 +248,20 @@ class Scheduler:
         while taken := self._next_batch():
             spec = taken[0].spec
             started = time.perf_counter()
+            for job in dict.fromkeys(entry.job for entry in taken if not entry.job.computing):
+                job.computing = True
+                job.clock.add("queue", started - job.queued_at)
             outcomes = self._batcher.compute(spec, [entry.window for entry in taken])
             self._finish(taken, outcomes, time.perf_counter() - started)
 
     def _finish(self, taken: "list[Entry]", outcomes: list[Outcome], seconds: float) -> None:
+        spec, pixels = taken[0].spec, sum(entry.pixels for entry in taken)
+        self._on_batch(spec.title, len(taken), pixels, seconds)
+        for job in dict.fromkeys(entry.job for entry in taken):
+            job.clock.add("compute", seconds)
         with self._changed:
             if not any(isinstance(outcome, EnlargerError) for outcome in outcomes):
-                self._rates.learn(taken[0].spec, sum(entry.pixels for entry in taken), seconds)
+                self._rates.learn(spec, pixels, seconds)
             for entry in taken:
                 entry.job.active_at = time.monotonic()
         for entry, outcome in zip(taken, outcomes, strict=True):

@@ -6,6 +6,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from app.decoder import DecodeLimits
+from app.ledger import Ledger
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.zoo import ModelFile, Zoo
@@ -30,6 +31,7 @@ class Service:
     loaded: dict[str, Loaded]  # by the network's title
     ready: bool = False
     draining: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
     # One thread a request that is decoding or encoding just now; requests that wait for a reader hold none.
     limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
 

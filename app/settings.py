@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.tiler import TileBudget
@@ -13,6 +13,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
 PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
+LogFormat = Literal["text", "json"]
 
 
 class Settings(BaseSettings):
@@ -52,7 +53,17 @@ class Settings(BaseSettings):
     send_seconds: float = Field(60, gt=0)
     """A client must take each 256 KiB of the result within this time, or it is cut off."""
     drain_seconds: float = Field(30, gt=0)
-    """How long requests in flight may go on after SIGTERM."""
+    """How long requests in flight may go on after SIGTERM and the drain delay."""
+    drain_delay_seconds: float = Field(0, ge=0)
+    """How long after SIGTERM the port stays open, ``/readyz`` says 503 and new work is refused with 503, so that a
+    balancer learns of it before connections are refused."""
+
+    log_format: LogFormat = "text"
+    tracing: bool = False
+    """Spans by OpenTelemetry's OTLP exporter, set by its own ``OTEL_*`` variables; needs the extra ``otel``."""
+
+    api_keys: tuple[SecretStr, ...] = ()
+    """Any of them lets in; without keys everyone may come."""
 
     study: Path | None = None
     """A folder of pictures; with it there is a blind comparison of the models at ``/study``."""

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.errors import CancelledError, EnlargerError
+from app.record import record_of
 from app.scheduler import Job
 
 log = logging.getLogger("enlarger.streaming")
@@ -67,14 +68,20 @@ class PictureResponse(Response):
 
     async def _send_all(self, send: Send, piece: bytes | None, scope: Scope) -> None:
         """Returns without the final empty chunk if anything fails, which makes the server cut the connection."""
+        record = record_of(scope)
+        record.outcome = "broken"  # unless it turns out otherwise
         try:
             while piece is not None:
-                await self._send_piece(send, piece)
+                with self._job.clock.stage("send"):
+                    await self._send_piece(send, piece)
                 piece = await self._next_piece()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+            record.outcome = "cancelled" if self._job.cancelled else "answered"
         except CancelledError:
+            record.outcome = "cancelled"
             log.info("the client left")
         except TimeoutError:
+            record.outcome = "too_slow"
             log.info("cut: the client took a chunk for longer than %g s", self._seconds)
             if cut := scope["state"].get("cut"):  # put there by main.Protocol
                 cut()

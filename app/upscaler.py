@@ -16,6 +16,7 @@ from app.decoder import SourceImage
 from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
 from app.errors import UnfitFormatError
 from app.formats import enlarged_xmp
+from app.record import StageClock
 from app.resampler import Resampler
 from app.samples import at_depth, lay_on, luma, widened
 from app.scheduler import Job, Scheduler
@@ -115,9 +116,9 @@ def check_depth(work: Work, precisions: Mapping[str, str]) -> None:
         raise UnfitFormatError(detail, limit=8, actual=work.picture.depth)
 
 
-def open_job(work: Work, scheduler: Scheduler, seconds: float) -> Job:
+def open_job(work: Work, scheduler: Scheduler, seconds: float, clock: StageClock | None = None) -> Job:
     """Admits the work, or raises ``OverloadedError``; it must be done within ``seconds``. The caller closes the job."""
-    return scheduler.open(load_of(work.passes, work.source.has_alpha), time.monotonic() + seconds)
+    return scheduler.open(load_of(work.passes, work.source.has_alpha), time.monotonic() + seconds, clock)
 
 
 def load_of(passes: Sequence[Pass], has_alpha: bool) -> list[tuple[ModelSpec, int]]:
@@ -135,7 +136,8 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     header = work.encoder.begin()
     for rows in colour_rows(work, job):
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
-        piece = header + work.encoder.write(rows)
+        with job.clock.stage("encode"):
+            piece = header + work.encoder.write(rows)
         del rows  # a band is let go before the next one is stitched
         yield piece
         header = b""
@@ -188,7 +190,9 @@ def run_pass(each: Pass, read: "Read", submit: "Submit", job: Job) -> Iterator[P
     stitcher = Stitcher(each.plan, each.spec.scale)
     windows = finished(submitted(each, read, submit, job), windows_ahead(each))
     for row in each.plan.rows:
-        yield stitcher.band(row, islice(windows, len(each.plan.columns)))
+        with job.clock.stage("stitch"):
+            band = stitcher.band(row, islice(windows, len(each.plan.columns)))
+        yield band
 
 
 def submitted(each: Pass, read: "Read", submit: "Submit", job: Job) -> Iterator[Callable[[], Pixels]]:

@@ -185,7 +185,7 @@ class CountedJob:
     """Passes everything on to a job and counts the windows."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
+        self._job, self.clock = job, job.clock
         self.submitted = 0
 
     def submit(self, spec: ModelSpec, window: Pixels) -> Future[Pixels]:

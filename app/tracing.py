@@ -1,0 +1,121 @@
+"""W3C trace context: who has called, passed on to the log, to the response and, if asked for, to OpenTelemetry.
+
+https://www.w3.org/TR/trace-context/; the response's ``traceresponse`` is of its level 3 draft.
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from app.errors import StartupError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+# version "-" trace-id "-" parent-id "-" flags; a later version may have more fields, version ff is invalid.
+TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+@dataclass(frozen=True)
+class TraceContext:
+    """A span: lower-case hex of 16 bytes, 8 bytes and 1 byte. ``parent_id`` is empty where the trace began here."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str = ""
+    flags: str = "00"
+
+    @property
+    def header(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+def child_of(traceparent: str) -> TraceContext:
+    """A new span under the caller's; of a new trace where the header is missing or malformed."""
+    found = TRACEPARENT.fullmatch(traceparent)
+    if found:
+        version, trace_id, parent_id, flags, rest = found.groups()
+        if int(trace_id, 16) and int(parent_id, 16) and not (version == "00" and rest):
+            return TraceContext(trace_id, secrets.token_hex(8), parent_id, flags)
+    return TraceContext(secrets.token_hex(16), secrets.token_hex(8))
+
+
+class Tracer(Protocol):
+    """Begins a span a request; ``Attributes`` are told to its end."""
+
+    def begin(self, name: str, headers: Mapping[str, str]) -> "RequestSpan": ...
+
+    def close(self) -> None:
+        """Sends what is not yet sent."""
+
+
+class RequestSpan(Protocol):
+    @property
+    def context(self) -> TraceContext: ...
+
+    def end(self, attributes: Mapping[str, str | int | float], failed: bool) -> None: ...
+
+
+class PassOn:
+    """No tracing of our own: ids for the log and the response."""
+
+    def begin(self, name: str, headers: Mapping[str, str]) -> "PassedOn":
+        return PassedOn(child_of(headers.get("traceparent", "")))
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+@dataclass(frozen=True)
+class PassedOn:
+    context: TraceContext
+
+    def end(self, attributes: Mapping[str, str | int | float], failed: bool) -> None:
+        """Nothing is kept."""
+
+
+class OpenTelemetry:
+    """Spans to wherever the ``OTEL_*`` variables say, by OTLP over HTTP."""
+
+    def __init__(self, version: str) -> None:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ImportError as error:
+            raise StartupError("ENLARGER_TRACING needs the extra: pip install 'enlarger[otel]'.") from error
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over these.
+        resource = Resource.create({"service.name": "enlarger", "service.version": version})
+        self._provider = TracerProvider(resource=resource)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("enlarger", version)
+
+    def begin(self, name: str, headers: Mapping[str, str]) -> "OpenTelemetrySpan":
+        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        caller = TraceContextTextMapPropagator().extract(headers)
+        span = self._tracer.start_span(name, context=caller, kind=SpanKind.SERVER)
+        return OpenTelemetrySpan(span, child_of(headers.get("traceparent", "")).parent_id)
+
+    def close(self) -> None:
+        self._provider.shutdown()
+
+
+class OpenTelemetrySpan:
+    def __init__(self, span: "Span", parent_id: str) -> None:
+        self._span = span
+        own = span.get_span_context()
+        ids = f"{own.trace_id:032x}", f"{own.span_id:016x}"
+        self.context = TraceContext(*ids, parent_id, f"{int(own.trace_flags):02x}")
+
+    def end(self, attributes: Mapping[str, str | int | float], failed: bool) -> None:
+        from opentelemetry.trace import StatusCode
+
+        self._span.set_attributes(attributes)
+        if failed:
+            self._span.set_status(StatusCode.ERROR)
+        self._span.end()

@@ -1,0 +1,73 @@
+"""Before the service is ready each network has enlarged a known tile; garbage is recognised."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from app.engine import Engine
+from app.errors import ProofError
+from app.proof import MOST_DIFFERENCE, check_proof, proving_tile
+from tests.conftest import MODELS, running_server
+from tests.fakes import nearest
+
+TILE = proving_tile(64)
+
+
+def test_every_shipped_network_gives_the_tile_back(engine: Engine) -> None:
+    for network in engine.networks.values():
+        (upscaled,) = engine.run(network.spec, [TILE])
+        scale = network.spec.scale
+        means = upscaled.reshape(64, scale, 64, scale, 3).mean(axis=(1, 3))
+        difference = np.abs(means - TILE).mean()
+        assert difference < MOST_DIFFERENCE / 3, f"{network.spec.title}: {difference:.2f}"
+
+
+def test_pixels_repeated_are_a_picture() -> None:
+    check_proof("nearest-x3", TILE, nearest(TILE, 3))
+
+
+GARBAGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "black": np.zeros_like,
+    "white": lambda hr: np.full_like(hr, 255),
+    "noise": lambda hr: np.random.default_rng(0).integers(0, 256, hr.shape, np.uint8),
+    "channels exchanged": lambda hr: hr[:, :, ::-1],
+    "upside down": lambda hr: hr[::-1],
+    "transposed": lambda hr: hr.transpose(1, 0, 2),
+    "another tile": lambda hr: np.roll(hr, hr.shape[0] // 4, axis=0),
+    "one tenth of it black": lambda hr: np.where(np.arange(len(hr))[:, None, None] < len(hr) // 10, 0, hr),
+    "half as bright": lambda hr: hr // 2,
+    "16 bits taken for 8": lambda hr: hr * 3,  # wraps around
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_recognised(kind: str) -> None:
+    spoiled = GARBAGE[kind](nearest(TILE, 2)).astype(np.uint8)
+    with pytest.raises(ProofError, match="nearest-x2: it computes something else"):
+        check_proof("nearest-x2", TILE, spoiled)
+
+
+def test_a_shape_that_is_no_enlargement_is_recognised() -> None:
+    with pytest.raises(ProofError, match="came out as"):
+        check_proof("nearest-x2", TILE, nearest(TILE, 2)[:, :-1])
+
+
+# A provider gone wrong: what every network computes is black.
+BROKEN = """
+import sys
+import numpy as np
+from app.cli import main
+from app.engine import Engine
+
+infer = Engine._infer
+Engine._infer = lambda *arguments: np.zeros_like(infer(*arguments))
+sys.exit(main(["serve", "--port", "0"]))
+"""
+
+
+def test_a_provider_that_computes_garbage_stops_the_start() -> None:
+    with pytest.raises(RuntimeError, match="did not start") as refused, running_server(("-c", BROKEN)):
+        pytest.fail(f"it serves {MODELS}")
+    assert "it computes something else than the picture" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
