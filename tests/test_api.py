@@ -593,7 +593,7 @@ PARAMETERS = [
     ("quality", "101", 422, "invalid_parameter", "less than or equal to 100"),
     ("quality", "NaN", 422, "invalid_parameter", "integer"),
     ("quality", "best", 422, "invalid_parameter", "integer"),
-    ("format", "tiff", 422, "unknown_format", "png, jpeg, webp"),
+    ("format", "gif", 422, "unknown_format", "png, jpeg, webp, avif, tiff"),
     ("format", "", 422, "unknown_format", "png, jpeg, webp"),
     ("background", "red", 422, "invalid_parameter", "[0-9a-fA-F]{6}"),
     ("background", "fffffff", 422, "invalid_parameter", "[0-9a-fA-F]{6}"),
