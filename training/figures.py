@@ -127,12 +127,20 @@ def place(
             covered = extent(label).padded(1)
             inside = axes.bbox.fully_containsx(covered.x0) and axes.bbox.fully_containsx(covered.x1)
             inside = inside and axes.bbox.fully_containsy(covered.y0) and axes.bbox.fully_containsy(covered.y1)
-            line = [Bbox.from_bounds(at[0] + x * t, at[1] + y * t, 1, 1) for t in np.arange(9 / far, 1, 2 / far)]
+            line = between(at, covered)
             free = inside and not covered.count_overlaps([*words, *others])
             if free and not any(box.count_overlaps(words) for box in line):
                 return covered, line
             label.remove()
     raise ValueError(f"no free place for the label {point.label!r}")
+
+
+def between(at: tuple[float, float], label: Bbox) -> list[Bbox]:
+    """Small boxes along the line that Matplotlib draws: from the point towards the label's middle, up to its edge."""
+    middle = np.array([label.x0 + label.x1, label.y0 + label.y1]) / 2
+    steps = np.arange(0, 1, 2 / max(2.0, float(np.hypot(*(middle - at)))))
+    places = [at + (middle - at) * step for step in steps]
+    return [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in places if not label.contains(x, y)]
 
 
 def extent(label: Annotation) -> Bbox:
