@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.body import Upload, receive_upload
 from app.decoder import DecodeLimits, decode, inspect
 from app.errors import EnlargerError, OverloadedError
+from app.generator import describe_generator
 from app.parameters import MEDIA_TYPES, UpscaleParameters, parameter_error, parse_parameters, result_format
 from app.scheduler import Scheduler
 from app.settings import Settings
@@ -184,12 +185,16 @@ async def get_models(request: Request) -> dict[str, Any]:
     return {
         "default": service.zoo.default,
         "models": [describe_model(service, service.zoo.default, name) for name in service.zoo.names],
+        "generators": [describe_generator(spec) for spec in service.zoo.generators],
     }
 
 
 @router.get("/models/{name}", summary="One network")
 async def get_model(request: Request, name: str) -> dict[str, Any]:
     service = service_of(request)
+    for spec in service.zoo.generators:
+        if spec.name == name:
+            return describe_generator(spec)
     service.zoo.scales(name)  # raises for an unknown name
     return describe_model(service, service.zoo.default, name)
 

@@ -3,7 +3,7 @@
 import ctypes
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -11,14 +11,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.errors import ModelFileError, ProviderError
-from app.zoo import ModelSpec, Zoo
+from app.zoo import GeneratorSpec, ModelSpec, Zoo
 
 Pixels = NDArray[np.uint8]
+Latents = NDArray[np.float32]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32",)}  # what a provider runs well; "auto" takes the first
 FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
 WARM_UP_SIDE = 128  # LR pixels
+WARM_UP_PICTURES = 16
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,21 @@ class Network:
     provider: str
     session: ort.InferenceSession
     seconds_per_pixel: float
+
+
+@dataclass(frozen=True)
+class PictureGenerator:
+    """A loaded generator: its face is checked, it has run, and ``seconds_per_picture`` was measured."""
+
+    spec: GeneratorSpec
+    provider: str
+    session: ort.InferenceSession
+    seconds_per_picture: float
+
+    def run(self, latents: Latents) -> Pixels:
+        """float32 ``[N, latent]`` to uint8 ``[N, height, width, channels]``."""
+        pictures: Pixels = self.session.run(["pictures"], {"latents": latents})[0]
+        return pictures
 
 
 class Engine:
@@ -44,6 +61,7 @@ class Engine:
         self._options = ort.RunOptions()
         self._options.only_execute_path_to_fetches = True  # a request; ORT 1.31 ignores it: both outputs run
         self.networks = {(spec.name, spec.scale): self._load(zoo, spec) for spec in zoo}
+        self.generators = {spec.name: self._load_generator(zoo, spec) for spec in zoo.generators}
 
     def _load(self, zoo: Zoo, spec: ModelSpec) -> Network:
         precision = choose_precision(self.precision, self.provider, spec)
@@ -59,6 +77,19 @@ class Engine:
         if upscaled.shape != (1, side, side, 3):
             raise ModelFileError(f"{spec.title}: its output has shape {upscaled.shape}, not {(1, side, side, 3)}.")
         return Network(spec, precision, session.get_providers()[0], session, seconds / WARM_UP_SIDE**2)
+
+    def _load_generator(self, zoo: Zoo, spec: GeneratorSpec) -> PictureGenerator:
+        session = create_session(zoo.read(spec, "fp32"), spec.files["fp32"].path, self.provider)
+        check_generator_face(session, spec)
+        generator = PictureGenerator(spec, session.get_providers()[0], session, 0.0)
+        latents = np.zeros((WARM_UP_PICTURES, spec.latent), np.float32)
+        generator.run(latents)
+        started = time.perf_counter()
+        shape = generator.run(latents).shape
+        seconds = time.perf_counter() - started
+        if shape != (expected := (len(latents), spec.height, spec.width, spec.channels)):
+            raise ModelFileError(f"{spec.title}: its output has shape {shape}, not {expected}.")
+        return replace(generator, seconds_per_picture=seconds / WARM_UP_PICTURES)
 
     def network(self, spec: ModelSpec) -> Network:
         return self.networks[spec.name, spec.scale]
@@ -150,5 +181,22 @@ def check_face(session: ort.InferenceSession, spec: ModelSpec) -> None:
     for key in ("name", "scale", "context"):
         if told.get(key) != str(getattr(spec, key)):
             problems.append(f"its metadata says {key} {told.get(key)!r}, the manifest {getattr(spec, key)!r}")
+    if problems:
+        raise ModelFileError(f"{spec.title}: {'; '.join(problems)}.")
+
+
+def check_generator_face(session: ort.InferenceSession, spec: GeneratorSpec) -> None:
+    """Raises ``ModelFileError`` unless the graph takes ``latents`` and gives ``pictures`` as the manifest says."""
+    inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
+    outputs = [(o.name, o.type, o.shape[1:]) for o in session.get_outputs()]
+    problems = []
+    if inputs != (expected := [("latents", "tensor(float)", [spec.latent])]):
+        problems.append(f"inputs are {inputs}, not {expected}")
+    if outputs != (expected := [("pictures", "tensor(uint8)", [spec.height, spec.width, spec.channels])]):
+        problems.append(f"outputs are {outputs}, not {expected}")
+    told = session.get_modelmeta().custom_metadata_map
+    for key, value in (("name", spec.name), ("kind", "generator")):
+        if told.get(key) != value:
+            problems.append(f"its metadata says {key} {told.get(key)!r}, not {value!r}")
     if problems:
         raise ModelFileError(f"{spec.title}: {'; '.join(problems)}.")

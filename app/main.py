@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
 from app.api import PAGE, Loaded, RequestIds, Service, add_error_handlers, router
+from app.drawing import Drawing, add_drawing
 from app.engine import Engine
 from app.scheduler import Scheduler
 from app.settings import Settings, usable_cores
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Enlarger", version=__version__, description=__doc__, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
+    add_drawing(app, Drawing(zoo, scheduler, engine.generators))
     app.mount("/page", StaticFiles(directory=PAGE.parent))
     add_error_handlers(app)
     if settings.cors_origins:

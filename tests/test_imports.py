@@ -31,11 +31,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"errors", "zoo"},
     "scheduler": {"errors", "zoo"},
     "stitcher": {"tiler"},
+    "generator": {"zoo"},
+    "drawing": {"encoders", "engine", "errors", "generator", "scheduler", "zoo"},
     "parameters": {"encoders", "errors", "upscaler"},
     "streaming": {"errors", "scheduler"},
     "upscaler": {"decoder", "encoders", "resampler", "scheduler", "stitcher", "tiler", "zoo"},
-    "api": {"body", "decoder", "errors", "parameters", "scheduler", "settings", "streaming", "upscaler", "zoo"},
-    "main": {"__init__", "api", "engine", "scheduler", "settings", "zoo"},
+    "api": {
+        "body",
+        "decoder",
+        "errors",
+        "generator",
+        "parameters",
+        "scheduler",
+        "settings",
+        "streaming",
+        "upscaler",
+        "zoo",
+    },
+    "main": {"__init__", "api", "drawing", "engine", "scheduler", "settings", "zoo"},
     "cli": {
         "__init__",
         "decoder",
@@ -49,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zoo",
     },
 }
-TRAINING_MAY_IMPORT = {"decoder", "engine", "errors", "scheduler", "settings", "upscaler", "zoo"}
+TRAINING_MAY_IMPORT = {"decoder", "engine", "errors", "generator", "scheduler", "settings", "upscaler", "zoo"}
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from app.errors import EnlargerError
 from app.settings import MODELS
 from training.checkpoint import Folders
+from training.digits import command as digits_command
 from training.evaluate import TEST_SETS, evaluate_zoo, table
 from training.export import export
 from training.recipe import load_recipe
@@ -39,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
     command.add_argument("--models", type=Path, default=MODELS)
     command.set_defaults(run=run_export)
+
+    digits_command.add_commands(commands)
 
     command = commands.add_parser("evaluate", help="measure models of the zoo on test sets, through the served path")
     command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")

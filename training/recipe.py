@@ -12,6 +12,7 @@ from training.architectures.discriminators import DISCRIMINATORS, REDUCTION
 from training.degradations import DEGRADATIONS
 from training.losses import PIXEL_LOSSES
 from training.perceptual import CONV5_4, VGG19
+from training.qrcodes import CodeRecipe
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -22,6 +23,8 @@ class DataRecipe:
 
     ``pictures`` and ``validation`` are folders below the data folder. ``crop`` is the LR side of a training patch in
     pixels. ``sampling``: "uniform", or "detail" to draw pictures in proportion to their mean gradient.
+
+    ``codes``: pairs are QR codes drawn on the fly as ``[data.codes]`` says, and no folder is read.
     """
 
     pictures: str = "photos"
@@ -30,6 +33,7 @@ class DataRecipe:
     crop: int = 48
     batch: int = 16
     sampling: str = "uniform"
+    codes: CodeRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.degradation not in DEGRADATIONS:
@@ -174,12 +178,20 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ValueError(f"no recipe {name_or_path!r}; known: {known}")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        data = _typed(DataRecipe, table.pop("data", {}))
+        data = _data(table.pop("data", {}))
         stages = tuple(_stage(stage) for stage in table.pop("stage", []))
         int8 = _int8(table.pop("int8")) if "int8" in table else None
         return _typed(Recipe, table, data=data, stages=stages, int8=int8)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def _data(table: dict[str, Any]) -> DataRecipe:
+    """TOML's ranges become tuples, so that a recipe stays hashable and unchangeable."""
+    if "codes" not in table:
+        return _typed(DataRecipe, table)
+    codes = {key: tuple(value) if isinstance(value, list) else value for key, value in table["codes"].items()}
+    return _typed(DataRecipe, {**table, "codes": _typed(CodeRecipe, codes)})
 
 
 def _stage(table: dict[str, Any]) -> Stage:

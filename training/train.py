@@ -10,6 +10,7 @@ import ctypes
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,12 @@ from training.adversarial import ADVERSARIAL, Adversary
 from training.architectures import Generator, build
 from training.architectures.discriminators import DISCRIMINATORS
 from training.checkpoint import Average, Folders, resume, save, start_from
-from training.data import PairSet, Pixels, Prefetcher, batches
+from training.data import Pairs, PairSet, Pixels, Prefetcher, batches
 from training.log import Log
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
 from training.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
+from training.qrcodes import CodePairs, code_batches
 from training.recipe import AdversaryRecipe, Recipe, Stage
 
 LOG_EVERY = 100  # steps
@@ -54,11 +56,8 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
         return averaged.network
 
     contents = content_losses(recipe, folders, device)
-    cache = folders.runs / "cache"
-    data = recipe.data
-    pairs = PairSet(folders.data / data.pictures, recipe.scale, data.degradation, cache)
-    validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
-    loader = Prefetcher(batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps))
+    source, validation = pair_sources(recipe, folders, step)
+    loader = Prefetcher(source)
 
     log = Log(run / "log.csv", step)
     progress = tqdm(total=recipe.steps, initial=step, desc=recipe.title, unit="step", mininterval=10)
@@ -99,6 +98,18 @@ def train(recipe: Recipe, folders: Folders) -> Generator:
             saved_at = time.monotonic()
     progress.close()
     return averaged.network
+
+
+def pair_sources(recipe: Recipe, folders: Folders, step: int) -> tuple[Iterator[tuple[Pixels, Pixels]], Pairs]:
+    """The training batches from a step on, and the pairs that are validated on."""
+    data = recipe.data
+    if data.codes:
+        source = code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
+        return source, CodePairs(data.codes, recipe.scale, data.crop)
+    cache = folders.runs / "cache"
+    pairs = PairSet(folders.data / data.pictures, recipe.scale, data.degradation, cache)
+    validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
+    return batches(pairs, data.crop, data.batch, data.sampling, recipe.seed, step, recipe.steps), validation
 
 
 def generator_losses(
@@ -186,7 +197,7 @@ def to_pixels(image: Tensor) -> Pixels:
 
 
 @torch.no_grad()
-def validate(network: Generator, pairs: PairSet, sample: Path) -> float:
+def validate(network: Generator, pairs: Pairs, sample: Path) -> float:
     """Mean luma PSNR over the first validation pictures; writes the first as a sample triptych."""
     device = next(network.parameters()).device
     scores = []
