@@ -19,7 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body import Upload, receive_upload
-from app.decoder import DecodeLimits, decode, inspect
+from app.codes import check_readable, header_value, read_codes, read_when_whole
+from app.decoder import DecodeLimits, SourceImage, decode, inspect
 from app.errors import EnlargerError, OverloadedError
 from app.generator import describe_generator
 from app.parameters import MEDIA_TYPES, UpscaleParameters, parameter_error, parse_parameters, result_format
@@ -111,18 +112,34 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         output = parameters.output(parameters.format or result_format(accept, source.format))
         size = parameters.result_size(source.height, source.width)
         specs = service.zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
+        if parameters.decode:
+            check_readable(*size)
         return prepare(source, specs, output, service.settings.budget, size)
 
     work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
+    codes = await to_thread.run_sync(codes_of, work.source, limiter=service.limiter) if parameters.decode else None
     job = open_job(work, service.scheduler, service.settings.request_deadline_seconds)
-    return PictureResponse(
-        pieces=upscale(work, job),
+    headers, pieces = picture_headers(service, work), upscale(work, job)
+    if codes is not None:
+
+        def tell(found: tuple[str, ...]) -> None:  # before the first piece, with which the headers are sent
+            response.headers["Enlarger-Codes-After"] = header_value(found)
+
+        headers["Enlarger-Codes-Before"] = header_value(codes)
+        pieces = read_when_whole(pieces, tell)
+    response = PictureResponse(
+        pieces=pieces,
         job=job,
         limiter=service.limiter,
         seconds=service.settings.send_seconds,
         media_type=work.encoder.media_type,
-        headers=picture_headers(service, work),
+        headers=headers,
     )
+    return response
+
+
+def codes_of(source: SourceImage) -> tuple[str, ...]:
+    return read_codes(source.rows(0, source.height))
 
 
 @router.post("/estimate", summary="What enlarging a picture would take", openapi_extra=BODY)

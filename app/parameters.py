@@ -34,6 +34,8 @@ class UpscaleParameters(BaseModel):
     background: str = Field("ffffff", pattern="^#?[0-9a-fA-F]{6}$", description="Behind transparency, for JPEG.")
     metadata: Literal["keep", "strip"] = Field("keep", description="EXIF and resolution; the colour profile stays.")
 
+    decode: bool = Field(False, description="Tell in headers which QR and bar codes are read before and after.")
+
     @model_validator(mode="after")
     def scale_or_size(self) -> Self:
         if self.scale is not None and (self.width or self.height):

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler": {"errors", "zoo"},
     "stitcher": {"tiler"},
     "generator": {"zoo"},
+    "codes": {"errors"},
     "drawing": {"encoders", "engine", "errors", "generator", "scheduler", "zoo"},
     "parameters": {"encoders", "errors", "upscaler"},
     "streaming": {"errors", "scheduler"},

@@ -10,6 +10,7 @@ from app.settings import MODELS
 from training.checkpoint import Folders
 from training.digits import command as digits_command
 from training.evaluate import TEST_SETS, evaluate_zoo, table
+from training.evaluate_qr import evaluate_qr
 from training.export import export
 from training.recipe import load_recipe
 from training.train import train
@@ -50,7 +51,19 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--precision", default="fp32", help="which of their files (default: fp32)")
     command.add_argument("--json", type=Path, help="also write the figures to this file")
     command.set_defaults(run=run_evaluate)
+
+    command = commands.add_parser("evaluate-qr", help="how many QR codes are read after bicubic and after networks")
+    command.add_argument("names", nargs="*", default=["fast", "qr"], metavar="MODEL", help="default: fast qr")
+    command.add_argument("--codes", type=int, default=20, help="codes a condition of the grid (default: 20; 0: none)")
+    command.add_argument("--goal-codes", type=int, default=500, help="codes each of the two goals (default: 500)")
+    command.add_argument("--figures", type=Path, default=Path("runs/figures"), help="where pictures and figures go")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.set_defaults(run=run_evaluate_qr)
     return root
+
+
+def run_evaluate_qr(options: argparse.Namespace) -> None:
+    print(evaluate_qr(options.models, options.names, options.codes, options.goal_codes, options.figures))
 
 
 def run_train(options: argparse.Namespace) -> None:
