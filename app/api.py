@@ -10,12 +10,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.body import Upload, receive_upload
-from app.decoder import decode, inspect
+from app.codes import check_readable, header_value, read_codes, read_when_whole
+from app.decoder import SourceImage, decode, inspect
 from app.menu import describe, describe_model
 from app.negotiation import choose_output, content_disposition
 from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, PICTURE, only
 from app.parameters import UpscaleParameters, parse_parameters
 from app.record import record_of
+from app.samples import at_depth
 from app.service import Service, service_of
 from app.streaming import PictureResponse
 from app.upscaler import Pass, Work, check_depth, load_of, plan_passes, prepare, upscale
@@ -68,6 +70,8 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         size = parameters.result_size(source.height, source.width)
         output = choose_output(parameters, accept, source, size)
         specs = service.zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
+        if parameters.decode:
+            check_readable(*size)
         work = prepare(source, specs, output, service.settings.budget, size)
         check_depth(work, service.precisions)
         return work
@@ -76,18 +80,32 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         stack.enter_context(job)
         with record.clock.stage("decode"):
             work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
+        codes = await to_thread.run_sync(codes_of, work.source, limiter=service.limiter) if parameters.decode else None
         stack.pop_all()  # the response closes the job
     record.model = work.passes[0].spec.name
     record.input_pixels = work.source.height * work.source.width
     record.output_pixels = work.picture.height * work.picture.width
-    return PictureResponse(
-        pieces=upscale(work, job),
+    headers, pieces = picture_headers(service, work, parameters, upload.filename), upscale(work, job)
+    if codes is not None:
+
+        def tell(found: tuple[str, ...]) -> None:  # before the first piece, with which the headers are sent
+            response.headers["Enlarger-Codes-After"] = header_value(found)
+
+        headers["Enlarger-Codes-Before"] = header_value(codes)
+        pieces = read_when_whole(pieces, tell)
+    response = PictureResponse(
+        pieces=pieces,
         job=job,
         limiter=service.limiter,
         seconds=service.settings.send_seconds,
         media_type=work.encoder.media_type,
-        headers=picture_headers(service, work, parameters, upload.filename),
+        headers=headers,
     )
+    return response
+
+
+def codes_of(source: SourceImage) -> tuple[str, ...]:
+    return read_codes(at_depth(source.rows(0, source.height), 8))
 
 
 @router.post(

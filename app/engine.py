@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnxruntime as ort
@@ -22,9 +22,10 @@ from app.providers import (
     is_out_of_memory,
     share_resources,
 )
-from app.zoo import ModelSpec, Zoo
+from app.zoo import GeneratorSpec, ModelSpec, Zoo
 
 log = logging.getLogger("enlarger.engine")
+Latents = NDArray[np.float32]
 
 Pixels = NDArray[np.uint8 | np.uint16]
 
@@ -39,6 +40,7 @@ RUNTIME_VERSION: str = ort.__version__
 WARM_UP_SIDE = 128  # LR pixels
 BATCH_MACS = {"cpu": 0}  # of one call; a CPU gains nothing by batches
 GPU_BATCH_MACS = 400_000_000_000  # eight of the largest tiles: some milliseconds, and a few GiB of activations
+WARM_UP_PICTURES = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,21 @@ class Network:
     precision: str
     provider: str
     seconds_per_pixel: float
+
+
+@dataclass(frozen=True)
+class PictureGenerator:
+    """A loaded generator: its face is checked, it has run, and ``seconds_per_picture`` was measured."""
+
+    spec: GeneratorSpec
+    provider: str
+    session: ort.InferenceSession
+    seconds_per_picture: float
+
+    def run(self, latents: Latents) -> Pixels:
+        """float32 ``[N, latent]`` to uint8 ``[N, height, width, channels]``."""
+        pictures: Pixels = self.session.run(["pictures"], {"latents": latents})[0]
+        return pictures
 
 
 class Engine:
@@ -72,6 +89,7 @@ class Engine:
         self._sessions: dict[tuple[str, str], ort.InferenceSession] = {}  # by title and precision
         self._bound: dict[tuple[str, str], BoundSession] = {}
         self.networks = {(spec.name, spec.scale): self._load(spec) for spec in zoo}
+        self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
 
     def _load(self, spec: ModelSpec) -> Network:
         precision = choose_precision(self.precision, self.provider, spec)
@@ -110,6 +128,20 @@ class Engine:
             if self.provider != "cpu":
                 self._bound[key] = BoundSession(session, spec.scale)
         return self._sessions[key]
+
+    def _load_generator(self, spec: GeneratorSpec) -> PictureGenerator:
+        data, path = self._zoo.read(spec, "fp32"), spec.files["fp32"].path
+        session = create_session(data, path, self.provider, "fp32", self._gpu)
+        check_generator_face(session, spec)
+        generator = PictureGenerator(spec, session.get_providers()[0], session, 0.0)
+        latents = np.zeros((WARM_UP_PICTURES, spec.latent), np.float32)
+        generator.run(latents)
+        started = time.perf_counter()
+        shape = generator.run(latents).shape
+        seconds = time.perf_counter() - started
+        if shape != (expected := (len(latents), spec.height, spec.width, spec.channels)):
+            raise ModelFileError(f"{spec.title}: its output has shape {shape}, not {expected}.")
+        return replace(generator, seconds_per_picture=seconds / WARM_UP_PICTURES)
 
     def network(self, spec: ModelSpec) -> Network:
         return self.networks[spec.name, spec.scale]
@@ -175,5 +207,22 @@ def check_face(session: ort.InferenceSession, spec: ModelSpec) -> None:
     for key in ("name", "scale", "context"):
         if told.get(key) != str(getattr(spec, key)):
             problems.append(f"its metadata says {key} {told.get(key)!r}, the manifest {getattr(spec, key)!r}")
+    if problems:
+        raise ModelFileError(f"{spec.title}: {'; '.join(problems)}.")
+
+
+def check_generator_face(session: ort.InferenceSession, spec: GeneratorSpec) -> None:
+    """Raises ``ModelFileError`` unless the graph takes ``latents`` and gives ``pictures`` as the manifest says."""
+    inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
+    outputs = [(o.name, o.type, o.shape[1:]) for o in session.get_outputs()]
+    problems = []
+    if inputs != (expected := [("latents", "tensor(float)", [spec.latent])]):
+        problems.append(f"inputs are {inputs}, not {expected}")
+    if outputs != (expected := [("pictures", "tensor(uint8)", [spec.height, spec.width, spec.channels])]):
+        problems.append(f"outputs are {outputs}, not {expected}")
+    told = session.get_modelmeta().custom_metadata_map
+    for key, value in (("name", spec.name), ("kind", "generator")):
+        if told.get(key) != value:
+            problems.append(f"its metadata says {key} {told.get(key)!r}, not {value!r}")
     if problems:
         raise ModelFileError(f"{spec.title}: {'; '.join(problems)}.")

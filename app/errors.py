@@ -72,6 +72,10 @@ class OutputFormatError(EnlargerError):
     status, code, title = 422, "unknown_format", "No such output format"
 
 
+class CodesUnavailableError(EnlargerError):
+    status, code, title = 501, "decode_unavailable", "This service reads no codes"
+
+
 # -- the picture -------------------------------------------------------------------------------------------------
 
 

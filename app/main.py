@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app import __version__
 from app.access import Access
 from app.api import router
+from app.drawing import Drawing, add_drawing
 from app.engine import Engine
 from app.journal import Journal
 from app.ledger import Ledger
@@ -109,6 +110,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     add_pages(app)
     if settings.study:
         add_study(app, Study(settings, zoo, scheduler))
+    add_drawing(app, Drawing(zoo, scheduler, engine.generators))
     add_error_handlers(app)
     add_metrics(app, metrics)
     app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)

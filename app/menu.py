@@ -4,6 +4,7 @@ from typing import Any
 
 from app.encoders import DEFAULT_QUALITY, FORMATS, Format
 from app.formats import READERS
+from app.generator import describe_generator
 from app.parameters import DEFAULT_SCALE, MAX_SCALE
 from app.service import Service
 from app.zoo import ModelSpec
@@ -15,6 +16,7 @@ def describe(service: Service) -> dict[str, Any]:
     return {
         "default": service.zoo.default,
         "models": [describe_model(service, name) for name in service.zoo.names],
+        "generators": [describe_generator(spec) for spec in service.zoo.generators],
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
         "formats": [describe_format(name, kind) for name, kind in FORMATS.items()],
         "input": {
@@ -27,7 +29,10 @@ def describe(service: Service) -> dict[str, Any]:
 
 
 def describe_model(service: Service, name: str) -> dict[str, Any]:
-    """One network at all its scales; ``UnknownModelError`` names what there is."""
+    """One network at all its scales, or a generator; ``UnknownModelError`` names what there is."""
+    for generator in service.zoo.generators:
+        if generator.name == name:
+            return describe_generator(generator)
     specs = [service.zoo.find(name, scale) for scale in service.zoo.scales(name)]
     return {
         "name": name,

@@ -42,6 +42,8 @@ class UpscaleParameters(BaseModel):
         "keep", description="EXIF, XMP, resolution; GPS always goes, the profile stays."
     )
 
+    decode: bool = Field(False, description="Tell in headers which QR and bar codes are read before and after.")
+
     @model_validator(mode="after")
     def scale_or_size(self) -> Self:
         if self.scale is not None and (self.width or self.height):

@@ -54,12 +54,40 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class GeneratorSpec:
+    """A network of the other kind: it draws pictures from noise. The manifest's ``generators`` lists them.
+
+    It takes ``latent`` random numbers a picture and gives ``height`` x ``width`` pixels of ``channels`` samples.
+    ``macs``: multiply-accumulates per picture.
+    """
+
+    name: str
+    architecture: str
+    latent: int
+    height: int
+    width: int
+    channels: int
+    parameters: int
+    macs: int
+    summary: str
+    licence: str
+    recipe: str
+    training: Mapping[str, Any]
+    files: Mapping[str, ModelFile]
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
 class Zoo:
     """Every network of a model folder. ``default`` is the name used when a request names none."""
 
     folder: Path
     default: str
     models: tuple[ModelSpec, ...]
+    generators: tuple[GeneratorSpec, ...] = ()
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self.models)
@@ -74,6 +102,14 @@ class Zoo:
         if not found:
             raise UnknownModelError(f"There is no model {name[:40]!r}; there are: {', '.join(self.names)}.")
         return found
+
+    def generator(self, name: str) -> GeneratorSpec:
+        """The generator of that name; ``UnknownModelError`` names what there is."""
+        for spec in self.generators:
+            if spec.name == name:
+                return spec
+        known = ", ".join(spec.name for spec in self.generators) or "none"
+        raise UnknownModelError(f"There is no generator {name[:40]!r}; there are: {known}.")
 
     def find(self, name: str | None, scale: int) -> ModelSpec:
         """The network of that name (None: the default) at that scale."""
@@ -101,7 +137,7 @@ class Zoo:
             )
         return min(pairs, key=lambda pair: pair[0].macs + pair[0].scale ** 2 * pair[1].macs)
 
-    def read(self, spec: ModelSpec, precision: str) -> bytes:
+    def read(self, spec: ModelSpec | GeneratorSpec, precision: str) -> bytes:
         """The bytes of a model file, proven to be those the manifest means; else ``ModelFileError``."""
         if precision not in spec.files:
             raise ModelFileError(f"{spec.title}: there is no {precision} file, only: {', '.join(spec.files)}.")
@@ -129,10 +165,13 @@ def load_zoo(folder: Path) -> Zoo:
     try:
         if manifest["version"] != MANIFEST_VERSION:
             raise ModelFileError(f"{path}: version {manifest['version']}, this service reads {MANIFEST_VERSION}.")
-        zoo = Zoo(folder, manifest["default"], tuple(_spec(entry) for entry in manifest["models"]))
+        models = tuple(ModelSpec(**_with_files(entry)) for entry in manifest["models"])
+        generators = tuple(GeneratorSpec(**_with_files(entry)) for entry in manifest.get("generators", ()))
+        zoo = Zoo(folder, manifest["default"], models, generators)
     except (AttributeError, KeyError, TypeError) as error:
         raise ModelFileError(f"{path}: malformed: {error}.") from error
-    twice = [title for title, number in Counter(spec.title for spec in zoo).items() if number > 1]
+    titles = [spec.title for spec in models] + [spec.title for spec in generators]
+    twice = [title for title, number in Counter(titles).items() if number > 1]
     if twice:
         raise ModelFileError(f"{path}: there is more than one {', '.join(twice)}.")
     if zoo.default not in zoo.names:
@@ -140,6 +179,5 @@ def load_zoo(folder: Path) -> Zoo:
     return zoo
 
 
-def _spec(entry: dict[str, Any]) -> ModelSpec:
-    files = {precision: ModelFile(**file) for precision, file in entry["files"].items()}
-    return ModelSpec(**{**entry, "files": files})
+def _with_files(entry: dict[str, Any]) -> dict[str, Any]:
+    return {**entry, "files": {precision: ModelFile(**file) for precision, file in entry["files"].items()}}

@@ -47,6 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"batching", "binding", "errors", "guard", "providers", "zoo"},
     "scheduler": {"batching", "errors", "record", "zoo"},
     "stitcher": {"tiler"},
+    "generator": {"zoo"},
+    "codes": {"errors"},
+    "drawing": {"encoders", "engine", "errors", "generator", "scheduler", "zoo"},
     "parameters": {"encoders", "errors", "upscaler"},
     "streaming": {"errors", "record", "scheduler"},
     "pages": set(),
@@ -73,15 +76,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "problems": {"errors", "parameters", "record"},
     "openapi": {"encoders", "errors"},
     "service": {"decoder", "ledger", "scheduler", "settings", "zoo"},
-    "menu": {"encoders", "formats", "parameters", "service", "zoo"},
+    "menu": {"encoders", "formats", "generator", "parameters", "service", "zoo"},
     "api": {
         "body",
+        "codes",
         "decoder",
         "menu",
         "negotiation",
         "openapi",
         "parameters",
         "record",
+        "samples",
         "service",
         "streaming",
         "upscaler",
@@ -89,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "main": {
         "__init__",
         "api",
+        "drawing",
         "engine",
         "access",
         "journal",
@@ -120,7 +126,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zoo",
     },
 }
-TRAINING_MAY_IMPORT = {"decoder", "engine", "errors", "providers", "scheduler", "settings", "upscaler", "zoo"}
+TRAINING_MAY_IMPORT = {
+    "decoder",
+    "engine",
+    "errors",
+    "generator",
+    "providers",
+    "scheduler",
+    "settings",
+    "upscaler",
+    "zoo",
+}
 
 
 def imported(path: Path) -> Iterator[str]:

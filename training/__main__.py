@@ -10,7 +10,9 @@ from app.zoo import load_zoo
 from training.cards import write_cards
 from training.checkpoint import Folders
 from training.crops import Box
+from training.digits import command as digits_command
 from training.evaluate import TEST_SETS, choose, evaluate_zoo
+from training.evaluate_qr import evaluate_qr
 from training.export import MAX_SEAM, export
 from training.figures import curves, draw_scatter, read_log, save_plot
 from training.importing import RANGES, UNKNOWN, Order, import_model
@@ -77,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_import)
 
     add_evaluate(commands)
+    add_evaluate_qr(commands)
+    digits_command.add_commands(commands)
 
     command = commands.add_parser("card", help="write models' cards again from the manifest (export does it too)")
     command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")
@@ -118,6 +122,21 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="the crop (default: most different)",
     )
     command.set_defaults(run=run_evaluate)
+
+
+def add_evaluate_qr(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+
+    command = commands.add_parser("evaluate-qr", help="how many QR codes are read after bicubic and after networks")
+    command.add_argument("names", nargs="*", default=["fast", "qr"], metavar="MODEL", help="default: fast qr")
+    command.add_argument("--codes", type=int, default=20, help="codes a condition of the grid (default: 20; 0: none)")
+    command.add_argument("--goal-codes", type=int, default=500, help="codes each of the two goals (default: 500)")
+    command.add_argument("--figures", type=Path, default=Path("runs/figures"), help="where pictures and figures go")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.set_defaults(run=run_evaluate_qr)
+
+
+def run_evaluate_qr(options: argparse.Namespace) -> None:
+    print(evaluate_qr(options.models, options.names, options.codes, options.goal_codes, options.figures))
 
 
 def run_train(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,18 @@ def read_picture(path: Path, multiple: int = 1, reduction: float = 1.0) -> Pixel
     pixels = np.asarray(picture)
     h, w = (side - side % multiple for side in pixels.shape[:2])
     return pixels[:h, :w]
+
+
+class Pairs(Protocol):
+    """Aligned pictures by number: what training validates on."""
+
+    scale: int
+
+    def __len__(self) -> int: ...
+
+    def pair(self, index: int) -> tuple[Pixels, Pixels]:
+        """LR uint8 ``[h, w, 3]`` and HR uint8 ``[h * scale, w * scale, 3]``."""
+        ...
 
 
 class PairSet:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from app.providers import create_session, share_resources
 from app.settings import usable_cores
-from app.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec
+from app.zoo import MANIFEST, MANIFEST_VERSION, GeneratorSpec, ModelFile, ModelSpec
 from training.architectures import Generator, SubPixelGenerator
 from training.architectures.collapsible import collapse
 from training.cards import write_cards
@@ -319,17 +319,32 @@ def describe(model: onnx.ModelProto, spec: ModelSpec, precision: str, metrics: d
 
 def write_manifest(models: Path, spec: ModelSpec) -> None:
     """Adds or replaces one entry; entries stay sorted by cost and scale, in whatever order models come."""
-    path = models / MANIFEST
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": [], "default": spec.name}
-    known = before["models"]
+    manifest = read_manifest(models)
     entry = dataclasses.asdict(spec)
-    entries = [entry, *(e for e in known if (e["name"], e["scale"]) != (spec.name, spec.scale))]
+    entries = [entry, *(e for e in manifest["models"] if (e["name"], e["scale"]) != (spec.name, spec.scale))]
     entries.sort(key=lambda e: e["scale"])
     cost = {e["name"]: e["macs"] for e in entries}  # of its largest scale
     entries.sort(key=lambda e: (cost[e["name"]], e["name"], e["scale"]))
-    default = next((name for name in DEFAULTS if name in cost), before["default"])
-    manifest = {"version": MANIFEST_VERSION, "default": default, "models": entries}
-    replace_file(path, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
+    default = next((name for name in DEFAULTS if name in cost), manifest["default"] or spec.name)
+    replace_manifest(models, {**manifest, "default": default, "models": entries})
+
+
+def write_generator(models: Path, spec: GeneratorSpec) -> None:
+    """Adds or replaces the entry of a generator."""
+    manifest = read_manifest(models)
+    entries = [dataclasses.asdict(spec), *(e for e in manifest.get("generators", []) if e["name"] != spec.name)]
+    replace_manifest(models, {**manifest, "generators": sorted(entries, key=lambda e: e["name"])})
+
+
+def read_manifest(models: Path) -> dict[str, Any]:
+    path = models / MANIFEST
+    if not path.exists():
+        return {"version": MANIFEST_VERSION, "default": "", "models": []}
+    return {**json.loads(path.read_text(encoding="utf-8")), "version": MANIFEST_VERSION}
+
+
+def replace_manifest(models: Path, manifest: dict[str, Any]) -> None:
+    replace_file(models / MANIFEST, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def replace_file(path: Path, data: bytes) -> None:

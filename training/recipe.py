@@ -12,6 +12,7 @@ from training.architectures.discriminators import DISCRIMINATORS, REDUCTION
 from training.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
 from training.losses import PIXEL_LOSSES
 from training.perceptual import CONV5_4, VGG19
+from training.qrcodes import CodeRecipe
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -24,6 +25,8 @@ class DataRecipe:
     pixels. ``sampling``: "uniform", or "detail" to draw pictures in proportion to their mean gradient. Against learning
     few pictures by heart: ``reductions``, the factors by which each picture is there reduced, and ``permute``, which
     exchanges red, green and blue at random.
+
+    ``codes``: pairs are QR codes drawn on the fly as ``[data.codes]`` says, and no folder is read.
     """
 
     pictures: str = "photos"
@@ -34,6 +37,7 @@ class DataRecipe:
     sampling: str = "uniform"
     reductions: tuple[float, ...] = (1.0,)
     permute: bool = False
+    codes: CodeRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.degradation not in (known := [*DEGRADATIONS, *RANDOM_DEGRADATIONS]):
@@ -202,14 +206,17 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ValueError(f"{path.name}: {error}") from error
 
 
+def _data(table: dict[str, Any]) -> DataRecipe:
+    table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    if "codes" not in table:
+        return _typed(DataRecipe, table)
+    codes = {key: tuple(value) if isinstance(value, list) else value for key, value in table["codes"].items()}
+    return _typed(DataRecipe, {**table, "codes": _typed(CodeRecipe, codes)})
+
+
 def _stage(table: dict[str, Any]) -> Stage:
     kinds = {"content": ContentRecipe, "adversary": AdversaryRecipe}
     return _typed(Stage, table | {name: _typed(cls, table[name]) for name, cls in kinds.items() if name in table})
-
-
-def _data(table: dict[str, Any]) -> DataRecipe:
-    reductions = table.get("reductions")
-    return _typed(DataRecipe, {**table, "reductions": tuple(reductions)} if isinstance(reductions, list) else table)
 
 
 def _with_layers(cls: type[Any], table: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ import ctypes
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from training.adversarial import ADVERSARIAL, Adversary
 from training.architectures import Generator, build
 from training.architectures.discriminators import DISCRIMINATORS
 from training.checkpoint import Average, Folders, resume, save, start_from
-from training.data import PairSet, Pixels, Prefetcher, batches
+from training.data import Pairs, PairSet, Pixels, Prefetcher, batches
 from training.degradations import RANDOM_DEGRADATIONS
 from training.distributed import Ranks, joined_ranks
 from training.hardware import note_machine
@@ -30,6 +31,7 @@ from training.log import Log
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
 from training.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
+from training.qrcodes import CodePairs, code_batches
 from training.recipe import AdversaryRecipe, Recipe, Stage
 
 LOG_EVERY = 100  # steps
@@ -66,15 +68,10 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
         return averaged.network
 
     contents = content_losses(recipe, folders, device)
-    cache = folders.runs / "cache"
-    data = recipe.data
-    anew = data.degradation if data.degradation in RANDOM_DEGRADATIONS else None  # LR is made for each crop
     with ranks.in_turn():
-        packed = "bicubic" if anew else data.degradation
-        pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, cache, data.reductions)
-        validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
+        source, validation = pair_sources(recipe, folders, step, ranks.rank)
     note_machine(run)
-    loader = Prefetcher(batches(pairs, data, recipe.seed, step, recipe.steps, ranks.rank))
+    loader = Prefetcher(source)
     if compiled:
         network.compile()
 
@@ -123,6 +120,21 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
             saved_at = time.monotonic()
     progress.close()
     return averaged.network
+
+
+def pair_sources(
+    recipe: Recipe, folders: Folders, step: int, rank: int
+) -> tuple[Iterator[tuple[Pixels, Pixels]], Pairs]:
+    """The training batches from a step on, and the pairs that are validated on."""
+    data = recipe.data
+    if data.codes:
+        source = code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
+        return source, CodePairs(data.codes, recipe.scale, data.crop)
+    cache = folders.runs / "cache"
+    packed = "bicubic" if data.degradation in RANDOM_DEGRADATIONS else data.degradation  # those are made for each crop
+    pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, cache, data.reductions)
+    validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
+    return batches(pairs, data, recipe.seed, step, recipe.steps, rank), validation
 
 
 def generator_losses(
@@ -210,7 +222,7 @@ def to_pixels(image: Tensor) -> Pixels:
 
 
 @torch.no_grad()
-def validate(network: Generator, pairs: PairSet, sample: Path) -> float:
+def validate(network: Generator, pairs: Pairs, sample: Path) -> float:
     """Mean luma PSNR over the first validation pictures; writes the first as a sample triptych."""
     device = next(network.parameters()).device
     scores = []

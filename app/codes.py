@@ -1,0 +1,50 @@
+"""Bar codes and QR codes in a picture, read before and after it is enlarged (``decode=true``)."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.errors import CodesUnavailableError, TooManyPixelsError
+
+try:
+    import zxingcpp
+except ImportError:  # the extra "codes" is not installed
+    zxingcpp = None  # type: ignore[assignment]
+
+MAX_PIXELS = 4_000_000  # of the result: it is computed whole before the first byte, so it must be small
+MAX_TOLD, MAX_BYTES = 8, 512  # codes a header tells, and of each so many bytes
+
+
+def check_readable(height: int, width: int) -> None:
+    """Refuses a result that is too large to be computed before its headers are sent, or a service without a reader."""
+    if zxingcpp is None:
+        raise CodesUnavailableError("This service was installed without a code reader (pip install enlarger[codes]).")
+    if height * width > MAX_PIXELS:
+        raise TooManyPixelsError(
+            "With decode=true a result is read before it is sent, so it may have no more pixels than that.",
+            limit=MAX_PIXELS,
+            actual=height * width,
+        )
+
+
+def read_codes(pixels: NDArray[np.uint8 | np.uint16]) -> tuple[str, ...]:
+    """What ZXing reads in a picture, uint8 ``[H, W, 3]`` or ``[H, W]``, in its order; each text once."""
+    found = zxingcpp.read_barcodes(np.ascontiguousarray(pixels))
+    return tuple(dict.fromkeys(code.text for code in found if code.valid and code.text))
+
+
+def header_value(codes: Sequence[str]) -> str:
+    """Texts for a header: UTF-8, percent-encoded (RFC 3986, 2.1), so that a comma only separates; empty for none."""
+    return ", ".join(quote(code.encode()[:MAX_BYTES], safe="") for code in codes[:MAX_TOLD])
+
+
+def read_when_whole(pieces: Iterator[bytes], tell: Callable[[tuple[str, ...]], None]) -> Iterator[bytes]:
+    """All pieces of a file as one, after ``tell`` was told what its picture says."""
+    data = b"".join(pieces)
+    with Image.open(io.BytesIO(data)) as image:
+        tell(read_codes(np.asarray(image.convert("RGB"))))
+    yield data
