@@ -315,7 +315,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         r"\[1, 3, 64, 48\].*export it with N, H and W dynamic",
     ),
     "global": (lambda: nearest(extra=MEAN, bias=0.5), r"no context up to 48.* by \d+\.\d levels"),
-    "either range": (lambda: nearest(bias=0.06), r" either of 0\.\.1 and 0\.\.255 may be its range"),
+    "either range": (lambda: nearest(bias=0.06, white=300), r" either of 0\.\.1 and 0\.\.255 may be its range"),
     "another picture": (lambda: nearest(bias=0.9, white=0.9), r"neither of 0\.\.1 and 0\.\.255 may be its range"),
 }
 
