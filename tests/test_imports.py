@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upscaler": {"decoder", "encoders", "resampler", "scheduler", "stitcher", "tiler", "zoo"},
     "api": {
         "body",
+        "codes",
         "decoder",
         "errors",
         "generator",
