@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from urllib.parse import quote
 
 import numpy as np
@@ -10,18 +11,14 @@ from PIL import Image
 
 from app.errors import CodesUnavailableError, TooManyPixelsError
 
-try:
-    import zxingcpp
-except ImportError:  # the extra "codes" is not installed
-    zxingcpp = None  # type: ignore[assignment]
-
+AVAILABLE = find_spec("zxingcpp") is not None  # the extra "codes" is installed
 MAX_PIXELS = 4_000_000  # of the result: it is computed whole before the first byte, so it must be small
 MAX_TOLD, MAX_BYTES = 8, 512  # codes a header tells, and of each so many bytes
 
 
 def check_readable(height: int, width: int) -> None:
     """Refuses a result that is too large to be computed before its headers are sent, or a service without a reader."""
-    if zxingcpp is None:
+    if not AVAILABLE:
         raise CodesUnavailableError("This service was installed without a code reader (pip install enlarger[codes]).")
     if height * width > MAX_PIXELS:
         raise TooManyPixelsError(
@@ -33,6 +30,8 @@ def check_readable(height: int, width: int) -> None:
 
 def read_codes(pixels: NDArray[np.uint8 | np.uint16]) -> tuple[str, ...]:
     """What ZXing reads in a picture, uint8 ``[H, W, 3]`` or ``[H, W]``, in its order; each text once."""
+    import zxingcpp  # an extra: a service without it runs, and refuses decode=true
+
     found = zxingcpp.read_barcodes(np.ascontiguousarray(pixels))
     return tuple(dict.fromkeys(code.text for code in found if code.valid and code.text))
 

@@ -17,6 +17,7 @@ from PIL import Image
 from app.engine import Engine
 from app.errors import ModelFileError, UnknownModelError
 from app.generator import GAP, grid, latent_vectors
+from app.settings import usable_cores
 from app.zoo import load_zoo
 from tests.conftest import MODELS, running_server
 from training.digits.data import Labelled, load_split, read_idx
@@ -218,7 +219,7 @@ def test_the_export_is_listed_proven_and_drawn_with(models: Path) -> None:
     spec = zoo.generator("digits")
     assert (spec.latent, spec.height, spec.width, spec.channels) == (6, 28, 28, 1)
     assert spec.files["fp32"].metrics["test digits"]["samples"] == 10_000
-    generator = Engine(zoo, "cpu", 1).generators["digits"]
+    generator = Engine(zoo, "cpu", usable_cores()).generators["digits"]
     few, many = (generator.run(latent_vectors(7, count, 6)) for count in (3, 20))
     assert (few.dtype, few.shape) == (np.uint8, (3, 28, 28, 1))
     assert (many[:3] == few).all()
@@ -233,7 +234,7 @@ def test_a_generator_with_another_face_stops_the_start(models: Path, tmp_path: P
     manifest["generators"][0]["latent"] = 7
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelFileError, match=r"not .*latents.*7"):
-        Engine(load_zoo(tmp_path), "cpu", 1)
+        Engine(load_zoo(tmp_path), "cpu", usable_cores())
 
 
 def picture(response: httpx.Response) -> np.ndarray:
@@ -246,7 +247,7 @@ def test_the_same_seed_draws_the_same_picture(client: httpx.Client, models: Path
     first = client.post("/generate", params={"model": "digits", "count": 7, "seed": 42, "columns": 3})
     again = client.post("/generate", data={"model": "digits", "count": "7", "seed": "42", "columns": "3"})
     assert first.content == again.content
-    generator = Engine(load_zoo(models), "cpu", 1).generators["digits"]
+    generator = Engine(load_zoo(models), "cpu", usable_cores()).generators["digits"]
     expected = grid(generator.run(latent_vectors(42, 7, 6)), 3)[..., 0]
     assert np.abs(picture(first).astype(int) - expected).max() <= 1
     assert first.headers["enlarger-seed"] == "42"

@@ -204,7 +204,7 @@ def test_a_result_too_large_to_be_read_first_is_refused(client: httpx.Client) ->
 
 
 def test_without_a_reader_decoding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codes, "zxingcpp", None)
+    monkeypatch.setattr(codes, "AVAILABLE", False)
     with pytest.raises(codes.CodesUnavailableError, match=r"enlarger\[codes\]"):
         codes.check_readable(10, 10)
 
