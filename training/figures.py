@@ -76,7 +76,7 @@ def scatter(records: Sequence[Record], scale: int, test_set: str) -> Figure | No
     axes.set_xlabel("LR Mpx/s on CPU, fp32 unless told otherwise (more is faster)")
     axes.set_ylabel(f"luma PSNR on {test_set}, x{scale} (dB)")
     if len({point.ours for point in shown}) > 1:
-        axes.legend(loc="lower left", frameon=False)
+        axes.legend(loc="best", frameon=False)
     figure.supxlabel(footnote(records, scale, shown), fontsize=7, color=OTHERS)
     label_points(axes, shown)
     return figure
