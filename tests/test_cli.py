@@ -170,7 +170,7 @@ def plan(files: str, output: str | None, format: str | None = None) -> list[Task
     [
         ("a.png", None, None, "a-enlarged.png:png"),
         ("b.JPG", None, None, "b-enlarged.jpg:jpeg"),
-        ("c.tif", None, None, "c-enlarged.png:png"),
+        ("c.tif", None, None, "c-enlarged.tif:tiff"),
         ("a.png", None, "webp", "a-enlarged.webp:webp"),
         ("dir", None, None, "dir/d-enlarged.png:png dir/e/f-enlarged.webp:webp dir/f-enlarged.webp:webp"),
         ("a.png", "big.jpeg", None, "big.jpeg:jpeg"),
@@ -226,7 +226,7 @@ def test_a_fault_in_the_middle_leaves_what_was_there_before(earlier: bytes | Non
         target.parent.mkdir()
         target.write_bytes(earlier)
     with running(engine) as scheduler, pytest.raises(ComputeError):
-        enlarge_file(Task(source, target, "png"), UpscaleParameters(scale=2), zoo, few_pixels, scheduler)
+        enlarge_file(Task(source, target, "png"), UpscaleParameters(scale=2), zoo, few_pixels, scheduler, {})
     assert len(engine.computed) >= 3
     assert files_in(tmp_path) == ({"a.png"} if earlier is None else {"a.png", "out/a.png"})
     assert earlier is None or target.read_bytes() == earlier

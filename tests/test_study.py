@@ -18,10 +18,12 @@ from PIL import Image
 
 from app.errors import StartupError, StudyFullError
 from app.opinions import Opinions, Rating, mean_opinion, t_quantile
+from app.settings import MODELS
 from app.study import apart
+from app.zoo import load_zoo
 from tests.conftest import Server, decoded, encode, running_server
 
-VERSIONS = {"bicubic", "espcn", "fast", "original"}
+VERSIONS = {spec.name for spec in load_zoo(MODELS) if spec.scale == 4} | {"original"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_every_version_of_every_picture_is_shown_once_and_blind(client: httpx.Cl
     told = repr([dict(answer.headers) for answer in answers]) + repr(trials)
     assert not [name for name in (*VERSIONS, "cat", "coffee") if name in told.lower()]
     sizes = Counter(decoded(answer.content).shape for answer in answers)
-    assert sizes == {(128, 128, 3): 4, (100, 120, 3): 4}  # cut to multiples of the scale
+    assert sizes == {(128, 128, 3): len(VERSIONS), (100, 120, 3): len(VERSIONS)}  # cut to multiples of the scale
     assert len({answer.content for answer in answers}) == len(answers)
 
 
@@ -128,7 +130,7 @@ def test_ratings_are_kept_changed_and_summed_up(pictures: Path) -> None:
                         assert rate(client, participant, trial, scores[0]).status_code == 204
         with server.client() as client:
             results = client.get("/study/results").json()
-    assert (results["observers"], results["ratings"]) == (3, 3 * 8)
+    assert (results["observers"], results["ratings"]) == (3, 3 * 2 * len(VERSIONS))
     cat = next(each for each in results["pictures"] if each["picture"] == "cat.png")["models"]
     assert cat["original"]["mean"] == pytest.approx(13 / 3)
     half_width = 4.302653 / math.sqrt(3)  # t of 2 degrees of freedom, a standard deviation of 1

@@ -222,6 +222,7 @@ def test_exported_graph_is_the_network(name: str, scale: int, parameters: dict[s
     [("srcnn", 4), ("srresnet", 4 + 5 + 2 + 1), ("edsr", 1 + 5 + 2 + 1), ("rrdb", 1 + 15 + 1 + 2 + 2)],
 )
 def test_context_lies_within_the_receptive_field(name: str, field: int) -> None:
+    torch.manual_seed(1)
     network = used_normalisation(tiny(name)).eval()
     if name == "srcnn":  # fresh, it is bicubic and sees no more than bicubic does
         nn.init.normal_(network.reconstruction.weight, std=0.1)
