@@ -31,7 +31,7 @@ TINY = {"channels": 8, "latent": 6, "steps": 6, "batch": 4}
 
 
 def bars(count: int, seed: int = 0) -> Labelled:
-    """Ten classes that anybody can tell, wherever they are moved to: as many bright bars as the class says, on noise."""
+    """Ten classes that anybody can tell, wherever they are moved to: by the number of bright bars, on noise."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, count).astype(np.uint8)
     pictures = rng.integers(0, 60, (count, 28, 28)).astype(np.uint8)

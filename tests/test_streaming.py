@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 
@@ -298,12 +298,10 @@ def test_a_deadline_before_the_200_is_a_problem(gate: Path, photo: np.ndarray) -
 
 
 def test_overload_is_refused_with_a_time_to_come_back(gate: Path, photo: np.ndarray) -> None:
-    with (
-        watched_server(gate, max_queue_seconds="0.001") as server,
-        ask(server, marked(photo, HOLD, 0)),
-        server.client() as client,
-    ):
-        server.wait_until(lambda: tiles(server) == 1)
+    with watched_server(gate, max_queue_seconds="0.001") as server, server.client() as client, ExitStack() as stack:
+        proven = tiles(server)  # each network's, at the start
+        stack.enter_context(ask(server, marked(photo, HOLD, 0)))
+        server.wait_until(lambda: tiles(server) == proven + 1)
         refused = client.post("/upscale", content=encode(photo), params=BICUBIC)
         assert (refused.status_code, refused.headers["content-type"]) == (429, "application/problem+json")
         assert int(refused.headers["retry-after"]) >= 1
