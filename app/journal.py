@@ -52,7 +52,7 @@ class Journal:
         started = time.perf_counter()
         try:
             await self.app(scope, receive, send_with_ids)
-        except Exception:
+        except Exception:  # a bug, whatever it is: noted and raised again; `problems.on_bug` answers it outside of here
             record.code = record.code or "internal_error"
             raise
         finally:

@@ -187,45 +187,48 @@ class Recipe:
         return sum(stage.steps for stage in self.stages)
 
 
-def load_recipe(name_or_path: str) -> Recipe:
-    """The recipe called so in ``training/recipes``, or the file at that path; ``ValueError`` says what is wrong."""
+def find_recipe(name_or_path: str, folder: Path = RECIPES, kind: str = "recipe") -> Path:
+    """The file called so in ``folder``, or the one at that path; ``ValueError`` names what there is."""
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
+        path = folder / f"{name_or_path}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise ValueError(f"no recipe {name_or_path!r}; known: {known}")
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        raise ValueError(f"no {kind} {name_or_path!r}; known: {known}")
+    return path
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """The recipe called so in ``training/recipes``, or the file at that path; ``ValueError`` says what is wrong."""
+    path = find_recipe(name_or_path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         data = _data(table.pop("data", {}))
         stages = tuple(_stage(stage) for stage in table.pop("stage", []))
-        int8 = _with_layers(Int8Recipe, table.pop("int8")) if "int8" in table else None
-        fp16 = _with_layers(Fp16Recipe, table.pop("fp16")) if "fp16" in table else None
-        return _typed(Recipe, table, data=data, stages=stages, int8=int8, fp16=fp16)
+        int8 = typed(Int8Recipe, _tuples(table.pop("int8"))) if "int8" in table else None
+        fp16 = typed(Fp16Recipe, _tuples(table.pop("fp16"))) if "fp16" in table else None
+        return typed(Recipe, table, data=data, stages=stages, int8=int8, fp16=fp16)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
 
 
 def _data(table: dict[str, Any]) -> DataRecipe:
-    table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    if "codes" not in table:
-        return _typed(DataRecipe, table)
-    codes = {key: tuple(value) if isinstance(value, list) else value for key, value in table["codes"].items()}
-    return _typed(DataRecipe, {**table, "codes": _typed(CodeRecipe, codes)})
+    if "codes" in table:
+        table = {**table, "codes": typed(CodeRecipe, _tuples(table["codes"]))}
+    return typed(DataRecipe, _tuples(table))
 
 
 def _stage(table: dict[str, Any]) -> Stage:
     kinds = {"content": ContentRecipe, "adversary": AdversaryRecipe}
-    return _typed(Stage, table | {name: _typed(cls, table[name]) for name, cls in kinds.items() if name in table})
+    return typed(Stage, table | {name: typed(cls, table[name]) for name, cls in kinds.items() if name in table})
 
 
-def _with_layers(cls: type[Any], table: dict[str, Any]) -> Any:
-    """TOML's list of layers becomes a tuple, so that a recipe stays hashable and unchangeable."""
-    layers = table.pop("float_layers", ())
-    return _typed(cls, {**table, "float_layers": tuple(layers) if isinstance(layers, list) else layers})
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML's lists become tuples, so that a recipe stays hashable and unchangeable."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
-def _typed(cls: type[Any], table: dict[str, Any], **parts: Any) -> Any:
+def typed(cls: type[Any], table: dict[str, Any], **parts: Any) -> Any:
     """``cls`` from a table of the file and from ``parts`` that were read already."""
     known = {f.name for f in dataclasses.fields(cls)} - set(parts)
     if unknown := set(table) - known:

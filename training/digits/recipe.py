@@ -1,11 +1,11 @@
 """A digits recipe: which GAN, how it learns. One small TOML file each in ``training/digits/recipes``."""
 
-import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.digits.networks import GANS
+from training.recipe import find_recipe, typed
 
 RECIPES = Path(__file__).parent / "recipes"
 OPTIMIZERS = ("adam", "sgd")
@@ -50,17 +50,9 @@ class DigitsRecipe:
 
 def load_digits_recipe(name_or_path: str) -> DigitsRecipe:
     """The recipe called so, or the file at that path; ``ValueError`` says what is wrong."""
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise ValueError(f"no digits recipe {name_or_path!r}; known: {known}")
+    path = find_recipe(name_or_path, RECIPES, "digits recipe")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        known_keys = {field.name for field in dataclasses.fields(DigitsRecipe)}
-        if unknown := set(table) - known_keys:
-            raise ValueError(f"unknown keys {sorted(unknown)}; known: {sorted(known_keys)}")
-        return DigitsRecipe(**table)
+        recipe: DigitsRecipe = typed(DigitsRecipe, tomllib.loads(path.read_text(encoding="utf-8")))
+        return recipe
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
