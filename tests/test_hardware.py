@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from app.settings import usable_cores
 from training import hardware
@@ -24,3 +25,9 @@ def test_a_processor_is_called_by_its_cores_and_its_name(tmp_path: Path, monkeyp
     assert hardware.processor().startswith(f"{usable_cores()} core")
     monkeypatch.setattr(hardware, "CPU_INFO", tmp_path / "none")
     assert hardware.cpu_name()
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", False), ("DEFAULT", False), ("AVX512", True)])
+def test_bfloat16_is_for_cpus_that_have_it(capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert hardware.computes_bf16(torch.device("cpu")) is expected

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,8 +22,7 @@ from torch import Tensor, nn
 from training import train as training
 from training.__main__ import main
 from training.architectures import Generator, build
-from training.architectures.collapsible import collapse
-from training.checkpoint import Average, Folders, load_trained, save, start_from
+from training.checkpoint import Average, Folders, load_trained, save
 from training.data import PairSet, batches
 from training.log import LOG_FIELDS
 from training.losses import PIXEL_LOSSES
@@ -404,50 +402,6 @@ def test_missing_vgg19_is_said_before_anything_is_trained(
 # -- starting from another run -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def trunk(tmp_path: Path) -> dict[str, Tensor]:
-    """The averaged weights in the checkpoint of a run ``other-x2`` below ``tmp_path``."""
-    network = build(2, **NETWORK)
-    averaged = Average(build(2, **NETWORK), 0.9)
-    (tmp_path / "other-x2").mkdir()
-    save(tmp_path / "other-x2" / "checkpoint.pt", network, averaged, torch.optim.Adam(network.parameters()), 5)
-    return weights(averaged.network)
-
-
-def test_start_from_copies_the_trunk_only(trunk: dict[str, Tensor], tmp_path: Path) -> None:
-    network = build(3, **NETWORK)
-    own = weights(network)
-    start_from(network, tmp_path / "other-x2" / "checkpoint.pt")
-    expected = {name: own[name] if name.startswith("tail.") else trunk[name] for name in own}
-    assert_equal_weights(weights(network), expected)
-    assert not torch.equal(own["head.expand"], trunk["head.expand"])
-
-
-def test_a_plain_network_starts_from_a_collapsible_one(tmp_path: Path) -> None:
-    wide = {"architecture": "plain-residual", "channels": 8, "blocks": 2}
-    other = build(2, **wide)
-    source = replace(TINY, name="wide", scale=2, network=wide)
-    network = build(2, architecture="edsr", channels=8, blocks=2)
-    own = weights(network)
-    (tmp_path / "wide-x2").mkdir()
-    path = tmp_path / "wide-x2" / "checkpoint.pt"
-    save(path, other, Average(other, 0.9), torch.optim.Adam(other.parameters()), 5)
-    with mock.patch("training.checkpoint.load_recipe", return_value=source):
-        start_from(network, path)
-    plain = weights(collapse(other))
-    for name, weight in weights(network).items():
-        from_other = name.startswith(("trunk.0", "trunk.1", "head"))
-        assert torch.equal(weight, plain[name] if from_other else own[name]), name
-
-
-def test_a_recipe_starts_from_the_run_it_names(trunk: dict[str, Tensor], data: Path, tmp_path: Path) -> None:
-    standing = (Stage(steps=1, rate=0.0, final_rate=0.0, warmup=0),)
-    recipe = replace(TINY, scale=3, start_from="other-x2", stages=standing)
-    network = weights(train(recipe, Folders(data, tmp_path)))
-    for name in ("head.expand", "head.squeeze", "trunk.0.expand", "trunk.0.squeeze", "trunk.0.bias"):
-        assert torch.equal(network[name], trunk[name]), name
-
-
 def test_start_from_a_missing_run_is_said_on_the_command_line(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -563,11 +517,17 @@ def test_the_average_starts_young_and_converges() -> None:
     assert not average.network.weight.requires_grad
 
 
-def test_precision_decides_what_the_convolutions_compute_in() -> None:
+@pytest.mark.parametrize(
+    ("precision", "has_bf16", "dtype"),
+    [("fp32", True, torch.float32), ("bf16", True, torch.bfloat16), ("bf16", False, torch.float32)],
+)
+def test_recipe_and_machine_decide_what_the_convolutions_compute_in(
+    precision: str, has_bf16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "computes_bf16", lambda device: has_bf16)
     x, weight = torch.rand(1, 3, 4, 4), torch.rand(2, 3, 3, 3)
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        with autocast(replace(TINY, precision=precision), torch.device("cpu")):
-            assert F.conv2d(x, weight).dtype == dtype
+    with autocast(replace(TINY, precision=precision), torch.device("cpu")):
+        assert F.conv2d(x, weight).dtype == dtype
 
 
 def test_pixels_to_tensor_and_back() -> None:

@@ -1,29 +1,30 @@
 """What a run keeps: its folder, its averaged network, and the checkpoint from which it goes on."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from app.settings import MODELS
 from training.adversarial import Adversary
 from training.architectures import Generator, build
-from training.architectures.collapsible import collapse
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Folders:
     """Where pictures are read (``data``) and where runs and the packed pictures are kept (``runs``).
 
-    ``vgg19`` is the file of VGG19's weights, which stages with a content loss need.
+    ``vgg19`` is the file of VGG19's weights, which stages with a content loss need. ``models``: the exported networks,
+    from which a run can start where the run that made them is no longer there.
     """
 
     data: Path
     runs: Path
     vgg19: Path | None = None
+    models: Path = MODELS
 
     def run(self, title: str) -> Path:
         return self.runs / title
@@ -100,25 +101,3 @@ def load_trained(recipe: Recipe, folders: Folders) -> tuple[Generator, int]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state["averaged"])
     return network, int(state["step"])
-
-
-def start_from(network: Generator, path: Path) -> None:
-    """Copies every averaged weight of another run whose name and shape are the same (a trunk of another scale).
-
-    Where that run's convolutions are collapsible and this network's are plain, they are collapsed first.
-    """
-    if not path.exists():
-        raise ValueError(f"{path} is missing: train {path.parent.name} first")
-    own = network.state_dict()
-    other = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
-    if is_collapsible(other) and not is_collapsible(own):
-        source = load_recipe(path.parent.name)
-        wide = build(source.scale, **source.network)
-        wide.load_state_dict(other)
-        other = collapse(wide).state_dict()
-    fitting = {k: v for k, v in other.items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict({**own, **fitting})
-
-
-def is_collapsible(state: Mapping[str, Tensor]) -> bool:
-    return any(name.endswith(".expand") for name in state)

@@ -153,8 +153,9 @@ PRECISIONS = ("bf16", "fp32")
 
 @dataclass(frozen=True)
 class Recipe:
-    """One network at one scale. ``start_from`` names a run whose equal-shaped weights this one starts with; ``int8``
-    and ``fp16`` ask for further files beside the fp32 one."""
+    """One network at one scale. ``start_from`` names a run, or an exported model, whose equal-shaped weights this
+    one starts with; ``int8`` and ``fp16`` ask for further files beside the fp32 one. ``precision``: "bf16" means where
+    the machine computes it faster than float32."""
 
     name: str
     scale: int

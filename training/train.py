@@ -5,7 +5,6 @@ A run lives in ``runs/<title>/``: ``checkpoint.pt`` (everything needed to go on)
 validation picture).
 """
 
-import contextlib
 import ctypes
 import math
 import sys
@@ -22,17 +21,18 @@ from tqdm import tqdm
 from training.adversarial import ADVERSARIAL, Adversary
 from training.architectures import Generator, build
 from training.architectures.discriminators import DISCRIMINATORS
-from training.checkpoint import Average, Folders, resume, save, start_from
+from training.checkpoint import Average, Folders, resume, save
 from training.data import Pairs, PairSet, Pixels, Prefetcher, batches
 from training.degradations import RANDOM_DEGRADATIONS
 from training.distributed import Ranks, joined_ranks
-from training.hardware import note_machine
+from training.hardware import computes_bf16, note_machine
 from training.log import Log
 from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
 from training.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
 from training.qrcodes import CodePairs, code_batches
 from training.recipe import AdversaryRecipe, Recipe, Stage
+from training.starting import start_from
 
 LOG_EVERY = 100  # steps
 VALIDATE_EVERY = 2_000  # steps
@@ -59,7 +59,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
 
     network = build(recipe.scale, **recipe.network).to(device, memory_format=torch.channels_last)
     if recipe.start_from:
-        start_from(network, folders.run(recipe.start_from) / "checkpoint.pt")
+        start_from(network, recipe.start_from, folders)
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
     adversaries = {stage: new_adversary(recipe, stage.adversary, device) for stage in recipe.stages if stage.adversary}
@@ -160,7 +160,7 @@ def content_losses(recipe: Recipe, folders: Folders, device: torch.device) -> di
     losses = {layer: ContentLoss(load_vgg19(folders.vgg19, layer)) for layer in layers}
     for loss in losses.values():
         loss.to(device, memory_format=torch.channels_last)
-        if recipe.precision == "bf16":  # frozen, so cast once rather than every step; the normalisation stays fp32
+        if in_bf16(recipe, device):  # frozen, so cast once rather than every step; the normalisation stays fp32
             loss.features.layers.to(torch.bfloat16)
     return losses
 
@@ -205,10 +205,12 @@ def learning_rate(stage: Stage, step: int) -> float:
     return stage.final_rate + (stage.rate - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    if recipe.precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(recipe, device))
+
+
+def in_bf16(recipe: Recipe, device: torch.device) -> bool:
+    return recipe.precision == "bf16" and computes_bf16(device)
 
 
 def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:

@@ -35,6 +35,21 @@ class CollapsibleConv(nn.Module):
                 kernel = kernel + F.pad(eye[:, :, None, None], (1, 1, 1, 1))
         return kernel
 
+    @torch.no_grad()
+    def factors(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
+        """``expand`` and ``squeeze`` of which :meth:`kernel` makes ``kernel`` ``[outputs, inputs, 3, 3]`` again.
+
+        Of the many that do, two of equal mean square, so that a step of Adam moves both alike; the directions of
+        ``squeeze`` are at random and orthogonal.
+        """
+        branch = kernel.clone()
+        if self.identity:
+            branch[:, :, 1, 1] -= torch.eye(len(branch))
+        squeeze = nn.init.orthogonal_(torch.empty_like(self.squeeze))  # [outputs, wide], rows of length 1
+        expand = torch.einsum("ow,oikl->wikl", squeeze, branch)
+        size = (expand.square().mean() / squeeze.square().mean()).pow(0.25)
+        return expand / size, squeeze * size
+
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.kernel(), self.bias, padding=1)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from training.digits.data import Labelled
 from training.digits.networks import Classifier, to_tensor
+from training.hardware import computes_bf16
 
 EPOCHS, BATCH, RATE = 4, 128, 2e-3
 SHIFT = 1  # pixels by which training digits are moved about
@@ -69,7 +70,7 @@ def fit(classifier: Classifier, data: Labelled, seed: int) -> None:
         moved = torch.roll(pictures[chosen], tuple(rng.integers(-SHIFT, SHIFT + 1, 2).tolist()), (2, 3))
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - step / steps)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16(torch.device("cpu"))):
             loss = F.cross_entropy(classifier(moved).float(), labels[chosen])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
