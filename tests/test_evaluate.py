@@ -91,6 +91,26 @@ def evaluated(models: Path, folders: Folders, titles: list[str], sets: tuple[str
     return {f"{record.name}-x{record.scale}": record.metrics for record in records}
 
 
+def test_what_the_web_does_to_pictures_is_measured_as_a_set_of_its_own(folders: Folders) -> None:
+    zoo = load_zoo(MODELS)
+    files = evaluate.choose(zoo, ["bicubic-x4"])
+    worsened = evaluate.Worsened(0.6, 40)
+    (worse,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"], worsened=worsened)
+    (clean,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"])
+    assert list(worse.metrics) == ["plain (blur 0.6, JPEG 40)"]
+    assert worse.metrics["plain (blur 0.6, JPEG 40)"]["psnr_y"] < clean.metrics["plain"]["psnr_y"] - 0.3
+    lr = evaluate.png(photo("astronaut", 60, 80))
+    assert decoded(worsened.png(lr)).shape == (60, 80, 3)
+    sharp, blurred = (decoded(evaluate.Worsened(blur, 95).png(lr)).astype(float) for blur in (0, 2))
+    assert np.abs(np.diff(blurred, axis=0)).mean() < 0.6 * np.abs(np.diff(sharp, axis=0)).mean()
+
+
+@pytest.mark.parametrize(("blur", "jpeg"), [(-1, 40), (float("nan"), 40), (0.5, 0), (0.5, 96)])
+def test_a_worsening_that_cannot_be_is_refused(blur: float, jpeg: int) -> None:
+    with pytest.raises(ValueError, match="a quality from 1 to 95"):
+        evaluate.Worsened(blur, jpeg)
+
+
 # -- test sets ---------------------------------------------------------------------------------------------------
 
 

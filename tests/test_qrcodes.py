@@ -10,8 +10,11 @@ import zxingcpp
 
 from app import codes
 from app.codes import header_value
-from tests.conftest import encode
+from app.zoo import load_zoo
+from tests.conftest import MODELS, encode
+from training import evaluate_qr
 from training.checkpoint import Folders
+from training.evaluate import served_path
 from training.evaluate_qr import READERS, Condition, bicubic, measure, samples, triptychs, wrong_contents
 from training.qrcodes import (
     CodePairs,
@@ -155,6 +158,18 @@ def test_the_measure_counts_what_is_read_what_is_not_and_what_is_read_wrongly() 
     assert "bicubic, zxing: 0 of 4" in told
     assert "liar, zxing: 4 of 4" in told
     assert repr(other.content) in told
+
+
+def test_the_manifest_tells_how_many_codes_are_read_on_the_served_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate_qr, "JUDGED", 3)
+    monkeypatch.setattr(evaluate_qr, "GOALS", (CLEAN, dataclasses.replace(CLEAN, blur=9.0)))
+    zoo = load_zoo(MODELS)
+    spec = zoo.find("bicubic", 4)
+    with served_path(zoo, [spec]) as path:
+        assert evaluate_qr.judge_codes(spec, path) == {
+            "3 small codes": {"codes_read": 1.0, "codes_wrong": 0},
+            "3 blurred codes": {"codes_read": 0.0, "codes_wrong": 0},
+        }
 
 
 def test_both_readers_read_a_plain_code() -> None:

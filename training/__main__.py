@@ -11,7 +11,7 @@ from training.cards import write_cards
 from training.checkpoint import Folders
 from training.crops import Box
 from training.digits import command as digits_command
-from training.evaluate import TEST_SETS, choose, evaluate_zoo
+from training.evaluate import TEST_SETS, Worsened, choose, evaluate_zoo
 from training.evaluate_qr import evaluate_qr
 from training.export import MAX_SEAM, export
 from training.figures import curves, draw_scatter, read_log, save_plot
@@ -109,6 +109,12 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--measure", nargs="*", default=["quality", "speed"], choices=["quality", "speed"], help="(default: both)"
     )
     command.add_argument("--lpips", type=Path, metavar="FILE", help="weights (vgg16.ckpt): LPIPS is measured too")
+    command.add_argument(
+        "--worse",
+        nargs=2,
+        metavar=("BLUR", "QUALITY"),
+        help="blur LR by that deviation (LR pixels) and compress it as JPEG first: what `photo` is for",
+    )
     command.add_argument("--show", nargs="+", default=list(MEASURES), choices=list(MEASURES), help="in the table")
     command.add_argument("--json", type=Path, help="figures are read from this file, added to and written back")
     command.add_argument("--markdown", type=Path, help="file for the table; of one with the two marks, between them")
@@ -162,13 +168,15 @@ def run_evaluate(options: argparse.Namespace) -> None:
     files = choose(zoo, options.titles, options.precision)
     lpips = load_lpips(options.lpips) if options.lpips else None
     earlier = read_records(options.json) if options.json else []
-    measured = evaluate_zoo(zoo, files, folders, options.sets, options.measure, lpips)
+    worsened = Worsened(float(options.worse[0]), int(options.worse[1])) if options.worse else None
+    measured = evaluate_zoo(zoo, files, folders, options.sets, options.measure, lpips, worsened)
 
     known = merge(merge(known_before(zoo), earlier), measured)
     if options.json:
         write_records(options.json, known)
     shown = [record for record in known if record.sha256 in {new.sha256 for new in measured}]
-    text = table(shown, options.sets, zoo.default, options.show)
+    sets = [f"{name}{worsened or ''}" for name in options.sets]
+    text = table(shown, sets, zoo.default, options.show)
     print(text)
     for line in against_published(measured):
         print(line, file=sys.stderr)

@@ -4,60 +4,102 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.zoo import ModelFile, ModelSpec, Zoo, load_zoo
-from training.crops import save_picture, side_by_side
+from PIL import Image
+
+from app.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo, load_zoo
+from training.crops import Box, save_picture, side_by_side
 from training.evaluate import choose
+from training.qrcodes import CODES
 from training.records import MEASURES, figures_cell, meaning
-from training.sample import CREDIT, PATCH, enlarged, sample_picture
+from training.sample import (
+    CODE_CREDIT,
+    CREDIT,
+    GRID_SEED,
+    PATCH,
+    draw_grid,
+    enlarged,
+    sample_code,
+    sample_pair,
+    sample_picture,
+)
+
+Spec = ModelSpec | GeneratorSpec
 
 CARDS = "cards"  # below the model folder
 ZOOM = 2
 
 
-def write_card(models: Path, zoo: Zoo, spec: ModelSpec) -> Path:
+def write_card(models: Path, zoo: Zoo, spec: Spec) -> Path:
     """``cards/<title>.md`` and ``cards/<title>.webp`` for a model that is in the manifest; returns the former."""
-    panels = enlarged(zoo, [(spec, "fp32")], sample_picture())
     picture = models / CARDS / f"{spec.title}.webp"
-    save_picture(side_by_side(panels, PATCH, ZOOM), picture)
+    save_picture(portrait(zoo, spec), picture)
     path = picture.with_suffix(".md")
     path.write_text(card(spec, picture.name), encoding="utf-8")
     return path
 
 
 def write_cards(models: Path, titles: Iterable[str] = ()) -> list[Path]:
-    """The cards of the models named (``name`` or ``name-xN``), or of all that the manifest has."""
-    zoo = load_zoo(models)
-    specs = dict.fromkeys(spec.title for spec, _ in choose(zoo, titles))
-    return [write_card(models, zoo, spec) for spec in zoo if spec.title in specs]
+    """The cards of the models named (``name`` or ``name-xN``) and of generators, or of all that the manifest has."""
+    zoo, titles = load_zoo(models), set(titles)
+    drawn = [spec for spec in zoo.generators if not titles or spec.title in titles]
+    others = titles - {spec.title for spec in drawn}
+    chosen = {spec.title for spec, _ in choose(zoo, others)} if others or not titles else set()
+    return [write_card(models, zoo, spec) for spec in (*zoo, *zoo.generators) if spec in drawn or spec.title in chosen]
 
 
-def card(spec: ModelSpec, picture: str) -> str:
+def portrait(zoo: Zoo, spec: Spec) -> Image.Image:
+    """What the network does with a sample: a crop of a photograph, a QR code, or a grid of what it draws."""
+    if isinstance(spec, GeneratorSpec):
+        return draw_grid(zoo, spec)
+    if spec.training.get("degradation") == CODES:
+        lr, hr = sample_code(spec.scale)
+        return side_by_side(enlarged(zoo, [(spec, "fp32")], lr, hr), Box(0, 0, hr.shape[1], hr.shape[0]), 1)
+    return side_by_side(enlarged(zoo, [(spec, "fp32")], *sample_pair(sample_picture(), spec.scale)), PATCH, ZOOM)
+
+
+def card(spec: Spec, picture: str) -> str:
     """The card as Markdown; nothing in it is from elsewhere than the manifest."""
+    caption, text = captions(spec)
     parts = [
         f"# {spec.title}",
         spec.summary,
-        f"![LR, bicubic, {spec.name} and the original, the same crop]({picture})",
-        f"Picture: {CREDIT}, reduced by bicubic; luma PSNR of the crop.",
+        f"![{caption}]({picture})",
+        text,
         rows(("", ""), facts(spec)),
         "## Files",
         rows(("precision", "file", "bytes", "sha256"), map(file_row, spec.files.items())),
-        *quality(spec.files),
+        *(drawing(spec) if isinstance(spec, GeneratorSpec) else quality(spec.files)),
         *training(spec.training),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def facts(spec: ModelSpec) -> list[tuple[str, str]]:
+def captions(spec: Spec) -> tuple[str, str]:
+    """What is seen in the picture, and what stands below it."""
+    if isinstance(spec, GeneratorSpec):
+        return f"what {spec.name} draws", f"Drawn with the seed {GRID_SEED}, none left out."
+    if spec.training.get("degradation") == CODES:
+        return f"LR, bicubic, {spec.name} and the original, a QR code", f"{CODE_CREDIT}; luma PSNR."
+    return (
+        f"LR, bicubic, {spec.name} and the original, the same crop",
+        f"Picture: {CREDIT}, reduced by bicubic; luma PSNR of the crop.",
+    )
+
+
+def facts(spec: Spec) -> list[tuple[str, str]]:
     recipe = f"[{Path(spec.recipe).name}](../../{spec.recipe})" if spec.recipe.endswith(".toml") else spec.recipe
-    return [
-        ("architecture", spec.architecture),
-        ("scale", f"x{spec.scale}"),
-        ("parameters", f"{spec.parameters:,}"),
-        ("multiply-accumulates per LR pixel", f"{spec.macs:,}"),
-        ("context", f"{spec.context} LR pixels"),
-        ("recipe", recipe),
-        ("licence of the weights", spec.licence),
-    ]
+    common = [("recipe", recipe), ("licence of the weights", spec.licence)]
+    start = [("architecture", spec.architecture), ("parameters", f"{spec.parameters:,}")]
+    if isinstance(spec, GeneratorSpec):
+        size = f"{spec.height} x {spec.width} x {spec.channels}"
+        own = [
+            ("multiply-accumulates per picture", f"{spec.macs:,}"),
+            ("latent numbers", str(spec.latent)),
+            ("picture", size),
+        ]
+        return [*start, *own, *common]
+    own = [("multiply-accumulates per LR pixel", f"{spec.macs:,}"), ("context", f"{spec.context} LR pixels")]
+    return [start[0], ("scale", f"x{spec.scale}"), start[1], *own, *common]
 
 
 def file_row(item: tuple[str, ModelFile]) -> tuple[str, ...]:
@@ -75,6 +117,25 @@ def quality(files: Mapping[str, ModelFile]) -> list[str]:
     cells = [(p, *(figures_cell(dict(file.metrics.get(name, {})), show) for name in sets)) for p, file in files.items()]
     return ["## Quality", rows(("precision", *sets), cells), meaning(show)]
 
+
+def drawing(spec: GeneratorSpec) -> list[str]:
+    """A table of what the judge says of its samples."""
+    measured = [figures for file in spec.files.values() for figures in file.metrics.values()]
+    if not measured:
+        return []
+    cells = [
+        (name, f"{figures[key]:g}") for figures in measured for key, name in JUDGED_NAMES.items() if key in figures
+    ]
+    return ["## Quality", rows(("", ""), cells)]
+
+
+JUDGED_NAMES = {
+    "samples": "samples judged",
+    "sure": "share that the judge classes with a confidence over 0.9",
+    "rarest_class": "share of the rarest class",
+    "frechet": "Frechet distance to the test digits in the judge's features",
+    "judge_accuracy": "the judge's own accuracy on the test digits",
+}
 
 TRAINING_NAMES = {
     "of_steps": "steps of the recipe",

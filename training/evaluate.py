@@ -6,14 +6,14 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from app.decoder import DecodeLimits, decode
@@ -82,6 +82,10 @@ class ServedPath:
             return np.asarray(result.convert("RGB"))
 
 
+Judge = Callable[[ModelSpec, ServedPath], Metrics]
+"""Figures of a model on the served path."""
+
+
 @contextmanager
 def served_path(zoo: Zoo, specs: Iterable[ModelSpec], precision: str = "auto") -> Iterator[ServedPath]:
     """Loads these networks of the zoo and no others."""
@@ -101,8 +105,9 @@ def evaluate(
     folders: Folders,
     sets: Iterable[str] = TEST_SETS,
     lpips: Lpips | None = None,
+    worsened: "Worsened | None" = None,
 ) -> Metrics:
-    """Mean figures on each test set that is there at this scale."""
+    """Mean figures on each test set that is there at this scale; LR as it is, or ``worsened`` first."""
     results: Metrics = {}
     for name in sets:
         folder = folders.data / name
@@ -110,14 +115,40 @@ def evaluate(
             continue
         scores = []
         for lr, hr in test_pairs(folder, spec.scale):
-            sr = path.upscale(spec, lr)
+            sr = path.upscale(spec, worsened.png(lr) if worsened else lr)
             h, w = min(sr.shape[0], hr.shape[0]), min(sr.shape[1], hr.shape[1])
             sr, hr = sr[:h, :w], hr[:h, :w]
             scores.append(compare(sr, hr, spec.scale))
             if lpips:
                 scores[-1]["lpips"] = perceptual_distance(lpips, sr, hr)
-        results[name] = {key: round(float(np.mean([s[key] for s in scores])), 4) for key in scores[0]}
+        means = {key: round(float(np.mean([score[key] for score in scores])), 4) for key in scores[0]}
+        results[f"{name}{worsened or ''}"] = means
     return results
+
+
+@dataclass(frozen=True)
+class Worsened:
+    """What the web does to LR pictures: a Gaussian blur (deviation in LR pixels), then JPEG (4:2:0) of that quality."""
+
+    blur: float
+    jpeg: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.blur < 100 and 1 <= self.jpeg <= 95):
+            raise ValueError(f"blur {self.blur:g} and JPEG {self.jpeg}: a deviation from 0 and a quality from 1 to 95")
+
+    def __str__(self) -> str:
+        """As it stands behind the name of a test set."""
+        return f" (blur {self.blur:g}, JPEG {self.jpeg})"
+
+    def png(self, lr: bytes) -> bytes:
+        """A picture file of a test set, as PNG bytes, made worse."""
+        buffer = io.BytesIO()
+        with Image.open(io.BytesIO(lr)) as picture:
+            blurred = picture.convert("RGB").filter(ImageFilter.GaussianBlur(self.blur))
+        blurred.save(buffer, "JPEG", quality=self.jpeg, subsampling="4:2:0")
+        with Image.open(buffer) as picture:
+            return png(np.asarray(picture.convert("RGB")))
 
 
 @torch.inference_mode()
@@ -139,8 +170,8 @@ def measure_speed(engine: Engine, spec: ModelSpec, seconds: float = SPEED_SECOND
     return Speed(round(TILE * TILE / best / 1e6, 4), processor())
 
 
-def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders, precision: str) -> Metrics:
-    """Figures of a model's file of one precision that is not in the zoo yet."""
+def evaluate_candidate(spec: ModelSpec, data: bytes, judge: Judge, precision: str) -> Metrics:
+    """What ``judge`` says of a model's file of one precision that is not in the zoo yet."""
     with tempfile.TemporaryDirectory() as folder:
         file = ModelFile(f"{spec.title}.onnx", hashlib.sha256(data).hexdigest(), len(data), {})
         entry = dataclasses.asdict(dataclasses.replace(spec, files={precision: file}))
@@ -149,7 +180,7 @@ def evaluate_candidate(spec: ModelSpec, data: bytes, folders: Folders, precision
         (Path(folder) / MANIFEST).write_text(json.dumps(manifest))
         zoo = load_zoo(Path(folder))
         with served_path(zoo, zoo, precision) as path:
-            return evaluate(spec, path, folders)
+            return judge(spec, path)
 
 
 def choose(zoo: Zoo, titles: Iterable[str] = (), precisions: Iterable[str] = ()) -> list[tuple[ModelSpec, str]]:
@@ -179,6 +210,7 @@ def evaluate_zoo(
     sets: Iterable[str] = TEST_SETS,
     measures: Iterable[str] = ("quality", "speed"),
     lpips: Lpips | None = None,
+    worsened: Worsened | None = None,
 ) -> list[Record]:
     """One record a file, loaded one at a time; ``measures``: "quality" on the test sets, "speed", both or neither."""
     sets, measures = list(sets), set(measures)
@@ -190,7 +222,7 @@ def evaluate_zoo(
         if measures:
             with served_path(zoo, [spec], precision) as path:
                 if "quality" in measures:
-                    metrics = evaluate(spec, path, folders, sets, lpips)
+                    metrics = evaluate(spec, path, folders, sets, lpips, worsened)
                 if "speed" in measures:
                     speed = measure_speed(path.engine, spec)
         records.append(Record.of(spec, precision, metrics, speed))

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import zxingcpp
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from app.engine import Engine
-from app.settings import usable_cores
-from app.zoo import load_zoo
+from app.zoo import ModelSpec, load_zoo
+from training.evaluate import ServedPath, png, served_path
 from training.qrcodes import LEVELS, Code, Pixels, make_code, render_pair, whole_size, whole_view
+from training.records import Metrics
 
 SCALE = 4
 SEED = 0xC0DE5  # of the measure; training's are (recipe seed, step), the pool's another
@@ -43,10 +44,12 @@ class Condition:
     noise: float
 
 
+JUDGED = 500  # codes of each goal, for the manifest
 GOALS = (
     Condition("small: 1.1 to 1.5 px a module, light blur (0.5 px), noise 5", (1.1, 1.5), 0.5, 5.0),
     Condition("blurred: 2 px a module, strong blur (1.2 px), noise 3", (2.0, 2.0), 1.2, 3.0),
 )
+GOAL_NAMES = ("small", "blurred")
 GRID = tuple(
     Condition(f"{size} px, blur {blur}, noise {noise:g}", (size, size), blur, noise)
     for noise in NOISES
@@ -71,15 +74,27 @@ def bicubic(lr: Pixels) -> Pixels:
     return cv2.resize(lr, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
 
 
-def enlargers(models: Path, names: Sequence[str]) -> dict[str, Enlarge]:
+@contextmanager
+def enlargers(models: Path, names: Sequence[str]) -> Iterator[dict[str, Enlarge]]:
     """Bicubic and the zoo's networks of those names, each from LR to HR, uint8 ``[h, w, 3]`` to ``[4 h, 4 w, 3]``."""
     zoo = load_zoo(models)
     specs = {name: zoo.find(name, SCALE) for name in names}
-    engine = Engine(dataclasses.replace(zoo, models=tuple(specs.values()), generators=()), "cpu", usable_cores())
-    made: dict[str, Enlarge] = {"bicubic": bicubic}
-    for name, spec in specs.items():
-        made[name] = lambda lr, spec=spec: engine.run(spec, [lr])[0]  # type: ignore[misc]
-    return made
+    with served_path(zoo, specs.values()) as path:
+        yield {"bicubic": bicubic} | {name: served(path, spec) for name, spec in specs.items()}
+
+
+def served(path: ServedPath, spec: ModelSpec) -> Enlarge:
+    return lambda lr: path.upscale(spec, png(lr))
+
+
+def judge_codes(spec: ModelSpec, path: ServedPath) -> Metrics:
+    """What the manifest tells of a network for codes: how many of each goal's are read, and how many wrongly."""
+    figures: Metrics = {}
+    for name, goal in zip(GOAL_NAMES, GOALS, strict=True):
+        reading = measure(goal, JUDGED, {spec.name: served(path, spec)}, ("zxing",))
+        share, wrong = reading.share(spec.name, "zxing"), reading.wrong[spec.name, "zxing"]
+        figures[f"{JUDGED} {name} codes"] = {"codes_read": round(share, 4), "codes_wrong": len(wrong)}
+    return figures
 
 
 def samples(condition: Condition, count: int) -> Iterator[tuple[Code, Pixels, Pixels]]:
@@ -122,10 +137,14 @@ def measure(condition: Condition, count: int, methods: Mapping[str, Enlarge], re
 def evaluate_qr(models: Path, names: Sequence[str], count: int, goal_count: int, figures: Path) -> str:
     """Measures goals and grid; writes heat maps, triptychs and ``qr.json`` to ``figures``; gives the tables."""
     figures.mkdir(parents=True, exist_ok=True)
-    methods = enlargers(models, names)
+    with enlargers(models, names) as methods:
+        return tables(methods, count, goal_count, figures)
+
+
+def tables(methods: Mapping[str, Enlarge], count: int, goal_count: int, figures: Path) -> str:
     goals = {c: measure(c, goal_count, methods, ("zxing", "opencv")) for c in tqdm(GOALS, "goals")}
     grid = {c: measure(c, count, methods, ("zxing", "opencv")) for c in tqdm(GRID, "grid")} if count else {}
-    for condition, name in zip(GOALS, ("small", "blurred"), strict=True):
+    for condition, name in zip(GOALS, GOAL_NAMES, strict=True):
         Image.fromarray(triptychs(condition, list(methods.values())[-1])).save(figures / f"qr-{name}.png")
     keys = [(method, reader) for reader in READERS for method in methods]
     for method, reader in keys if grid else []:

@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from training.architectures import Generator, SubPixelGenerator
 from training.architectures.collapsible import collapse
 from training.cards import write_cards
 from training.checkpoint import Folders, load_trained
-from training.evaluate import evaluate_candidate
+from training.evaluate import Judge, evaluate, evaluate_candidate
+from training.evaluate_qr import judge_codes
 from training.face import OPSET, attach_face, multiply_accumulates
 from training.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
 from training.hardware import machines
+from training.qrcodes import CODES
 from training.quantise import quantised
 from training.recipe import Recipe
 
@@ -39,6 +42,7 @@ TRAINING_DATA = (
     "Freely licensed photographs (CC0, CC-BY, CC-BY-SA, GPL-2+, LGPL; one collection 'free to use however you wish'), "
     "so the weights may be used commercially"
 )
+TRAINING_CODES = "QR codes drawn on the fly from the seed; no picture of anybody's"
 DEFAULTS = ("balanced", "fast")  # the first of these that is there serves requests that name no model
 CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
 MAX_CONTEXT = 48  # LR pixels
@@ -81,15 +85,16 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
         files={},
     )
     print(f"{spec.title}: step {step}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
-    return publish(spec, graphs, folders, models)
+    judge = judge_codes if recipe.data.codes else partial(evaluate, folders=folders)
+    return publish(spec, graphs, judge, models)
 
 
-def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], folders: Folders, models: Path) -> ModelSpec:
+def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], judge: Judge, models: Path) -> ModelSpec:
     """Measures each precision, then writes all files, the manifest that names them and, from that, the card."""
     contents, files = {}, {}
     for precision, graph in graphs.items():
         judged = rounded_on_cpu(graph) if precision == "fp16" else graph
-        metrics = evaluate_candidate(spec, describe(judged, spec, precision, {}), folders, precision)
+        metrics = evaluate_candidate(spec, describe(judged, spec, precision, {}), judge, precision)
         if precision == "fp16":
             check_loss(spec, files["fp32"].metrics, metrics)
         data = describe(graph, spec, precision, metrics)
@@ -264,9 +269,11 @@ def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, A
         "seed": recipe.seed,
         "batch": recipe.data.batch,
         "crop": recipe.data.crop,
-        "degradation": recipe.data.degradation,
-        "data": TRAINING_DATA,
+        "degradation": CODES if recipe.data.codes else recipe.data.degradation,
+        "data": TRAINING_CODES if recipe.data.codes else TRAINING_DATA,
     }
+    if recipe.start_from:
+        summary["started_from"] = recipe.start_from
     with open(folders.run(recipe.title) / "log.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
     if names := machines(folders.run(recipe.title)):

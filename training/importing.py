@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.engine import create_session
 from app.zoo import MANIFEST, ModelSpec
 from training.architectures import Generator
 from training.checkpoint import Folders
+from training.evaluate import evaluate
 from training.export import MAX_SEAM, measure_context, parity, publish, seam_noted
 from training.face import attach_face
 from training.foreign import Foreign, Sizes, read_foreign
@@ -75,7 +77,7 @@ def import_model(order: Order, folders: Folders, models: Path) -> ModelSpec:
         files={},
     )
     print(f"{spec.title}: {spec.architecture}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
-    return publish(spec, {"fp32": graph}, folders, models)
+    return publish(spec, {"fp32": graph}, partial(evaluate, folders=folders), models)
 
 
 def check_name(name: str, models: Path) -> None:

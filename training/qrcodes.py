@@ -22,6 +22,7 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
 
+CODES = "codes"  # the degradation of networks that are trained on them
 LEVELS = "lmqh"
 QUIET_ZONE = 4  # modules of it that ISO/IEC 18004 asks for; drawn codes have 1 to 5
 SUPERSAMPLING = 2  # HR is drawn so much larger and then averaged, so that edges are as a camera sees them

@@ -31,6 +31,8 @@ MEASURES = {
     "ssim_y": Measure(4, "SSIM on luma"),
     "psnr_rgb": Measure(2, "PSNR (dB) on RGB"),
     "lpips": Measure(3, "LPIPS (less is better)"),
+    "codes_read": Measure(3, "share of QR codes that ZXing reads"),
+    "codes_wrong": Measure(0, "codes read as something that they do not say"),
 }
 
 
@@ -149,7 +151,8 @@ def meaning(show: Iterable[str]) -> str:
     """What a cell's figures are, in their order, and how they were measured."""
     names = " / ".join(MEASURES[key].meaning for key in show)
     lpips = " (none for LPIPS)" if "lpips" in show else ""
-    return f"{names}; `scale` pixels cropped at each border{lpips}, bicubic LR, on the served path (PNG in, PNG out)."
+    pairs = f" `scale` pixels cropped at each border{lpips}, bicubic LR," if "psnr_y" in show else ""
+    return f"{names};{pairs} on the served path (PNG in, PNG out)."
 
 
 def notes(show: Sequence[str], timed: Sequence[Speed]) -> list[str]:

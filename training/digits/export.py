@@ -15,6 +15,7 @@ from torch import nn
 from app.engine import create_session, share_resources
 from app.settings import usable_cores
 from app.zoo import GeneratorSpec, ModelFile
+from training.cards import write_cards
 from training.digits.data import SIDE, Labelled
 from training.digits.judge import Classifier, draw, judge, look
 from training.digits.networks import to_pixels, to_tensor
@@ -59,6 +60,7 @@ def export_digits(
     replace_file(models / file.path, data)
     spec = dataclasses.replace(spec, files={"fp32": file})
     write_generator(models, spec)
+    write_cards(models, [spec.title])
     print(f"{spec.title}: step {run.step}, {spec.macs:,} MAC a picture, {metrics}")
     return spec
 
