@@ -72,6 +72,15 @@ def test_columns_of_which_nothing_is_known_are_left_out() -> None:
     assert lines[-1].startswith("PSNR (dB) on luma;")
 
 
+def test_a_network_that_was_judged_by_codes_is_not_in_a_table_of_photographs() -> None:
+    codes = replace(FAST, name="qr", sha256="q", metrics={"500 small codes": {"codes_read": 0.99, "codes_wrong": 0}})
+    unknown = replace(FAST, name="new", sha256="n", metrics={})
+    text = table([BICUBIC, codes, unknown], ["Set5"])
+    assert "`qr`" not in text
+    assert "| `new` |" in text
+    assert "| 0.990 / 0 |" in table([codes], ["500 small codes"])
+
+
 def test_newer_figures_of_the_same_file_are_laid_over_older_ones() -> None:
     newer = replace(BICUBIC, metrics={"Set5": {"psnr_y": 29.0}, "mine": {"psnr_y": 40.0}}, speed=Speed(30, "a CPU"))
     (merged, fast) = merge([BICUBIC, FAST], [newer])

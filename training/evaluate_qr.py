@@ -198,6 +198,13 @@ def heat_map(grid: Mapping[Condition, Reading], method: str, reader: str) -> Ima
     image = Image.new("RGB", (panel * len(NOISES), 2 * margin + CELL * len(BLURS)), "white")
     draw = ImageDraw.Draw(image)
     draw.text((8, 6), f"{method}: % of codes read by {reader} (columns: px a module; rows: blur, px)", "black")
+    for index, noise in enumerate(NOISES):
+        left = index * panel
+        draw.text((left + margin, margin - 16), f"noise {noise:g}", "black")
+        for row, blur in enumerate(BLURS):
+            draw.text((left + 10, margin + CELL * row + 15), f"{blur}", "black")
+        for column, size in enumerate(SIZES):
+            draw.text((left + margin + CELL * column + 8, margin + CELL * len(BLURS) + 6), f"{size}", "black")
     for condition, reading in grid.items():
         left = NOISES.index(condition.noise) * panel
         x = left + margin + CELL * SIZES.index(condition.pixels_per_module[0])
@@ -206,9 +213,6 @@ def heat_map(grid: Mapping[Condition, Reading], method: str, reader: str) -> Ima
         colour = (round(220 - 150 * share), round(80 + 110 * share), 80)
         draw.rectangle((x, y, x + CELL - 2, y + CELL - 2), colour)
         draw.text((x + 10, y + 15), f"{100 * share:.0f}", "white")
-        draw.text((left + 10, y + 15), f"{condition.blur}", "black")
-        draw.text((x + 8, margin + CELL * len(BLURS) + 6), f"{condition.pixels_per_module[0]}", "black")
-        draw.text((left + margin, margin - 16), f"noise {condition.noise:g}", "black")
     return image
 
 

@@ -113,9 +113,10 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 def table(records: Sequence[Record], sets: Iterable[str], default: str = "", show: Iterable[str] = MEASURES) -> str:
     """Markdown: a row a file, a column a test set, and below it what the figures are.
 
-    Sets and measures of which nothing is known are left out.
+    Sets and measures of which nothing is known are left out, and networks that were judged by other sets alone.
     """
     sets = [name for name in sets if any(name in record.metrics for record in records)]
+    records = [record for record in records if not record.metrics or set(sets) & set(record.metrics)]
     figures = [figures for record in records for name, figures in record.metrics.items() if name in sets]
     show = [key for key in show if any(key in known for known in figures)]
     timed = [record.speed for record in records if record.speed]
