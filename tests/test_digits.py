@@ -23,11 +23,11 @@ from tests.conftest import MODELS, running_server
 from training.digits.data import Labelled, load_split, read_idx
 from training.digits.export import export_digits
 from training.digits.judge import Classifier, frechet_distance, judge, load_judge
-from training.digits.networks import GANS, to_pixels, to_tensor
+from training.digits.networks import GANS, classes_of, to_pixels, to_tensor
 from training.digits.recipe import RECIPES, DigitsRecipe, load_digits_recipe
 from training.digits.train import draw_progress, train_digits
 
-TINY = {"channels": 8, "latent": 6, "steps": 6, "batch": 4}
+TINY = {"channels": 8, "latent": 12, "steps": 6, "batch": 4}
 
 
 def bars(count: int, seed: int = 0) -> Labelled:
@@ -115,7 +115,7 @@ def test_the_sources_gan_is_the_one_it_tells() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('title = "a"\nsummary = ""\ngan = "x"\nchannels = 8', "unknown gan 'x'; known: dense, conv"),
+        ('title = "a"\nsummary = ""\ngan = "x"\nchannels = 8', "unknown gan 'x'; known: dense, conv, classes"),
         ('title = "a"\nsummary = ""\ngan = "conv"\nchannels = 8\nrat = 1', r"unknown keys \['rat'\]"),
         ('title = "a"\nsummary = ""\ngan = "conv"\nchannels = 8\nbatch = 1', "batch must be 2 or more"),
         ('title = "a"\nsummary = ""\ngan = "conv"\nchannels = 8\noptimizer = "lion"', "known: adam, sgd"),
@@ -135,7 +135,9 @@ def tiny(gan: str, **changes: object) -> DigitsRecipe:
     return DigitsRecipe(title=f"tiny-{gan}", summary="a test's", gan=gan, **{**TINY, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("gan", "optimizer"), [("dense", "sgd"), ("dense", "adam"), ("conv", "adam")])
+@pytest.mark.parametrize(
+    ("gan", "optimizer"), [("dense", "sgd"), ("dense", "adam"), ("conv", "adam"), ("classes", "adam")]
+)
 def test_a_resumed_run_ends_as_an_unbroken_one(gan: str, optimizer: str, tmp_path: Path) -> None:
     data = bars(40)
     recipe = tiny(gan, optimizer=optimizer, ema=0.9)
@@ -152,6 +154,34 @@ def test_a_resumed_run_ends_as_an_unbroken_one(gan: str, optimizer: str, tmp_pat
 def start(recipe: DigitsRecipe) -> dict[str, torch.Tensor]:
     torch.manual_seed(recipe.seed)
     return GANS[recipe.gan].generator(recipe.latent, recipe.channels).state_dict()
+
+
+def test_the_class_is_told_by_the_largest_of_the_first_ten_numbers() -> None:
+    torch.manual_seed(0)
+    latents = torch.randn(5_000, 12)
+    classes = classes_of(latents)
+    assert (classes == latents[:, :10].argmax(1)).all()
+    shares = torch.bincount(classes, minlength=10) / len(classes)
+    assert shares.min() > 0.08
+    generator = GANS["classes"].generator(12, 8).eval()
+    told = []
+    generator.draw.register_forward_hook(lambda layer, inputs, output: told.append(inputs[0]))
+    generator(latents[:20])
+    assert (told[0][:, :12] == latents[:20]).all()
+    assert (told[0][:, 12:] == torch.eye(10)[classes[:20]]).all()
+    with pytest.raises(ValueError, match="latent = 6"):
+        GANS["classes"].generator(6, 8)
+
+
+def test_the_discriminator_learns_which_class_a_picture_should_be_of() -> None:
+    torch.manual_seed(0)
+    pictures, classes = torch.rand(4, 1, 28, 28), torch.tensor([0, 1, 2, 3])
+    discriminator = GANS["classes"].discriminator(8).eval()
+    torch.testing.assert_close(discriminator(pictures, classes), discriminator(pictures, classes.flip(0)))  # at first
+    torch.nn.init.normal_(discriminator.of_class.weight)
+    assert (discriminator(pictures, classes) != discriminator(pictures, classes.flip(0))).all()
+    indifferent = GANS["conv"].discriminator(8).eval()
+    assert (indifferent(pictures, classes) == indifferent(pictures, classes.flip(0))).all()
 
 
 def test_progress_is_shown_from_the_first_step_on(tmp_path: Path) -> None:
@@ -204,8 +234,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = [entry for entry in manifest["models"] if (entry["name"], entry["scale"]) == ("bicubic", 4)]
     (folder / "manifest.json").write_text(json.dumps({**manifest, "default": "bicubic", "models": kept}))
     (folder / "bicubic-x4.onnx").write_bytes((MODELS / "bicubic-x4.onnx").read_bytes())
-    train_digits(tiny("conv"), bars(40), folder / "runs")
-    export_digits(tiny("conv"), folder / "runs", folder, (Classifier().eval(), 0.5), bars(40))
+    train_digits(tiny("classes"), bars(40), folder / "runs")
+    export_digits(tiny("classes"), folder / "runs", folder, (Classifier().eval(), 0.5), bars(40))
     return folder
 
 
@@ -218,10 +248,10 @@ def client(models: Path) -> Iterator[httpx.Client]:
 def test_the_export_is_listed_proven_and_drawn_with(models: Path) -> None:
     zoo = load_zoo(models)
     spec = zoo.generator("digits")
-    assert (spec.latent, spec.height, spec.width, spec.channels) == (6, 28, 28, 1)
+    assert (spec.latent, spec.height, spec.width, spec.channels) == (12, 28, 28, 1)
     assert spec.files["fp32"].metrics["test digits"]["samples"] == 10_000
     generator = Engine(zoo, "cpu", usable_cores()).generators["digits"]
-    few, many = (generator.run(latent_vectors(7, count, 6)) for count in (3, 20))
+    few, many = (generator.run(latent_vectors(7, count, 12)) for count in (3, 20))
     assert (few.dtype, few.shape) == (np.uint8, (3, 28, 28, 1))
     assert (many[:3] == few).all()
     with pytest.raises(UnknownModelError, match="there are: digits"):
@@ -249,7 +279,7 @@ def test_the_same_seed_draws_the_same_picture(client: httpx.Client, models: Path
     again = client.post("/generate", data={"model": "digits", "count": "7", "seed": "42", "columns": "3"})
     assert first.content == again.content
     generator = Engine(load_zoo(models), "cpu", usable_cores()).generators["digits"]
-    expected = grid(generator.run(latent_vectors(42, 7, 6)), 3)[..., 0]
+    expected = grid(generator.run(latent_vectors(42, 7, 12)), 3)[..., 0]
     assert np.abs(picture(first).astype(int) - expected).max() <= 1
     assert first.headers["enlarger-seed"] == "42"
     assert first.headers["enlarger-output-size"] == f"{expected.shape[1]}x{expected.shape[0]}"

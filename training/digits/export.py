@@ -71,6 +71,7 @@ def to_onnx(generator: nn.Module, latent: int) -> onnx.ModelProto:
         program = torch.onnx.export(
             generator,
             (torch.zeros(2, latent),),
+            input_names=["noise"],  # the face's own names must not be taken
             dynamo=True,
             opset_version=OPSET,
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),

@@ -1,4 +1,5 @@
-"""Generators: float ``[N, latent]`` to ``[N, 1, 28, 28]`` in [-1, 1]. Discriminators: such pictures to logits ``[N]``.
+"""Generators: float ``[N, latent]`` to ``[N, 1, 28, 28]`` in [-1, 1]. Discriminators: such pictures and the classes
+that they should be of, int ``[N]``, to logits ``[N]``; most do not mind the classes.
 
 Both are named in ``GANS``; the judge's classifier is here too.
 """
@@ -15,6 +16,7 @@ from training.digits.data import SIDE
 
 KERAS_MOMENTUM = 0.8  # what the source's BN keeps of its running mean; torch counts what it takes anew
 LEAK = 0.2
+CLASSES = 10
 
 
 class DenseGenerator(nn.Sequential):
@@ -30,7 +32,14 @@ class DenseGenerator(nn.Sequential):
         super().__init__(*layers, nn.Linear(inputs, SIDE * SIDE), nn.Tanh(), nn.Unflatten(1, (1, SIDE, SIDE)))
 
 
-class DenseDiscriminator(nn.Sequential):
+class Indifferent(nn.Sequential):
+    """A discriminator that does not ask which class a picture should be of."""
+
+    def forward(self, pictures: Tensor, classes: Tensor) -> Tensor:
+        return super().forward(pictures)
+
+
+class DenseDiscriminator(Indifferent):
     """The source's: dense 512 and 256 with LeakyReLU, dense 1 (its sigmoid is part of the loss)."""
 
     def __init__(self, channels: int) -> None:
@@ -55,17 +64,62 @@ class ConvGenerator(nn.Sequential):
         self.apply(dcgan_start)
 
 
-class ConvDiscriminator(nn.Sequential):
+class ConvDiscriminator(Indifferent):
     """DCGAN's: strided convolutions, BN after the second, LeakyReLU."""
 
     def __init__(self, channels: int) -> None:
-        wide = 2 * channels
-        super().__init__(
-            *(nn.Conv2d(1, channels, 4, 2, 1), nn.LeakyReLU(LEAK)),
-            *(nn.Conv2d(channels, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(LEAK)),
-            *(nn.Flatten(), nn.Linear(wide * 49, 1), nn.Flatten(0)),
-        )
+        super().__init__(*dcgan_features(channels), nn.Linear(2 * channels * 49, 1), nn.Flatten(0))
         self.apply(dcgan_start)
+
+
+def dcgan_features(channels: int) -> list[nn.Module]:
+    """``[N, 1, 28, 28]`` to ``[N, 2 * channels * 49]``."""
+    wide = 2 * channels
+    return [
+        *(nn.Conv2d(1, channels, 4, 2, 1), nn.LeakyReLU(LEAK)),
+        *(nn.Conv2d(channels, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(LEAK)),
+        nn.Flatten(),
+    ]
+
+
+class ClassGenerator(nn.Module):
+    """DCGAN's generator that knows which class it draws: the place of the largest of the first ten latent numbers.
+
+    Noise is still all it takes, and the classes come out equally often.
+    """
+
+    def __init__(self, latent: int, channels: int) -> None:
+        super().__init__()
+        if latent < CLASSES:
+            raise ValueError(f"latent = {latent}: the class is told by the first {CLASSES} numbers")
+        self.draw = ConvGenerator(latent + CLASSES, channels)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        first = latents[:, :CLASSES]
+        chosen = (first == first.amax(1, keepdim=True)).to(latents.dtype)
+        return self.draw(torch.cat([latents, chosen], 1))
+
+
+def classes_of(latents: Tensor) -> Tensor:
+    """The classes ``ClassGenerator`` draws for ``[N, latent]``: int ``[N]``."""
+    return latents[:, :CLASSES].argmax(1)
+
+
+class ClassDiscriminator(nn.Module):
+    """DCGAN's, with a projection on the class (Miyato and Koyama 2018, arXiv:1802.05637): a picture of another digit
+    than it should be is not a real one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*dcgan_features(channels))
+        self.real = nn.Linear(2 * channels * 49, 1)
+        self.of_class = nn.Embedding(CLASSES, 2 * channels * 49)
+        self.apply(dcgan_start)
+        nn.init.zeros_(self.of_class.weight)
+
+    def forward(self, pictures: Tensor, classes: Tensor) -> Tensor:
+        features = self.features(pictures)
+        return self.real(features)[:, 0] + (features * self.of_class(classes)).sum(1)
 
 
 def dcgan_start(layer: nn.Module) -> None:
@@ -80,11 +134,16 @@ def dcgan_start(layer: nn.Module) -> None:
 class Gan:
     """The two networks that play together; ``channels`` scales both, 256 and 64 being the usual widths."""
 
-    generator: type[DenseGenerator] | type[ConvGenerator]
-    discriminator: type[DenseDiscriminator] | type[ConvDiscriminator]
+    generator: type[DenseGenerator] | type[ConvGenerator] | type[ClassGenerator]
+    discriminator: type[DenseDiscriminator] | type[ConvDiscriminator] | type[ClassDiscriminator]
 
 
-GANS = {"dense": Gan(DenseGenerator, DenseDiscriminator), "conv": Gan(ConvGenerator, ConvDiscriminator)}
+GANS = {
+    "dense": Gan(DenseGenerator, DenseDiscriminator),
+    "conv": Gan(ConvGenerator, ConvDiscriminator),
+    "classes": Gan(ClassGenerator, ClassDiscriminator),
+}
+CONVOLUTIONAL = ("conv", "classes")
 
 
 class Classifier(nn.Module):

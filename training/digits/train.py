@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from app.generator import grid
 from training.digits.data import Labelled
-from training.digits.networks import GANS, to_pixels, to_tensor
+from training.digits.networks import CONVOLUTIONAL, GANS, classes_of, to_pixels, to_tensor
 from training.digits.recipe import DigitsRecipe
 from training.hardware import computes_bf16
 
@@ -40,7 +40,7 @@ class Run:
         gan = GANS[recipe.gan]
         self.generator = gan.generator(recipe.latent, recipe.channels)
         self.discriminator = gan.discriminator(recipe.channels)
-        if recipe.gan == "conv":
+        if recipe.gan in CONVOLUTIONAL:
             self.generator.to(memory_format=torch.channels_last)
             self.discriminator.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False)
@@ -83,14 +83,13 @@ def train_digits(recipe: DigitsRecipe, data: Labelled, runs: Path) -> nn.Module:
     started, saved_at = time.monotonic() - run.seconds, time.monotonic()
     if run.step == 0:
         draw_samples(run)
-    pictures = torch.from_numpy(np.array(data.pictures))
-    for real, noise in tqdm(
-        steps(recipe, pictures, run.step), recipe.title, recipe.steps, initial=run.step, mininterval=10
+    for real, classes, noise in tqdm(
+        steps(recipe, data, run.step), recipe.title, recipe.steps, initial=run.step, mininterval=10
     ):
         for optimizer in run.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, run.step)
-        told = one_step(run, real, noise)
+        told = one_step(run, real, classes, noise)
         run.step += 1
         if run.step % GRID_EVERY == 0 or run.step == recipe.steps:
             draw_samples(run)
@@ -104,16 +103,18 @@ def train_digits(recipe: DigitsRecipe, data: Labelled, runs: Path) -> nn.Module:
     return run.averaged
 
 
-def steps(recipe: DigitsRecipe, pictures: Tensor, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Real pictures ``[N, 1, 28, 28]`` and noise ``[2, N, latent]`` a step; they depend on seed and step alone."""
+def steps(recipe: DigitsRecipe, data: Labelled, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Real pictures ``[N, 1, 28, 28]``, their classes ``[N]`` and noise ``[2, N, latent]`` a step; they depend on seed
+    and step alone."""
+    pictures, labels = torch.from_numpy(np.array(data.pictures)), torch.from_numpy(np.array(data.labels)).long()
     for step in range(first, recipe.steps):
         rng = np.random.default_rng((recipe.seed, step))
         chosen = torch.from_numpy(rng.integers(len(pictures), size=recipe.batch))
         noise = rng.standard_normal((2, recipe.batch, recipe.latent), np.float32)
-        yield to_tensor(pictures[chosen]), torch.from_numpy(noise)
+        yield to_tensor(pictures[chosen]), labels[chosen], torch.from_numpy(noise)
 
 
-def one_step(run: Run, real: Tensor, noise: Tensor) -> dict[str, Tensor]:
+def one_step(run: Run, real: Tensor, classes: Tensor, noise: Tensor) -> dict[str, Tensor]:
     """First the discriminator learns to tell real from made, then the generator learns to be taken for real.
 
     Binary cross-entropy for both, on logits; the generator's is the form that does not saturate (arXiv:1406.2661).
@@ -122,13 +123,14 @@ def one_step(run: Run, real: Tensor, noise: Tensor) -> dict[str, Tensor]:
     with autocast(run.recipe):
         with torch.no_grad():
             made = run.generator(noise[0])
-        on_real, on_made = run.discriminator(real).float(), run.discriminator(made).float()
+        on_real = run.discriminator(real, classes).float()
+        on_made = run.discriminator(made, classes_of(noise[0])).float()
         loss = (F.softplus(-on_real).mean() + F.softplus(on_made).mean()) / 2
     descend(discriminator_optimizer, loss)
 
     run.discriminator.requires_grad_(False)
     with autocast(run.recipe):
-        fooled = F.softplus(-run.discriminator(run.generator(noise[1])).float()).mean()
+        fooled = F.softplus(-run.discriminator(run.generator(noise[1]), classes_of(noise[1])).float()).mean()
     descend(generator_optimizer, fooled)
     run.discriminator.requires_grad_(True)
 
@@ -139,7 +141,9 @@ def one_step(run: Run, real: Tensor, noise: Tensor) -> dict[str, Tensor]:
 
 def autocast(recipe: DigitsRecipe) -> torch.autocast:
     """bfloat16 where it is faster: for convolutions, on a CPU that has it."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=recipe.gan == "conv" and computes_bf16(torch.device("cpu")))
+    return torch.autocast(
+        "cpu", torch.bfloat16, enabled=recipe.gan in CONVOLUTIONAL and computes_bf16(torch.device("cpu"))
+    )
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
