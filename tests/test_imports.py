@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "problems": {"errors", "parameters", "record"},
     "openapi": {"encoders", "errors"},
     "service": {"decoder", "ledger", "scheduler", "settings", "zoo"},
-    "menu": {"encoders", "formats", "generator", "parameters", "service", "zoo"},
+    "menu": {"codes", "encoders", "formats", "generator", "parameters", "service", "zoo"},
     "api": {
         "body",
         "codes",
