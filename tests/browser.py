@@ -43,8 +43,9 @@ window.watching = [];
 window.began = performance.now();
 const drawn = (canvas, y) => canvas.getContext("2d").getImageData(canvas.width >> 1, y, 1, 1).data[3] > 0;
 const watch = (look, attribute) => {
-  watching.push(new MutationObserver(look));
-  watching.at(-1).observe(document.getElementById("jobs"), { attributes: true, subtree: true, attributeFilter: [attribute] });
+  const one = new MutationObserver(look);
+  one.observe(document.getElementById("jobs"), { attributes: true, subtree: true, attributeFilter: [attribute] });
+  watching.push(one);
 };
 watch(() => {
   const canvas = document.querySelector("#after canvas"), bar = document.querySelector(".job progress[value]");
