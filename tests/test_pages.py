@@ -19,7 +19,7 @@ from selenium.webdriver import ActionChains
 from app.pages import FOLDER
 from app.settings import MODELS
 from app.zoo import load_zoo
-from tests.browser import WATCH_PROGRESS, Browser, running_browser
+from tests.browser import PATIENCE, WATCH_PROGRESS, Browser, running_browser
 from tests.conftest import Server, decoded, running_server
 
 PAGE_BYTES = 60_000
@@ -65,8 +65,12 @@ def state(browser: Browser, number: int = 1) -> str:
     return str(browser.script(f"return document.querySelector('.job:nth-child({number})')?.dataset.state ?? ''"))
 
 
-def settled(browser: Browser, number: int = 1) -> str:
-    return str(browser.wait(lambda: state(browser, number) not in ("waiting", "running") and state(browser, number)))
+def settled(browser: Browser, number: int = 1, seconds: float = PATIENCE) -> str:
+    def end() -> str:
+        now = state(browser, number)
+        return "" if now in ("waiting", "running") else now
+
+    return str(browser.wait(end, seconds))
 
 
 def enlarge(browser: Browser, server: Server, picture: Path, **settings: str) -> None:
@@ -265,7 +269,7 @@ def test_a_busy_server_is_asked_again(browser: Browser, large: Path, cat: Path) 
         enlarge(browser, server, cat)
         told = browser.wait(lambda: "Trying again in" in browser.text(".job .state") and browser.text(".job .state"))
         browser.wait(lambda: "Trying again in" in (now := browser.text(".job .state")) and now != told)
-        assert settled(browser) == "done"
+        assert settled(browser, seconds=4 * PATIENCE) == "done", browser.text(".job")  # after all of the other picture
         other.join()
 
 
