@@ -479,4 +479,14 @@ def test_the_study_from_the_first_rating_to_the_results(browser: Browser, folder
         assert browser.script("return document.querySelectorAll('#pictures tr').length") == 1 + 2
         browser.shoot("results")
         assert not browser.violations()
+        for path, ready in (("", "#begun"), ("/results", "#summary")):  # on a phone, in the dark
+            browser.open(f"{server.url}/study{path}", width=390, height=800, dark=True)
+            browser.wait(lambda at=ready: browser.text(at))
+            if not path:
+                browser.click("#begin")
+                browser.click("#review")
+                browser.wait(lambda: browser.script("return document.getElementById('picture').naturalWidth") == 128)
+            browser.shoot(f"study-phone{path.replace('/', '-')}")
+            assert browser.script("return document.documentElement.scrollWidth") <= 390
+            assert not browser.violations()
         assert not browser.complaints()
