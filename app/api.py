@@ -16,11 +16,12 @@ from app.menu import describe, describe_model
 from app.negotiation import choose_output, content_disposition
 from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, PICTURE, only
 from app.parameters import UpscaleParameters, parse_parameters
+from app.passes import Pass, load_of, plan_passes
 from app.record import record_of
 from app.samples import at_depth
 from app.service import Service, service_of
 from app.streaming import PictureResponse
-from app.upscaler import Pass, Work, check_depth, load_of, plan_passes, prepare, upscale
+from app.upscaler import Work, check_depth, prepare, upscale
 
 router = APIRouter()
 

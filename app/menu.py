@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.codes import AVAILABLE
 from app.encoders import DEFAULT_QUALITY, FORMATS, Format
 from app.formats import READERS
 from app.generator import describe_generator
@@ -19,6 +20,7 @@ def describe(service: Service) -> dict[str, Any]:
         "generators": [describe_generator(spec) for spec in service.zoo.generators],
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
         "formats": [describe_format(name, kind) for name, kind in FORMATS.items()],
+        "codes": AVAILABLE,  # whether decode=true can be asked for
         "input": {
             "formats": list(READERS),
             "max_bytes": settings.max_body_bytes,

@@ -1,11 +1,8 @@
 """The whole way of a picture, as one generator: the API, the command line and the evaluation all walk it."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -16,21 +13,16 @@ from app.decoder import SourceImage
 from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
 from app.errors import UnfitFormatError
 from app.formats import enlarged_xmp
+from app.passes import Pass, PassedRows, Read, Size, Submit, load_of, plan_passes, run_pass, submit_colour
 from app.record import StageClock
 from app.resampler import Resampler
 from app.samples import at_depth, lay_on, luma, widened
 from app.scheduler import Job, Scheduler
-from app.stitcher import Stitcher
-from app.tiler import Plan, TileBudget, choose_tile, plan_tiles
+from app.tiler import TileBudget
 from app.tone import ToneCurve, far_curve
 from app.zoo import ModelSpec
 
 Pixels = NDArray[np.uint8 | np.uint16]
-Size = tuple[int, int]  # height, width
-
-BLEND = 2  # LR pixels over which neighbouring tiles fade into each other; the context already makes them nearly equal
-AHEAD_BYTES = 8 * 2**20  # HR pixels computed ahead of those that are waited for
-
 
 DEFAULTS = Options()
 
@@ -48,18 +40,6 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One network over a whole picture. The first pass sees the source, a second one what the first has made."""
-
-    spec: ModelSpec
-    plan: Plan
-
-    @property
-    def size(self) -> Size:
-        return self.plan.height * self.spec.scale, self.plan.width * self.spec.scale
-
-
-@dataclass(frozen=True)
 class Work:
     """A picture ready to be enlarged: decoded, planned, and its output known to fit its format."""
 
@@ -69,16 +49,6 @@ class Work:
     picture: Picture
     encoder: Encoder
     curve: ToneCurve | None
-
-
-def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> tuple[Pass, ...]:
-    """The tiles of each network in turn, for a picture of ``size``."""
-    passes: list[Pass] = []
-    for spec in specs:
-        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget)
-        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND)))
-        size = passes[-1].size
-    return tuple(passes)
 
 
 def prepare(
@@ -119,11 +89,6 @@ def check_depth(work: Work, precisions: Mapping[str, str]) -> None:
 def open_job(work: Work, scheduler: Scheduler, seconds: float, clock: StageClock | None = None) -> Job:
     """Admits the work, or raises ``OverloadedError``; it must be done within ``seconds``. The caller closes the job."""
     return scheduler.open(load_of(work.passes, work.source.has_alpha), time.monotonic() + seconds, clock)
-
-
-def load_of(passes: Sequence[Pass], has_alpha: bool) -> list[tuple[ModelSpec, int]]:
-    """LR pixels each network will be shown; alpha goes through them as a picture of its own."""
-    return [(each.spec, (1 + has_alpha) * each.plan.computed_pixels) for each in passes]
 
 
 def upscale(work: Work, job: Job) -> Iterator[bytes]:
@@ -168,7 +133,7 @@ def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
 
 
 def enlarged_rows(
-    work: Work, read: "Read", submit: "Submit", job: Job, channels: int, kernel: Literal["lanczos", "bicubic"]
+    work: Work, read: Read, submit: Submit, job: Job, channels: int, kernel: Literal["lanczos", "bicubic"]
 ) -> Iterator[Pixels]:
     """The result's rows in bands, ``[n, W, channels]``: through each network in turn, then to the size asked for."""
     for each in work.passes:
@@ -183,69 +148,6 @@ def enlarged_rows(
         rows = resampler.feed(band)
         if len(rows):
             yield rows
-
-
-def run_pass(each: Pass, read: "Read", submit: "Submit", job: Job) -> Iterator[Pixels]:
-    """HR rows in bands."""
-    stitcher = Stitcher(each.plan, each.spec.scale)
-    windows = finished(submitted(each, read, submit, job), windows_ahead(each))
-    for row in each.plan.rows:
-        with job.clock.stage("stitch"):
-            band = stitcher.band(row, islice(windows, len(each.plan.columns)))
-        yield band
-
-
-def submitted(each: Pass, read: "Read", submit: "Submit", job: Job) -> Iterator[Callable[[], Pixels]]:
-    """Queues one window whenever the next is asked for, left to right, then down."""
-    for row in each.plan.rows:
-        strip = read(row.start, row.stop)  # [h, width, C]
-        for column in each.plan.columns:
-            yield submit(each.spec, strip[:, column.start : column.stop], job)
-
-
-def windows_ahead(each: Pass) -> int:
-    """How many windows are queued behind the one that is waited for: between one and a band of them.
-
-    They keep the engine busy while rows are encoded, which takes a tenth of the time: more would only cost memory.
-    """
-    window_bytes = each.plan.tile_pixels * each.spec.scale**2 * 3
-    return min(len(each.plan.columns), max(1, AHEAD_BYTES // window_bytes))
-
-
-def finished(queued: Iterator[Callable[[], Pixels]], ahead: int) -> Iterator[Pixels]:
-    """The HR windows in order, with ``ahead`` more queued behind each; it is let go once it is pasted."""
-    waiting = deque(islice(queued, ahead))
-    while waiting:
-        waiting.extend(islice(queued, 1))
-        yield waiting.popleft()()
-
-
-def submit_colour(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
-    """Queues one LR window ``[h, w, 3]``; the result of the returned call is the HR window."""
-    return partial(job.result, job.submit(spec, window))
-
-
-Read = Callable[[int, int], Pixels]
-"""Rows ``[top, bottom)`` of a picture, ``[bottom - top, width, C]``, asked for from the top down."""
-
-Submit = Callable[[ModelSpec, Pixels, Job], Callable[[], Pixels]]
-
-
-class PassedRows:
-    """The bands of one pass as the source of the next; rows above those asked for last are let go."""
-
-    def __init__(self, bands: Iterator[Pixels]) -> None:
-        self._bands, self._top = bands, 0
-        self._held: Pixels | None = None
-
-    def rows(self, top: int, bottom: int) -> Pixels:
-        held = next(self._bands) if self._held is None else self._held[top - self._top :]
-        parts, count = [held], len(held)
-        while top + count < bottom:
-            parts.append(next(self._bands))
-            count += len(parts[-1])
-        self._held, self._top = np.concatenate(parts), top
-        return self._held[: bottom - top]
 
 
 def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixels:

@@ -36,18 +36,26 @@ OPTIONS = [
 
 # When each new value of a progress bar is on screen, and whether the first and the last row of the canvas are drawn.
 WATCH_PROGRESS = """
+window.watching?.forEach((each) => each.disconnect());
 window.seen = [];
+window.ended = null;
+window.watching = [];
 window.began = performance.now();
 const drawn = (canvas, y) => canvas.getContext("2d").getImageData(canvas.width >> 1, y, 1, 1).data[3] > 0;
-new MutationObserver(() => {
+const watch = (look, attribute) => {
+  const one = new MutationObserver(look);
+  one.observe(document.getElementById("jobs"), { attributes: true, subtree: true, attributeFilter: [attribute] });
+  watching.push(one);
+};
+watch(() => {
   const canvas = document.querySelector("#after canvas"), bar = document.querySelector(".job progress[value]");
   if (!canvas || !bar || seen.at(-1)?.value === bar.value) return;
   const at = performance.now() - began;
   seen.push({ at, value: bar.value, first: drawn(canvas, 0), last: drawn(canvas, canvas.height - 1) });
-}).observe(document.getElementById("jobs"), { attributes: true, subtree: true, attributeFilter: ["value"] });
-new MutationObserver(() => {
+}, "value");
+watch(() => {
   if (document.querySelector("[data-state=done]")) window.ended ??= performance.now() - began;
-}).observe(document.getElementById("jobs"), { attributes: true, subtree: true, attributeFilter: ["data-state"] });
+}, "data-state");
 """
 
 

@@ -1,5 +1,6 @@
 """What people and front ends meet first: the menu, the document, the snippets, names of files, HEAD, OPTIONS, CORS."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from app.encoders import FORMATS
 from app.errors import EnlargerError
 from app.negotiation import content_disposition
 from app.openapi import kinds_of
+from tests.browser import running_browser
 from tests.conftest import ROOT, Server, encode, running_server
 
 PATHS = ("/", "/healthz", "/readyz", "/models", "/models/bicubic", "/docs", "/openapi.json")
@@ -178,4 +180,23 @@ def test_a_snippet_does_what_it_says(server: Server, tmp_path: Path, language: s
     done = subprocess.run([*command, code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "big.png") as image:
+        assert (image.format, image.size) == ("PNG", (64, 48))
+
+
+IN_A_BROWSER = """
+const readFile = async () => Uint8Array.from(given[0]);
+const writeFile = async (name, data) => (window.written = [name, ...data]);
+const Buffer = { from: (data) => new Uint8Array(data) };
+"""
+
+
+def test_the_javascript_snippet_runs_in_a_browser_too(server: Server, tmp_path: Path) -> None:
+    """Only its first line, which imports Node's files, is replaced: it is run even where there is no Node."""
+    first, code = snippet("js").replace("http://127.0.0.1:8000", server.url).split("\n", 1)
+    assert first.startswith("import { readFile, writeFile }")
+    with running_browser(tmp_path) as browser:
+        browser.open(server.url)
+        name, *data = browser.run(f"{IN_A_BROWSER}{code}; return window.written;", list(encode(PICTURE, "JPEG")))
+    assert name == "big.png"
+    with Image.open(io.BytesIO(bytes(data))) as image:
         assert (image.format, image.size) == ("PNG", (64, 48))

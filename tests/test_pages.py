@@ -19,10 +19,11 @@ from selenium.webdriver import ActionChains
 from app.pages import FOLDER
 from app.settings import MODELS
 from app.zoo import load_zoo
-from tests.browser import WATCH_PROGRESS, Browser, running_browser
+from tests.browser import PATIENCE, WATCH_PROGRESS, Browser, running_browser
 from tests.conftest import Server, decoded, running_server
 
 PAGE_BYTES = 60_000
+FIRST_ROWS = 0.3  # the share of the whole time after which the first rows are to be on screen
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,12 @@ def state(browser: Browser, number: int = 1) -> str:
     return str(browser.script(f"return document.querySelector('.job:nth-child({number})')?.dataset.state ?? ''"))
 
 
-def settled(browser: Browser, number: int = 1) -> str:
-    return str(browser.wait(lambda: state(browser, number) not in ("waiting", "running") and state(browser, number)))
+def settled(browser: Browser, number: int = 1, seconds: float = PATIENCE) -> str:
+    def end() -> str:
+        now = state(browser, number)
+        return "" if now in ("waiting", "running") else now
+
+    return str(browser.wait(end, seconds))
 
 
 def enlarge(browser: Browser, server: Server, picture: Path, **settings: str) -> None:
@@ -96,25 +101,29 @@ def test_a_picture_appears_while_it_is_computed(
 ) -> None:
     browser.open(server.url)
     choose(browser, large)
-    browser.fill("#format", format)
-    browser.fill("#scale", str(scale))
+    for name, value in {"format": format, "scale": str(scale), "model": "fast"}.items():
+        browser.fill(f"#{name}", value)
     size = f"{1500 * scale} × {1000 * scale} px"  # noqa: RUF001
     browser.wait(lambda: size in browser.text(".job .facts") and "about" in browser.text(".job .state"))
     browser.shoot("chosen")
-    browser.script(WATCH_PROGRESS)
-    browser.click("#go")
-    browser.wait(lambda: browser.script("return window.seen.length > 1"))
-    browser.shoot("computing")
-    assert settled(browser) == "done", browser.text(".job")
-    seen, ended = browser.script("return [window.seen, window.ended]")
-    values = [each["value"] for each in seen]
-    assert len(values) >= 5
-    assert values == sorted(set(values))
-    assert seen[0]["first"], "the first row is counted but not drawn"
-    assert not seen[0]["last"], "the last row is drawn when only the first ones should be"
-    # The aim is 30 %, and a quiet machine reaches it; the rest is for one that is busy.
-    assert seen[0]["at"] / ended < 0.5, f"first rows after {seen[0]['at']:.0f} of {ended:.0f} ms"
-    print(f"first rows on screen after {seen[0]['at'] / ended:.0%} of {ended / 1000:.1f} s, {len(values)} steps")
+    shares = []
+    # Both times of a share are of one run. But who else uses the cores may come and go within it, so that its parts
+    # are not alike: up to three runs are measured, and one of them must show what the page does.
+    while len(shares) < 3 and min(shares, default=1) >= FIRST_ROWS:
+        browser.script(WATCH_PROGRESS)
+        browser.click("#go")
+        browser.wait(lambda: browser.script("return window.seen.length > 1"))
+        browser.shoot("computing")
+        assert settled(browser) == "done", browser.text(".job")
+        seen, ended = browser.script("return [window.seen, window.ended]")
+        values = [each["value"] for each in seen]
+        assert len(values) >= 5
+        assert values == sorted(set(values))
+        assert seen[0]["first"], "the first row is counted but not drawn"
+        assert not seen[0]["last"], "the last row is drawn when only the first ones should be"
+        shares.append(seen[0]["at"] / ended)
+        print(f"first rows on screen after {shares[-1]:.0%} of {ended / 1000:.1f} s, {len(values)} steps")
+    assert min(shares) < FIRST_ROWS, f"first rows after {', '.join(f'{share:.0%}' for share in shares)} of the time"
 
 
 def test_what_is_shown_and_downloaded_is_what_the_service_makes(
@@ -207,7 +216,7 @@ def test_cancel_stops_the_servers_work(browser: Browser, server: Server, client:
         body = {"image": ("cat.png", large.read_bytes(), "image/png")}
         return float(client.post("/estimate", files=body).json()["queue_seconds"])
 
-    enlarge(browser, server, large, scale="8")
+    enlarge(browser, server, large, scale="8", model="fast")
     browser.wait(lambda: browser.script("return document.querySelector('.job progress').value > 0"))
     left = server.log().count("the client left")
     assert backlog() > 0
@@ -241,7 +250,7 @@ def test_a_scale_out_of_range_is_told_before_anything_is_sent(browser: Browser, 
 
 def test_a_broken_transfer_is_no_picture(browser: Browser, large: Path) -> None:
     with running_server() as server:
-        enlarge(browser, server, large, scale="8")
+        enlarge(browser, server, large, scale="8", model="fast")
         browser.wait(lambda: browser.script("return document.querySelector('.job progress').value > 0"))
         server.process.send_signal(signal.SIGKILL)
         assert settled(browser) == "failed"
@@ -255,11 +264,12 @@ def test_a_busy_server_is_asked_again(browser: Browser, large: Path, cat: Path) 
         arguments = {"params": parameters, "content": large.read_bytes(), "timeout": 600}
         other = threading.Thread(target=client.post, args=("/upscale",), kwargs=arguments)
         other.start()
-        server.wait_until(lambda: client.post("/upscale", content=cat.read_bytes()).status_code == 429, seconds=60)
+        asked = {"content": cat.read_bytes()}  # only asked about: a picture in the queue would keep the other one out
+        server.wait_until(lambda: client.post("/estimate", **asked).json()["queue_seconds"] > 0.2, seconds=60)
         enlarge(browser, server, cat)
         told = browser.wait(lambda: "Trying again in" in browser.text(".job .state") and browser.text(".job .state"))
         browser.wait(lambda: "Trying again in" in (now := browser.text(".job .state")) and now != told)
-        assert settled(browser) == "done"
+        assert settled(browser, seconds=4 * PATIENCE) == "done", browser.text(".job")  # after all of the other picture
         other.join()
 
 
@@ -469,4 +479,14 @@ def test_the_study_from_the_first_rating_to_the_results(browser: Browser, folder
         assert browser.script("return document.querySelectorAll('#pictures tr').length") == 1 + 2
         browser.shoot("results")
         assert not browser.violations()
+        for path, ready in (("", "#begun"), ("/results", "#summary")):  # on a phone, in the dark
+            browser.open(f"{server.url}/study{path}", width=390, height=800, dark=True)
+            browser.wait(lambda at=ready: browser.text(at))
+            if not path:
+                browser.click("#begin")
+                browser.click("#review")
+                browser.wait(lambda: browser.script("return document.getElementById('picture').naturalWidth") == 128)
+            browser.shoot(f"study-phone{path.replace('/', '-')}")
+            assert browser.script("return document.documentElement.scrollWidth") <= 390
+            assert not browser.violations()
         assert not browser.complaints()

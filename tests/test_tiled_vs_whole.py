@@ -6,10 +6,11 @@ import skimage.data
 
 from app.decoder import DecodeLimits, decode
 from app.engine import Engine
+from app.passes import plan_passes
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.tiler import TileBudget
-from app.upscaler import Output, open_job, plan_passes, prepare, upscale
+from app.upscaler import Output, open_job, prepare, upscale
 from app.zoo import ModelSpec, load_zoo
 from tests.conftest import MODELS, decoded, encode
 from tests.fakes import Pixels, noise, running

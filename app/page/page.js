@@ -1,184 +1,81 @@
 // The page: a list of pictures, each enlarged in turn, shown while its rows arrive.
 
-import { JpegDecoder } from "./jpeg.js";
-import { PngDecoder, Unshowable } from "./png.js";
+import { addExtras, codesRead } from "./extras.js";
+import { Job } from "./job.js";
 import { Preview } from "./preview.js";
-import { ask, Broken, countDown, pieces, Refused } from "./server.js";
+import { receive } from "./receive.js";
+import { ask, Broken, countDown, Refused } from "./server.js";
+import { loadMenu, menu, parameters, showFields, wrongSetting } from "./settings.js";
 import { Viewer } from "./viewer.js";
+import { byId, bytes, count, duration, say } from "./words.js";
 
-const byId = (id) => document.getElementById(id);
-const DECODERS = { "image/png": PngDecoder, "image/jpeg": JpegDecoder };
-const EXTENSIONS = { jpeg: "jpg", tiff: "tif" };
-const LABELS = { webp: "WebP" };
-// Where /models does not tell. quality: of a lossy format; alpha: it can be transparent.
-const FORMATS = [{ name: "png", alpha: true }, { name: "jpeg", alpha: false, quality: true }, { name: "webp", alpha: true, quality: true }];
 const TRIES = 5; // how often a busy server is asked again
-const BLOB_BYTES = 8e6; // received bytes are handed to the browser's blob store in such pieces
 
 const viewer = new Viewer();
-let models = [];
-let formats = FORMATS;
-let maxBytes = Infinity; // of a picture that is sent
 let jobs = [];
 let shown = null; // the job in the viewer
 let working = false;
 let estimating = new AbortController();
 let waitingToEstimate = 0;
+const inState = (state) => jobs.filter((job) => job.state === state);
 
-// -- settings ---------------------------------------------------------------------------------------------------
-
-async function loadMenus() {
-  const answer = await (await ask("models")).json();
-  models = answer.models.filter((model) => Array.isArray(model.scales) && model.scales.length);
-  const options = models.map((model) => new Option(model.title || model.name, model.name));
-  byId("model").replaceChildren(...options);
-  byId("model").value = answer.default;
-  formats = answer.formats || FORMATS;
-  maxBytes = answer.input?.max_bytes || Infinity;
-  byId("format").replaceChildren(...formats.map(({ name }) => new Option(LABELS[name] || name.toUpperCase(), name)));
-  byId("format").value = "png";
-  settingsChanged();
-}
-
-const format = () => formats.find((each) => each.name === byId("format").value) || FORMATS[0];
-
-function parameters() {
-  const chosen = { model: byId("model").value, format: byId("format").value };
-  if (byId("by").value === "scale") chosen.scale = byId("scale").value;
-  for (const side of ["width", "height"]) if (byId("by").value === "size" && byId(side).value) chosen[side] = byId(side).value;
-  if (format().quality) chosen.quality = byId("quality").value;
-  if (!format().alpha) chosen.background = byId("background").value.slice(1);
-  if (!byId("keep").checked) chosen.metadata = "strip";
-  return chosen;
-}
-
-// What is wrong with the settings, in words, and which field to go to.
-function wrongSetting() {
-  const bySize = byId("by").value === "size";
-  for (const id of bySize ? ["width", "height"] : ["scale"]) {
-    if (!byId(id).checkValidity()) return [id, `${byId(id).labels[0].textContent}: ${byId(id).validationMessage}`];
-  }
-  if (bySize && !byId("width").value && !byId("height").value) return ["width", "Give a width or a height."];
-  if (format().quality && !byId("quality").checkValidity()) return ["quality", `Quality: ${byId("quality").validationMessage}`];
-  return null;
-}
-
-function settingsChanged() {
-  const model = models.find((each) => each.name === byId("model").value);
-  byId("model-hint").textContent = model?.summary || "";
-  for (const field of document.querySelectorAll("[data-by]")) field.hidden = field.dataset.by !== byId("by").value;
-  document.querySelector("[data-lossy]").hidden = !format().quality;
-  document.querySelector("[data-flat]").hidden = format().alpha;
-  byId("error").textContent = "";
-  estimateSoon();
-}
-
-// -- the list -----------------------------------------------------------------------------------------------------
-
-function add(files) {
-  for (const file of files) {
-    const element = byId("job").content.firstElementChild.cloneNode(true);
-    const job = { file, element, url: URL.createObjectURL(file), state: "waiting" };
-    part(job, "thumb").src = job.url;
-    part(job, "thumb").onerror = () => part(job, "thumb").removeAttribute("src"); // TIFF, for one
-    part(job, "name").textContent = file.name;
-    element.querySelector("progress").setAttribute("aria-label", `Progress of ${file.name}`);
-    for (const button of element.querySelectorAll("[data-act]")) {
-      button.setAttribute("aria-label", `${button.textContent} ${file.name}`);
-      if (ACTS[button.dataset.act]) button.addEventListener("click", () => ACTS[button.dataset.act](job));
-    }
-    byId("jobs").append(element);
-    jobs.push(job);
-    paint(job);
-  }
-  if (files.length) estimateSoon();
-}
+// -- the list
 
 const ACTS = {
   show,
   cancel: (job) => job.controller?.abort(),
   again(job) {
-    setState(job, "waiting");
+    job.set("waiting");
     work();
   },
   remove(job) {
-    job.controller?.abort();
-    URL.revokeObjectURL(job.url);
-    URL.revokeObjectURL(job.result);
     const next = job.element.nextElementSibling || job.element.previousElementSibling;
-    job.element.remove();
+    job.letGo();
     jobs = jobs.filter((each) => each !== job);
-    if (shown === job) byId("viewer").hidden = true;
+    if (shown === job) showNone();
     (next?.querySelector("[data-act=remove]") || byId("files")).focus();
-    paintAll();
+    paint();
   },
 };
 
-const part = (job, name) => job.element.querySelector(`.${name}`);
-const act = (job, name) => job.element.querySelector(`[data-act=${name}]`);
-
-function setState(job, state, words = "") {
-  job.state = state;
-  job.words = words;
-  job.problem = "";
-  paint(job);
+function add(files) {
+  for (const file of files) {
+    const job = new Job(file, ACTS);
+    byId("jobs").append(job.element);
+    jobs.push(job);
+  }
+  paint();
+  if (files.length) estimateSoon();
 }
 
-function fail(job, message) {
-  setState(job, "failed");
-  job.problem = message;
-  paint(job);
-}
-
-function paint(job) {
-  const { state, estimate } = job;
-  const size = job.size || estimate;
-  part(job, "facts").textContent = size ? `${size.width} × ${size.height} px${job.blob ? `, ${bytes(job.blob.size)}` : ""}` : "";
-  part(job, "state").textContent = job.words || (state === "waiting" && estimate ? `about ${duration(estimate.seconds)}` : "");
-  const problem = job.problem || (state === "waiting" ? job.refused : "") || "";
-  if (part(job, "problem").textContent !== problem) part(job, "problem").textContent = problem;
-  job.element.querySelector("progress").hidden = state !== "running";
-  act(job, "cancel").hidden = state !== "running";
-  act(job, "again").hidden = !["failed", "cancelled"].includes(state);
-  act(job, "download").hidden = state !== "done";
-  act(job, "show").hidden = state !== "done" || shown === job;
-  job.element.classList.toggle("shown", shown === job && !byId("viewer").hidden);
-  job.element.dataset.state = state;
-  paintAll();
-}
-
-function paintAll() {
-  const waiting = jobs.filter((job) => job.state === "waiting");
+function paint() {
+  const waiting = inState("waiting");
   const known = waiting.filter((job) => job.estimate);
   const seconds = known.reduce((sum, job) => sum + job.estimate.seconds, known[0]?.estimate.queue_seconds || 0);
+  const all = known.length && known.length === waiting.length;
   byId("list").hidden = !jobs.length;
   document.body.classList.toggle("some", jobs.length > 0);
   byId("go").disabled = working || !jobs.length;
   byId("go").textContent = jobs.length && !waiting.length && !working ? "Enlarge again" : "Enlarge";
   byId("stop").hidden = !working;
-  const all = known.length && known.length === waiting.length;
   byId("total").textContent = all ? `${count(waiting.length)}, about ${duration(seconds)}` : "";
 }
 
-const count = (number) => (number === 1 ? "1 picture" : `${number} pictures`);
-const bytes = (number) => (number < 1e6 ? `${Math.ceil(number / 1e3)} kB` : `${(number / 1e6).toFixed(1)} MB`);
-
-function duration(seconds) {
-  if (seconds < 1) return "a second";
-  return seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+function setState(job, ...state) {
+  job.set(...state);
+  paint();
 }
 
-function say(words) {
-  byId("said").textContent = words;
-}
-
-// -- estimates ----------------------------------------------------------------------------------------------------
+// -- estimates
 
 function estimateSoon() {
   estimating.abort();
   clearTimeout(waitingToEstimate);
-  for (const job of jobs) job.estimate = job.refused = null;
-  jobs.forEach(paint);
+  for (const job of jobs) {
+    job.estimate = job.refused = null;
+    job.paint();
+  }
+  paint();
   waitingToEstimate = setTimeout(estimateAll, 300);
 }
 
@@ -186,15 +83,17 @@ async function estimateAll() {
   estimating = new AbortController();
   const { signal } = estimating;
   if (wrongSetting()) return;
-  for (const job of jobs.filter((each) => each.state === "waiting")) {
+  for (const job of inState("waiting")) {
     try {
       const answer = await ask("estimate", { method: "POST", body: body(job.file, parameters()), signal });
       job.estimate = await answer.json();
+      if (!shown && !working && !job.unseen) showAlone(job);
     } catch (error) {
       if (signal.aborted) return;
       if (!error.retryAfter) job.refused = error.message; // busy: it will be asked again when its turn comes
     }
-    paint(job);
+    job.paint();
+    paint();
   }
 }
 
@@ -205,7 +104,7 @@ function body(file, chosen) {
   return form;
 }
 
-// -- the work -------------------------------------------------------------------------------------------------------
+// -- the work
 
 async function work() {
   const wrong = wrongSetting();
@@ -214,36 +113,35 @@ async function work() {
   if (working) return;
   working = true;
   const chosen = parameters();
-  for (let job; (job = jobs.find((each) => each.state === "waiting")); ) await enlarge(job, chosen);
+  for (let job; (job = inState("waiting")[0]); ) await enlarge(job, chosen);
   working = false;
-  paintAll();
+  paint();
 }
 
 async function enlarge(job, chosen) {
-  if (job.file.size > maxBytes) return fail(job, `The file has ${bytes(job.file.size)}; the server takes ${bytes(maxBytes)}.`);
-  URL.revokeObjectURL(job.result);
-  job.controller = new AbortController();
-  job.size = job.blob = null;
-  job.rows = job.quarter = 0;
-  setState(job, "running", "Sending …");
-  job.element.querySelector("progress").removeAttribute("value");
-  say(`Enlarging ${job.file.name}`);
+  const { name, size } = job.file;
+  if (size > menu.maxBytes) return setState(job, "failed", "", `The file has ${bytes(size)}; the server takes ${bytes(menu.maxBytes)}.`);
+  job.begin();
+  paint();
+  say(`Enlarging ${name}`);
+  let quarter = 0;
   try {
     const answer = await askPatiently(job, chosen);
-    await receive(job, answer);
+    job.codes = codesRead(answer.headers);
+    await receive(job, answer, show, (_, share) => {
+      if (shown === job) viewer.drawn(job.rows);
+      if (Math.floor(share * 4) > quarter) say(`${name}: ${(quarter = Math.floor(share * 4)) * 25} percent`);
+    });
     finished(job);
   } catch (error) {
     if (job.controller.signal.aborted) {
       setState(job, "cancelled", "Cancelled.");
-      say(`${job.file.name} cancelled`);
-    } else if (error instanceof Broken) {
-      fail(job, broken(job));
+      say(`${name} cancelled`);
     } else {
-      if (!(error instanceof Refused)) console.error(error);
-      fail(job, error.message);
+      if (!(error instanceof Refused || error instanceof Broken)) console.error(error);
+      setState(job, "failed", "", error instanceof Broken ? broken(job) : error.message);
     }
-    if (shown === job) byId("viewer").hidden = true;
-    paint(job);
+    if (shown === job) showNone();
   }
 }
 
@@ -261,118 +159,21 @@ async function askPatiently(job, chosen) {
     } catch (error) {
       if (!error.retryAfter || attempt === TRIES) throw error;
       say(`${job.file.name}: the server is busy`);
-      await countDown(error.retryAfter, signal, (left) => {
-        setState(job, "running", `The server is busy. Trying again in ${left} s …`);
-      });
+      await countDown(error.retryAfter, signal, (left) => job.say(`The server is busy. Trying again in ${left} s …`));
     }
   }
-}
-
-async function receive(job, answer) {
-  const type = answer.headers.get("Content-Type");
-  const [width, height] = (answer.headers.get("Enlarger-Output-Size") || "").split("x").map(Number);
-  if (width && height) job.size = { width, height };
-  job.seconds = Number(answer.headers.get("Enlarger-Estimated-Seconds"));
-  job.started = performance.now();
-  job.preview = null;
-  let decoder = type in DECODERS ? new DECODERS[type]((header) => begin(job, header), (...rows) => draw(job, ...rows)) : null;
-  let blob = new Blob([], { type });
-  let parts = [], held = 0;
-  let received = 0;
-  setState(job, "running", `Computing, about ${duration(job.seconds)} …`);
-  for await (const piece of pieces(answer)) {
-    received += piece.length;
-    parts.push(piece);
-    held += piece.length;
-    if (held > BLOB_BYTES) [blob, parts, held] = [new Blob([blob, ...parts], { type }), [], 0];
-    decoder = await pushed(decoder, piece);
-    if (!decoder) progress(job, received);
-  }
-  await decoder?.finish().catch((error) => {
-    throw new Broken(error.message);
-  });
-  job.blob = new Blob([blob, ...parts], { type });
-  await drawWhole(job);
-}
-
-async function pushed(decoder, piece) {
-  try {
-    await decoder?.push(piece);
-    return decoder;
-  } catch (error) {
-    if (error instanceof Unshowable) return null;
-    throw new Broken(error.message);
-  }
-}
-
-function begin(job, header) {
-  job.size = { width: header.width, height: header.height };
-  job.recolour = header.profile; // rows were drawn without the profile, or the last of them were not drawn
-  job.preview = new Preview(header);
-  show(job);
-}
-
-function draw(job, top, pixels, rows) {
-  if (pixels instanceof ImageBitmap) job.preview.bitmap(top, pixels);
-  else job.preview.rows(top, pixels, rows);
-  job.rows = top + rows;
-  progress(job);
-}
-
-// At most once a frame: rows come by the thousand.
-function progress(job, received = 0) {
-  if (job.painting) return;
-  job.painting = true;
-  requestAnimationFrame(() => {
-    job.painting = false;
-    if (job.state !== "running") return;
-    const bar = job.element.querySelector("progress");
-    if (job.preview) {
-      const done = job.rows / job.size.height;
-      const left = ((performance.now() - job.started) / 1000) * (1 / done - 1);
-      bar.value = done;
-      part(job, "state").textContent =
-        `${job.rows} of ${job.size.height} rows${done > 0.1 && left > 1 ? `, about ${duration(left)} left` : ""}`;
-      if (shown === job) viewer.drawn(job.rows);
-      if (Math.floor(done * 4) > job.quarter) say(`${job.file.name}: ${(job.quarter = Math.floor(done * 4)) * 25} percent`);
-    } else {
-      part(job, "state").textContent = `${bytes(received)} received; it appears when it is finished`;
-    }
-  });
-}
-
-// Formats that cannot be shown in part, colour profiles and what a part left out: the finished file, drawn once more.
-async function drawWhole(job) {
-  const early = job.preview;
-  try {
-    if (!early) {
-      const bitmap = job.size || (await createImageBitmap(job.blob));
-      job.size = { width: bitmap.width, height: bitmap.height };
-      job.preview = new Preview({ ...job.size, alpha: true });
-    }
-    if (!early || job.recolour) await job.preview.whole(job.blob);
-  } catch {
-    if (!early) job.preview = null; // TIFF, for one: nothing a browser shows
-  }
-  job.controller.signal.throwIfAborted();
 }
 
 function finished(job) {
-  job.rows = job.size.height;
-  job.result = URL.createObjectURL(job.blob);
-  const link = act(job, "download");
-  const extension = job.blob.type.replace("image/", "");
-  link.href = job.result;
-  link.download = `${job.file.name.replace(/\.[^.]*$/, "") || "picture"}-${job.size.width}x${job.size.height}.${EXTENSIONS[extension] || extension}`;
-  const took = (performance.now() - job.started) / 1000;
-  setState(job, "done", job.preview ? `Done in ${duration(took)}.` : `Done in ${duration(took)}. A browser cannot show this format.`);
-  say(`${job.file.name} is done`);
-  if (shown === job) viewer.drawn(job.rows);
-  else if (job.preview && jobs.filter((each) => each.state === "done").length === 1) show(job);
+  job.finish();
+  paint();
+  say(`${job.file.name} is done. ${job.codes}`);
+  if (viewer.size === job.preview) viewer.drawn(job.rows);
+  else if (job.preview && (shown === job || inState("done").length === 1)) show(job);
   else drop(job);
 }
 
-// -- the viewer -------------------------------------------------------------------------------------------------------
+// -- the viewer
 
 // Only the picture in the viewer keeps its canvas; another is drawn again from its file.
 function drop(job) {
@@ -380,31 +181,51 @@ function drop(job) {
 }
 
 async function show(job) {
-  const last = shown;
   if (job.preview?.dropped) {
     job.preview = new Preview(job.preview);
     await job.preview.whole(job.blob);
   }
-  if (!job.preview) return;
-  shown = job;
-  if (last && last !== job) drop(last);
-  byId("viewer").hidden = false;
-  byId("viewer-title").textContent = job.file.name;
+  if (!job.preview || !jobs.includes(job)) return;
+  bring(job);
   byId("reduced").hidden = job.preview.step === 1;
   byId("reduced").textContent = `Shown at 1/${job.preview.step} of its pixels, because it is too large for a browser's canvas; the download has them all.`;
   viewer.show(job.url, job.preview, job.rows);
-  for (const each of [last, job]) if (each && jobs.includes(each)) paint(each);
 }
 
-// -- events -----------------------------------------------------------------------------------------------------------
+// A picture that is still to be enlarged, at the size it will have.
+function showAlone(job) {
+  bring(job);
+  byId("reduced").hidden = true;
+  viewer.show(job.url, { width: job.estimate.width, height: job.estimate.height, alpha: false }, 0);
+}
+
+function bring(job) {
+  const last = shown;
+  showNone();
+  if (last && last !== job) drop(last);
+  shown = job;
+  job.shown = true;
+  job.paint();
+  byId("viewer").hidden = false;
+  byId("viewer-title").textContent = job.file.name;
+}
+
+function showNone() {
+  if (shown) shown.shown = false;
+  shown?.paint();
+  shown = null;
+  byId("viewer").hidden = true;
+}
+
+// -- events
 
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!jobs.some((job) => job.state === "waiting")) for (const job of jobs) setState(job, "waiting");
+  if (!inState("waiting").length) for (const job of jobs) job.set("waiting");
   work();
 });
 byId("stop").addEventListener("click", () => {
-  for (const job of jobs.filter((each) => each.state === "waiting")) setState(job, "cancelled", "Cancelled.");
+  for (const job of inState("waiting")) setState(job, "cancelled", "Cancelled.");
   for (const job of jobs) job.controller?.abort();
 });
 byId("settings").addEventListener("input", settingsChanged);
@@ -421,4 +242,17 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") add([...event.dataTransfer.files]);
   });
 }
-loadMenus().catch((error) => (byId("error").textContent = error.message));
+
+function settingsChanged() {
+  showFields();
+  byId("error").textContent = "";
+  estimateSoon();
+}
+
+async function start() {
+  await loadMenu();
+  settingsChanged();
+  addExtras(menu);
+}
+
+start().catch((error) => (byId("error").textContent = error.message));

@@ -4,6 +4,15 @@
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const CHANNELS = { 0: 1, 4: 2, 2: 3, 6: 4 }; // by colour type; 3 is the palette, which the service does not write
 
+const BUSY = 12; // milliseconds of decoding between two looks at what else there is to do: most of a frame
+
+// A turn of the event loop. Timers would be slowed down in a tab in the background.
+const { port1, port2 } = new MessageChannel();
+const turn = () => new Promise((resolve) => {
+  port1.onmessage = resolve;
+  port2.postMessage(0);
+});
+
 // A sound file that cannot be shown while it arrives.
 export class Unshowable extends Error {}
 
@@ -103,8 +112,15 @@ export class PngDecoder {
     await this.writer.write(piece);
   }
 
+  // Lets the browser paint now and then: a whole band at once would keep the first rows off the screen for a second.
   async readRows(reader) {
-    for (let part = await reader.read(); !part.done; part = await reader.read()) this.takeRows(part.value);
+    let began = performance.now();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      this.takeRows(part.value);
+      if (performance.now() - began < BUSY) continue;
+      await turn();
+      began = performance.now();
+    }
   }
 
   takeRows(bytes) {
@@ -129,23 +145,19 @@ export class PngDecoder {
   }
 }
 
+// What the five filters take for a sample: from the one left of it, the one above, and the one above that (9.2).
+const GUESSES = [() => 0, (left) => left, (_, above) => above, (left, above) => (left + above) >> 1, paeth];
+
 // Undoes a row's filter in place; both arrays have the filter's byte before the samples.
 function unfilter(line, prior, pixel) {
-  const filter = line[0];
-  if (filter === 2) {
-    for (let i = 1; i < line.length; i++) line[i] += prior[i];
-  } else if (filter === 1) {
-    for (let i = 1 + pixel; i < line.length; i++) line[i] += line[i - pixel];
-  } else if (filter === 3) {
-    for (let i = 1; i < line.length; i++) line[i] += ((i > pixel ? line[i - pixel] : 0) + prior[i]) >> 1;
-  } else if (filter === 4) {
-    for (let i = 1; i < line.length; i++) {
-      const inside = i > pixel;
-      line[i] += paeth(inside ? line[i - pixel] : 0, prior[i], inside ? prior[i - pixel] : 0);
-    }
-  } else if (filter) {
-    throw new Error("no such row filter");
+  const guess = GUESSES[line[0]];
+  if (!guess) throw new Error("no such row filter");
+  if (guess === GUESSES[2]) {
+    for (let i = 1; i < line.length; i++) line[i] += prior[i]; // the service's own filter, and so a quick way for it
+    return;
   }
+  for (let i = 1; i < line.length; i++)
+    line[i] += i > pixel ? guess(line[i - pixel], prior[i], prior[i - pixel]) : guess(0, prior[i], 0);
 }
 
 function paeth(left, above, corner) {

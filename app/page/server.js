@@ -42,21 +42,10 @@ export async function* pieces(answer) {
 }
 
 // Counts the seconds down; rejects with an AbortError when the signal says so.
-export function countDown(seconds, signal, tell) {
-  return new Promise((resolve, reject) => {
-    let left = Math.ceil(seconds);
-    const stop = () => {
-      clearInterval(timer);
-      reject(new DOMException("Cancelled", "AbortError"));
-    };
-    const timer = setInterval(() => {
-      left -= 1;
-      if (left > 0) return tell(left);
-      clearInterval(timer);
-      signal.removeEventListener("abort", stop);
-      resolve();
-    }, 1000);
-    signal.addEventListener("abort", stop, { once: true });
+export async function countDown(seconds, signal, tell) {
+  const stopped = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
+  for (let left = Math.ceil(seconds); left > 0; left--) {
     tell(left);
-  });
+    await Promise.race([stopped, new Promise((resolve) => setTimeout(resolve, 1000))]);
+  }
 }

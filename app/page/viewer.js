@@ -17,24 +17,25 @@ export class Viewer {
     this.rows = 0; // rows of the result that are drawn
     this.fitting = true;
     this.split.addEventListener("input", () => this.lay());
-    byId("fit").addEventListener("click", () => this.fit());
-    byId("one").addEventListener("click", () => this.zoomTo(1 / devicePixelRatio));
-    byId("closer").addEventListener("click", () => this.zoomTo(this.zoom * 1.5));
-    byId("farther").addEventListener("click", () => this.zoomTo(this.zoom / 1.5));
+    for (const [id, key] of [["fit", "0"], ["one", "1"], ["closer", "+"], ["farther", "-"]])
+      byId(id).addEventListener("click", () => this.press(key));
     this.listenToPort();
     new ResizeObserver(() => (this.fitting ? this.fit() : this.lay())).observe(this.port);
   }
 
-  // `source`: a URL the browser may or may not be able to show; `preview`: what the result is drawn on.
+  // `source`: a URL the browser may or may not be able to show; `preview`: what the result is drawn on, or its size alone.
   show(source, preview, rows) {
     this.size = preview;
     this.rows = rows;
     this.image.hidden = false;
     this.image.onerror = () => (this.image.hidden = true);
     this.image.src = source;
-    this.after.replaceChildren(preview.canvas);
+    this.after.replaceChildren(...(preview.canvas ? [preview.canvas] : []));
     this.port.classList.toggle("checks", preview.alpha);
+    this.port.classList.toggle("alone", !preview.canvas); // the original, of which there is no result yet
     this.split.value = rows < preview.height ? 0 : 50;
+    this.split.disabled = !preview.canvas;
+    this.port.style.aspectRatio = preview.width / preview.height;
     this.fit();
   }
 
@@ -95,8 +96,12 @@ export class Viewer {
   // The result shows right of the divider; the original left of it, and below the last row drawn.
   cut(width, height) {
     const x = (this.split.value / 100) * width;
-    const edge = this.rows < this.size.height ? this.y + this.rows * this.zoom : height;
+    const growing = this.rows < this.size.height;
+    const edge = growing ? this.y + this.rows * this.zoom : height;
     const y = Math.min(height, Math.max(0, edge));
+    this.port.classList.toggle("growing", growing && this.split.value === "0");
+    byId("rest").hidden = !growing;
+    byId("rest").style.transform = `translateY(${y}px)`;
     this.after.style.clipPath = `inset(0 0 0 ${x}px)`;
     this.before.style.clipPath =
       `polygon(0 0, ${x}px 0, ${x}px ${y}px, ${width}px ${y}px, ${width}px ${height}px, 0 ${height}px)`;
@@ -104,7 +109,7 @@ export class Viewer {
   }
 
   listenToPort() {
-    this.port.addEventListener("pointerdown", (event) => this.press(event));
+    this.port.addEventListener("pointerdown", (event) => this.grip(event));
     this.port.addEventListener("pointermove", (event) => this.move(event));
     for (const kind of ["pointerup", "pointercancel"])
       this.port.addEventListener(kind, (event) => this.pointers.delete(event.pointerId));
@@ -112,7 +117,7 @@ export class Viewer {
     this.port.addEventListener("keydown", (event) => this.key(event));
   }
 
-  press(event) {
+  grip(event) {
     if (event.button > 0) return;
     this.port.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, event);
@@ -148,14 +153,18 @@ export class Viewer {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (ARROWS[event.key]) this.pan(...ARROWS[event.key]);
-    else if (event.key === "+" || event.key === "=") this.zoomTo(this.zoom * 1.5);
-    else if (event.key === "-") this.zoomTo(this.zoom / 1.5);
-    else if (event.key === "1") this.zoomTo(1 / devicePixelRatio);
-    else if (event.key === "0") this.fit();
-    else return;
-    event.preventDefault();
+    if (!event.ctrlKey && !event.metaKey && !event.altKey && this.press(event.key)) event.preventDefault();
+  }
+
+  // What a key does, if it does anything.
+  press(key) {
+    if (ARROWS[key]) this.pan(...ARROWS[key]);
+    else if (key === "+" || key === "=") this.zoomTo(this.zoom * 1.5);
+    else if (key === "-") this.zoomTo(this.zoom / 1.5);
+    else if (key === "1") this.zoomTo(1 / devicePixelRatio);
+    else if (key === "0") this.fit();
+    else return false;
+    return true;
   }
 }
 

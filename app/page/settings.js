@@ -1,0 +1,55 @@
+// What can be asked for, from GET /models, and what is chosen.
+
+import { ask } from "./server.js";
+import { byId, bytes } from "./words.js";
+
+const LABELS = { webp: "WebP" };
+// Until /models has told. quality: of a lossy format; alpha: it can be transparent.
+const FORMATS = [{ name: "png", alpha: true }];
+
+export const menu = { models: [], formats: FORMATS, maxBytes: Infinity, codes: false };
+const label = (name) => LABELS[name] || name.toUpperCase();
+
+export async function loadMenu() {
+  const answer = await (await ask("models")).json();
+  Object.assign(menu, answer, { maxBytes: answer.input.max_bytes });
+  byId("model").replaceChildren(...menu.models.map(({ name }) => new Option(name, name)));
+  byId("model").value = menu.default;
+  byId("format").replaceChildren(...menu.formats.map(({ name }) => new Option(label(name), name)));
+  byId("format").value = "png";
+  byId("takes").textContent = `${answer.input.formats.map(label).join(", ")} up to ${bytes(menu.maxBytes)}`;
+  return menu;
+}
+
+const format = () => menu.formats.find((each) => each.name === byId("format").value) || FORMATS[0];
+const reads = () => menu.codes && byId("model").value === "qr";
+
+export function parameters() {
+  const chosen = { model: byId("model").value, format: byId("format").value };
+  if (byId("by").value === "scale") chosen.scale = byId("scale").value;
+  for (const side of ["width", "height"]) if (byId("by").value === "size" && byId(side).value) chosen[side] = byId(side).value;
+  if (format().quality) chosen.quality = byId("quality").value;
+  if (!format().alpha) chosen.background = byId("background").value.slice(1);
+  if (!byId("keep").checked) chosen.metadata = "strip";
+  if (reads() && byId("decode").checked) chosen.decode = "true";
+  return chosen;
+}
+
+// What is wrong with the settings, in words, and which field to go to.
+export function wrongSetting() {
+  const bySize = byId("by").value === "size";
+  const fields = bySize ? ["width", "height"] : ["scale"];
+  for (const id of format().quality ? [...fields, "quality"] : fields)
+    if (!byId(id).checkValidity()) return [id, `${byId(id).labels[0].textContent}: ${byId(id).validationMessage}`];
+  return bySize && !byId("width").value && !byId("height").value ? ["width", "Give a width or a height."] : null;
+}
+
+// Shows the fields that matter for what is chosen.
+export function showFields() {
+  const model = menu.models.find((each) => each.name === byId("model").value);
+  byId("model-hint").textContent = model?.summary || "";
+  for (const field of document.querySelectorAll("[data-by]")) field.hidden = field.dataset.by !== byId("by").value;
+  document.querySelector("[data-lossy]").hidden = !format().quality;
+  document.querySelector("[data-flat]").hidden = format().alpha;
+  document.querySelector("[data-codes]").hidden = !reads();
+}
