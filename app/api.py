@@ -14,7 +14,7 @@ from app.codes import check_readable, header_value, read_codes, read_when_whole
 from app.decoder import SourceImage, decode, inspect
 from app.menu import describe, describe_model
 from app.negotiation import choose_output, content_disposition
-from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, PICTURE, only
+from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
 from app.parameters import UpscaleParameters, parse_parameters
 from app.record import record_of
 from app.samples import at_depth
@@ -79,8 +79,8 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     with ExitStack() as stack:
         stack.enter_context(job)
         with record.clock.stage("decode"):
-            work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.limiter)
-        codes = await to_thread.run_sync(codes_of, work.source, limiter=service.limiter) if parameters.decode else None
+            work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.decoders)
+        codes = await to_thread.run_sync(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
         stack.pop_all()  # the response closes the job
     record.model = work.passes[0].spec.name
     record.input_pixels = work.source.height * work.source.width
@@ -193,7 +193,7 @@ async def get_healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@get("/readyz", summary="Every network is loaded and proven, and new work is taken")
+@get("/readyz", summary="Every network is loaded and proven, and new work is taken", responses={503: NOT_READY})
 async def get_readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     status = "draining" if service.draining else "ready" if service.ready else "starting"

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="Compute threads; 0: as many as this process may use.")
 
     max_body_bytes: int = Field(64 * 2**20, ge=1)
+    max_requests: int = Field(64, ge=1)
+    """Requests that bring or fetch a picture at a time; a further one is refused with 429."""
+    max_upload_bytes: int = Field(256 * 2**20, ge=1)
+    """Of the bodies held at a time, all requests together; what would be more is refused with 429."""
     max_pixels: int = Field(50_000_000, ge=1, le=89_000_000)
     """LR pixels of one picture, told from its header before anything is decoded."""
     max_side: int = Field(32_768, ge=1)
