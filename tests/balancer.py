@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -130,3 +131,31 @@ def wait_for_more(load: Load, pictures: int) -> None:
         assert not load.failed
         assert time.monotonic() < end, "the load has stopped"
         time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """What became of the requests meanwhile; ``retried``: how many nginx has asked a second replica for."""
+
+    served: int
+    failed: list[str]
+    retried: int
+
+
+def restarted_in_turn(folder: Path, image: bytes, rounds: int, **settings: str) -> Restarts:
+    """Two replicas behind nginx under load, of which one after the other is ended by SIGTERM and replaced."""
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        lives = [ExitStack(), ExitStack()]
+        for life, port in zip(lives, ports, strict=True):
+            stack.push(life)
+            life.enter_context(replica(port, drain_delay_seconds="0.5", **settings))
+        running = stack.enter_context(balancer(folder, ports))
+        with Load(running.url, image, clients=3) as load:
+            for number in range(rounds):
+                wait_for_more(load, 10)
+                lives[number % 2].close()  # SIGTERM; returns when it has ended
+                wait_for_more(load, 10)
+                lives[number % 2].enter_context(replica(ports[number % 2], drain_delay_seconds="0.5", **settings))
+        retried = sum("," in str(line["upstreams"]) for line in running.lines())
+        return Restarts(load.served, load.failed, retried)

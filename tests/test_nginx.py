@@ -1,11 +1,9 @@
 """deploy/nginx/nginx.conf as it is, in a real nginx before real replicas."""
 
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from http.client import IncompleteRead
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.balancer import NGINX, Balancer, Load, balancer, free_port, replica, wait_for_more
+from tests.balancer import NGINX, Balancer, balancer, free_port, replica, restarted_in_turn
 from tests.conftest import BICUBIC, Server, decoded, encode, head
 from tests.watched import FAIL, HOLD, TARGET, answer, marked, watched_server
 
@@ -148,23 +146,9 @@ def test_a_replica_that_dies_breaks_the_transfer(tmp_path: Path, photo: np.ndarr
 
 
 def test_replicas_restarted_in_turn_under_load_fail_nobody(tmp_path: Path, small: bytes) -> None:
-    rounds = int(os.environ.get("ENLARGER_TEST_RESTARTS", "4"))
-    ports = [free_port(), free_port()]
-    with ExitStack() as stack:
-        lives = [ExitStack(), ExitStack()]
-        for life, port in zip(lives, ports, strict=True):
-            stack.push(life)
-            life.enter_context(replica(port, drain_delay_seconds="0.5"))
-        running = stack.enter_context(balancer(tmp_path, ports))
-        with Load(running.url, small, clients=3) as load:
-            for number in range(rounds):
-                wait_for_more(load, 10)
-                lives[number % 2].close()  # SIGTERM; returns when it has ended
-                wait_for_more(load, 10)
-                lives[number % 2].enter_context(replica(ports[number % 2], drain_delay_seconds="0.5"))
-        assert load.failed == []
-        tried_again = [line for line in running.lines() if "," in str(line["upstreams"])]
-        assert tried_again, "no request met a replica on its way out: the test has shown nothing"
+    seen = restarted_in_turn(tmp_path, small, rounds=4)
+    assert seen.failed == []
+    assert seen.retried, "no request met a replica on its way out: the test has shown nothing"
 
 
 def test_a_killed_replica_costs_nobody_a_picture_not_begun(tmp_path: Path, small: bytes) -> None:

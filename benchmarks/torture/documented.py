@@ -56,8 +56,8 @@ def measure(inputs: int, examples: int, seed: int = 2) -> Result:
     cases = re.search(r"([\d,]+) generated", said)
     refusals = len({answer for answer in answers if answer[0] >= 400})
     figure = (
-        f"{inputs:,} hostile inputs met {refusals} different refusals, {len(missing)} not in the document; schemathesis: "
-        f"{cases.group(1) if cases else '?'} cases, {'nothing found' if status == 0 else 'findings'}"
+        f"{inputs:,} hostile inputs met {refusals} different refusals, {len(missing)} not in the document; "
+        f"schemathesis: {cases.group(1) if cases else '?'} cases, {'nothing found' if status == 0 else 'findings'}"
     )
     details: dict[str, object] = {"missing": missing, "schemathesis": said[-6000:]}
     kept = alive and not missing and status == 0

@@ -1,0 +1,91 @@
+"""Promise 4: peak memory stays below what the settings say it may be (README, "Speed and memory")."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import numpy as np
+
+from benchmarks.client import picture, post
+from benchmarks.readers import PACE, RECEIVE_BUFFER
+from benchmarks.torture.attacks import bombs
+from benchmarks.torture.hostile import assault
+from benchmarks.torture.result import Result
+from benchmarks.torture.servers import crop, quick_server
+from tests.conftest import Server, encode, head
+
+MB = 1_000_000
+BASE = 250 * MB  # the process, its networks and their activations, as shipped
+DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded (app/formats/base.py)
+BANDS = 4  # of a request: one that is stitched, one encoded, the windows ahead and one that waits for its reader
+
+# What one replica of deploy/kubernetes is given; there 2 GiB.
+SETTINGS = {
+    "max_requests": 56,
+    "max_upload_bytes": 64 * 2**20,
+    "max_pixels": 25_000_000,
+    "band_bytes": 4 * 2**20,
+    "max_body_bytes": 32 * 2**20,
+}
+CORES = 2
+
+
+def formula(decoders: int = CORES) -> int:
+    """Bytes: base + bodies + decoders x decode + slots x bands."""
+    decode = decoders * DECODE_BYTES * SETTINGS["max_pixels"]
+    return BASE + SETTINGS["max_upload_bytes"] + decode + SETTINGS["max_requests"] * BANDS * SETTINGS["band_bytes"]
+
+
+def slow_reader(server: Server, image: bytes) -> socket.socket:
+    return server.connect(head(len(image), "/upscale?model=bicubic&scale=4&format=png") + image, RECEIVE_BUFFER)
+
+
+def sip(readers: list[socket.socket], over: threading.Event) -> None:
+    while not over.wait(1):
+        for reader in readers:
+            with suppress(OSError):
+                reader.recv(PACE)
+
+
+def large_pictures() -> list[bytes]:
+    """As many pixels as are taken, in the formats that are dearest to decode."""
+    noisy = np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)
+    plain = np.tile(noisy[:50, :50], (100, 100, 1))  # 25 megapixels that compress well
+    return [
+        encode(plain, "WEBP", quality=1, method=0),
+        encode(plain, "JPEG", quality=5, progressive=True),
+        crop(3000, 3000),
+    ]
+
+
+def measure(readers: int, seconds: float, inputs: int) -> Result:
+    settings = {name: str(value) for name, value in SETTINGS.items()}
+    patient = {"send_seconds": "3600", "request_deadline_seconds": "3600", "max_queue_seconds": "3600"}
+    dear, body, over = large_pictures(), picture(1024, 1024), threading.Event()
+    with quick_server(**settings, **patient) as server:
+        idle = server.peak_memory()
+        sipping = [slow_reader(server, body) for _ in range(readers)]
+        sipper = threading.Thread(target=sip, args=(sipping, over))
+        sipper.start()
+        with ThreadPoolExecutor(4) as pool:
+            large = [pool.submit(post, server, image, model="bicubic", scale=1, format="png") for image in dear]
+            assault(server, iter(bombs() * max(1, inputs // len(bombs()))))
+            statuses = [future.result().status for future in large]
+        time.sleep(seconds)
+        over.set()
+        sipper.join()
+        for reader in sipping:
+            reader.close()
+        peak = server.peak_memory()
+        alive = server.process.poll() is None
+    most = formula()
+    figure = (
+        f"{readers} slow readers, {inputs} bombs and {len(dear)} large pictures at a time: peak {peak / MB:.0f} MB "
+        f"(idle {idle / MB:.0f}) of {most / MB:.0f} MB by the formula"
+    )
+    details: dict[str, object] = {"settings": SETTINGS, "large pictures": statuses}
+    return Result(
+        4, "peak memory <= base + bodies + decoders x decode + slots x bands", figure, alive and peak <= most, details
+    )
