@@ -21,7 +21,7 @@ def full(soak_minutes: float) -> Measures:
         1: [partial(hostile.measure, inputs=100_000)],
         2: [partial(documented.measure, inputs=10_000, examples=300)],
         3: [partial(broken.measure, faults=1000)],
-        4: [partial(memory.measure, readers=50, seconds=20, inputs=200)],
+        4: [partial(memory.measure, readers=50, side=1024, seconds=20, inputs=200)],
         5: [partial(overload.measure_goodput, seconds=20)],
         6: [partial(overload.measure_outcomes, accepted=10_000)],
         7: [partial(disconnects.measure, rounds=10)],
@@ -36,17 +36,21 @@ def full(soak_minutes: float) -> Measures:
 
 
 def short() -> Measures:
-    """The same in about a minute: what holds once a commit. No promise of seconds: who else is on the machine?"""
+    """With small counts, and no promise of seconds: who else is on the machine?
+
+    Restarts behind nginx and false starts are not here: tests/test_nginx.py and tests/test_startup.py have them.
+    """
     return {
-        1: [partial(hostile.measure, inputs=1000, most_seconds=float("inf"))],
-        2: [partial(documented.measure, inputs=300, examples=5)],
+        1: [partial(hostile.measure, inputs=600, most_seconds=float("inf"))],
+        2: [partial(documented.measure, inputs=200, examples=2)],
         3: [partial(broken.measure, faults=50)],
-        4: [partial(memory.measure, readers=50, seconds=1, inputs=22)],
-        6: [partial(overload.measure_outcomes, accepted=300)],
+        4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=22)],
+        5: [partial(overload.measure_goodput, seconds=3, least=0.5)],
+        6: [partial(overload.measure_outcomes, accepted=200)],
         7: [partial(disconnects.measure, rounds=1)],
         8: [partial(restarts.measure_kills, rounds=1), partial(restarts.measure_sigterm, rounds=1)],
         9: [partial(poison.measure, batches=3)],
-        10: [partial(readiness.measure_soak, minutes=0.1)],
+        10: [partial(readiness.measure_soak, minutes=0.1, most_growth=float("inf"))],
     }
 
 

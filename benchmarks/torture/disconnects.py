@@ -14,6 +14,7 @@ from benchmarks.torture.servers import small_zoo
 from tests.conftest import BICUBIC, Server, encode, head, running_server
 from tests.watched import HOLD, LITTLE, TARGET, WATCHED, answer, ask, noise, settled, tiles
 
+SIZE = 4_000_000  # bytes of the picture that is downloaded, at least
 Leave = Callable[[Server, bytes], None]
 
 
@@ -54,9 +55,11 @@ def after_reading(share: float) -> Leave:
     def leave(server: Server, image: bytes) -> None:
         with ask(server, noise(3000, 64), receive_buffer=LITTLE) as connection:
             response = answer(connection)
-            left = max(1, int(share * 9_000_000))
+            left = max(1, int(share * SIZE))
             while left > 0:
-                left -= len(response.read1(min(left, 65536)))
+                piece = response.read1(min(left, 65536))
+                assert piece, f"the picture is smaller than {SIZE} bytes"
+                left -= len(piece)
             settled(lambda: tiles(server), 0.3)
 
     return leave

@@ -60,10 +60,10 @@ def large_pictures() -> list[bytes]:
     ]
 
 
-def measure(readers: int, seconds: float, inputs: int) -> Result:
+def measure(readers: int, side: int, seconds: float, inputs: int) -> Result:
     settings = {name: str(value) for name, value in SETTINGS.items()}
     patient = {"send_seconds": "3600", "request_deadline_seconds": "3600", "max_queue_seconds": "3600"}
-    dear, body, over = large_pictures(), picture(1024, 1024), threading.Event()
+    dear, body, over = large_pictures(), picture(side, side), threading.Event()
     with quick_server(**settings, **patient) as server:
         idle = server.peak_memory()
         sipping = [slow_reader(server, body) for _ in range(readers)]
