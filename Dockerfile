@@ -17,10 +17,11 @@ COPY constraints.txt ./
 # The service's own environment gets no pip: another environment's pip fills it.
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/enlarger \
     && /tools/bin/pip install --no-cache-dir -c constraints.txt setuptools
-COPY pyproject.toml deploy/docker/requirements.py ./
+COPY pyproject.toml deploy/docker/requirements.py deploy/docker/cuda-constraints.txt ./
 ARG RUNTIME=cpu
 RUN /tools/bin/python requirements.py "$RUNTIME" > requirements.txt \
-    && /tools/bin/pip --python /opt/enlarger/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt
+    && /tools/bin/pip --python /opt/enlarger/bin/python install --no-cache-dir \
+        -c constraints.txt -c cuda-constraints.txt -r requirements.txt
 COPY README.md LICENSE ./
 COPY app app
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation -w /wheels . \

@@ -15,7 +15,8 @@ KEPT = 0.95  # of the mean time a slot is held, at each further request
 
 
 class Slots:
-    """Every POST takes one of ``limit`` slots until its answer is sent or broken; with none left it gets 429 at once.
+    """Every POST takes one of ``limit`` slots when its body is there, until its answer is sent or broken. With none
+    left it gets 429, if possible before the body; a client who sends slowly holds none.
 
     The bodies of all of them together may have ``most_bytes``, counted as they arrive, given back with the first byte
     of the answer, by which time a body has been let go. ``refuse`` makes an error's answer.
@@ -30,21 +31,24 @@ class Slots:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
         elif self._taken >= self._limit:
-            error = self._full("There are too many requests at a time.", self._limit)
-            await (await self._refuse(Request(scope), error))(scope, receive, send)
+            await (await self._refuse(Request(scope), self._no_slot()))(scope, receive, send)
         else:
             await self._hold(scope, receive, send)
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = 0
+        held, taken_at = 0, 0.0
 
         async def receive_counted() -> Message:
-            nonlocal held
+            nonlocal held, taken_at
             message = await receive()
             size = len(message.get("body", b""))
             held, self._held = held + size, self._held + size
             if self._held > self._most_bytes:
                 raise self._full("Too many bytes are being received.", self._most_bytes)
+            if message["type"] == "http.request" and not message.get("more_body") and not taken_at:
+                if self._taken >= self._limit:
+                    raise self._no_slot()
+                self._taken, taken_at = self._taken + 1, time.monotonic()
             return message
 
         def let_go() -> None:
@@ -56,14 +60,16 @@ class Slots:
                 let_go()
             await send(message)
 
-        started = time.monotonic()
-        self._taken += 1
         try:
             await self.app(scope, receive_counted, send_letting_go)
         finally:
             let_go()
-            self._taken -= 1
-            self._mean_seconds = KEPT * self._mean_seconds + (1 - KEPT) * (time.monotonic() - started)
+            if taken_at:
+                self._taken -= 1
+                self._mean_seconds = KEPT * self._mean_seconds + (1 - KEPT) * (time.monotonic() - taken_at)
+
+    def _no_slot(self) -> OverloadedError:
+        return self._full("There are too many requests at a time.", self._limit)
 
     def _full(self, detail: str, limit: int) -> OverloadedError:
         """With the time after which a slot is expected to be free."""
