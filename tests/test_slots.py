@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import BICUBIC, Server, encode, head, running_server
 from tests.watched import LITTLE, TARGET, answer, ask, noise
 
-SLOTS, BYTES = 2, 300_000
+SLOTS, BYTES = 2, 1_500_000
 
 
 @pytest.fixture(scope="module")
