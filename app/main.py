@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -33,7 +34,7 @@ from app.protocol import Protocol
 from app.providers import RUNTIME_VERSION, GpuOptions
 from app.scheduler import OnBatch, Scheduler, nobody
 from app.service import Loaded, Service
-from app.settings import Settings, usable_cores
+from app.settings import Settings
 from app.slots import Slots
 from app.study import Study, add_study
 from app.tracing import OpenTelemetry, PassOn
@@ -47,8 +48,8 @@ PROOF_SIDE = 64  # LR pixels
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     """The zoo with every network loaded and proven, or a ``StartupError``."""
     zoo = load_zoo(settings.models)
-    threads, gpu = settings.threads or usable_cores(), GpuOptions(settings.gpu_memory_bytes)
-    return zoo, Engine(zoo, settings.provider, threads, settings.precision, gpu)
+    gpu = GpuOptions(settings.gpu_memory_bytes)
+    return zoo, Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu)
 
 
 def prove(engine: Engine) -> None:
@@ -89,7 +90,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         for network in engine.networks.values()
     }
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
-    service = Service(settings, zoo, scheduler, loaded, ledger=ledger)
+    decoders = CapacityLimiter(settings.compute_threads)
+    service = Service(settings, zoo, scheduler, loaded, ledger=ledger, decoders=decoders)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -97,7 +99,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.ready = True
         ledger.ready()
-        log.info("ready: %d networks on %s", len(loaded), engine.provider)
+        most = settings.most_bytes / 1e6
+        log.info("ready: %d networks on %s, memory at most %.0f MB", len(loaded), engine.provider, most)
         yield
         service.ready = False
         scheduler.close()

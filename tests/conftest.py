@@ -62,7 +62,7 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[str], log: IO[str]) -> None:
         self.process, self._log = process, log
-        self.wait_until(lambda: "Uvicorn running on" in self.log() or process.poll() is not None, seconds=60)
+        self.wait_until(lambda: "Uvicorn running on" in self.log() or process.poll() is not None, seconds=180)
         found = re.search(r"Uvicorn running on (http://\S+)", self.log())
         if not found:
             raise RuntimeError(f"the server did not start:\n{self.log()}")
