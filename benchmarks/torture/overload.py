@@ -104,7 +104,7 @@ class Crowd:
             if end in ("left", "lost"):
                 connection.close()
             elif end == "429":
-                time.sleep(0.02)  # in place of a patient client's seconds
+                time.sleep(0.1)  # in place of the second or more that it was told
         connection.close()
 
     def _ask(self, connection: http.client.HTTPConnection, told: str, leaves: bool) -> str:
