@@ -48,7 +48,10 @@ def short() -> Measures:
         5: [partial(overload.measure_goodput, seconds=3, least=0.5)],
         6: [partial(overload.measure_outcomes, accepted=200)],
         7: [partial(disconnects.measure, rounds=1)],
-        8: [partial(restarts.measure_kills, rounds=1), partial(restarts.measure_sigterm, rounds=1)],
+        8: [
+            partial(restarts.measure_kills, rounds=1, most_seconds=float("inf")),
+            partial(restarts.measure_sigterm, rounds=1),
+        ],
         9: [partial(poison.measure, batches=3)],
         10: [partial(readiness.measure_soak, minutes=0.1, most_growth=float("inf"))],
     }
