@@ -229,6 +229,14 @@ def test_a_deadline_before_the_200_is_a_problem(gate: Path, photo: np.ndarray) -
         server.wait_until(lambda: small_picture_answers(server, photo))
 
 
+def test_what_no_deadline_could_suffice_for_is_the_clients_to_change(photo: np.ndarray) -> None:
+    with running_server(request_deadline_seconds="0.001") as server, server.client() as client:
+        response = client.post("/upscale", content=encode(photo), params={"model": "best"})
+    assert (response.status_code, response.json()["code"]) == (422, "too_much_work")
+    assert response.json()["retryable"] is False
+    assert response.json()["limit"] < response.json()["actual"]
+
+
 # -- overload ----------------------------------------------------------------------------------------------------
 
 
