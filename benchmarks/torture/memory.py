@@ -51,19 +51,19 @@ def large_pictures() -> list[bytes]:
     ]
 
 
-def measure(readers: int, side: int, seconds: float, inputs: int) -> Result:
+def measure(readers: int, side: int, seconds: float, inputs: int, large: int = 3) -> Result:
     settings = {name: str(value) for name, value in SETTINGS.items()}
     patient = {"send_seconds": "3600", "request_deadline_seconds": "3600", "max_queue_seconds": "3600"}
-    dear, body, over = large_pictures(), picture(side, side), threading.Event()
+    dear, body, over = large_pictures()[:large], picture(side, side), threading.Event()
     with quick_server(**settings, **patient) as server:
         idle = server.peak_memory()
         sipping = [slow_reader(server, body) for _ in range(readers)]
         sipper = threading.Thread(target=sip, args=(sipping, over))
         sipper.start()
         with ThreadPoolExecutor(4) as pool:
-            large = [pool.submit(post, server, image, model="bicubic", scale=1, format="png") for image in dear]
+            asked = [pool.submit(post, server, image, model="bicubic", scale=1, format="png") for image in dear]
             assault(server, iter(bombs() * max(1, inputs // len(bombs()))))
-            statuses = [future.result().status for future in large]
+            statuses = [future.result().status for future in asked]
         time.sleep(seconds)
         over.set()
         sipper.join()
