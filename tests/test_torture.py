@@ -1,16 +1,16 @@
 """The short form of `make torture`: the promises with small counts, against real servers and a real nginx."""
 
+import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from benchmarks.torture.__main__ import short
+from benchmarks.torture import __main__ as torture
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import quick_server
 from tests.balancer import NGINX
@@ -18,7 +18,7 @@ from tests.conftest import BICUBIC, decoded, encode
 
 MEASURES = [
     pytest.param(measure, id=f"{promise} {measure.func.__name__}")
-    for promise, measures in short().items()
+    for promise, measures in torture.short().items()
     for measure in measures
 ]
 
@@ -31,7 +31,7 @@ def test_a_promise_is_kept(measure: Callable[[], Result]) -> None:
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Path:
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of a megabyte, gone with the mount namespace of the process that is given it."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -56,8 +56,18 @@ def test_a_full_disk_costs_nobody_a_picture(tiny_disk: Path, monkeypatch: pytest
         assert os.listdir(tiny_disk) == ["all of it"]
 
 
-def test_the_program_ends_with_the_truth() -> None:
-    command = [sys.executable, "-m", "benchmarks.torture", "--short", "9"]
-    run = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.startswith(" 9 kept ")
+@pytest.mark.parametrize(("kept", "word", "status"), [(True, "kept", 0), (False, "BROKEN", 1)])
+def test_the_program_ends_with_the_truth(
+    kept: bool, word: str, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    results = [Result(3, "one", "1 of 1", True), Result(7, "other", "2 of 3", kept, {"seen": 2})]
+    monkeypatch.setattr(torture, "short", lambda: {r.promise: [lambda r=r: r] for r in results})
+    file = tmp_path / "figures.json"
+    monkeypatch.setattr("sys.argv", ["torture", "--short", "--json", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        torture.main()
+    assert ended.value.code == status
+    told = capsys.readouterr().out
+    assert " 3 kept   one" in told
+    assert f" 7 {word.ljust(6)} other" in told
+    assert [each["details"] for each in json.loads(file.read_text())["results"]] == [{}, {"seen": 2}]

@@ -43,7 +43,7 @@ def short() -> Measures:
     return {
         1: [partial(hostile.measure, inputs=600, most_seconds=float("inf"))],
         2: [partial(documented.measure, inputs=200, examples=2)],
-        3: [partial(broken.measure, faults=50)],
+        3: [partial(broken.measure, faults=30)],
         4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=22, large=1)],
         5: [partial(overload.measure_goodput, seconds=3, least=0.5)],
         6: [partial(overload.measure_outcomes, accepted=200)],
