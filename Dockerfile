@@ -1,6 +1,6 @@
 # Two images from one file:
-#   docker build -t enlarger:cpu .                      (the last target: small, ONNX Runtime's CPU wheel)
-#   docker build -t enlarger:cuda --target cuda .       (CUDA and cuDNN from NVIDIA's wheels; the host brings the driver)
+#   docker build -t enlarger:cpu .                                  (small: ONNX Runtime's CPU wheel)
+#   docker build -t enlarger:cuda --build-arg RUNTIME=cuda .        (CUDA and cuDNN from NVIDIA's wheels; the host brings the driver)
 # Runs as any user on a read-only root; /tmp must be writable. `make image-test` builds and starts it without Docker.
 ARG BASE=docker.io/library/debian:12-slim
 
@@ -17,28 +17,20 @@ COPY constraints.txt ./
 # The service's own environment gets no pip: another environment's pip fills it.
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/enlarger \
     && /tools/bin/pip install --no-cache-dir -c constraints.txt setuptools
-COPY pyproject.toml deploy/docker/requirements.py ./
-
-FROM build AS build-cpu
-RUN /tools/bin/python requirements.py cpu > requirements.txt \
-    && /tools/bin/pip --python /opt/enlarger/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt
+COPY pyproject.toml deploy/docker/requirements.py deploy/docker/cuda-constraints.txt ./
+ARG RUNTIME=cpu
+RUN /tools/bin/python requirements.py "$RUNTIME" > requirements.txt \
+    && /tools/bin/pip --python /opt/enlarger/bin/python install --no-cache-dir \
+        -c constraints.txt -c cuda-constraints.txt -r requirements.txt
 COPY README.md LICENSE ./
 COPY app app
-RUN sh -c '/tools/bin/pip wheel --no-deps --no-build-isolation -w /wheels . \
+RUN /tools/bin/pip wheel --no-deps --no-build-isolation -w /wheels . \
     && /tools/bin/pip --python /opt/enlarger/bin/python install --no-deps --no-index /wheels/*.whl \
-    && find /opt/enlarger -depth -type d -name tests -path "*/numpy/*" -exec rm -rf {} +'
-
-FROM build AS build-cuda
-RUN /tools/bin/python requirements.py cuda > requirements.txt \
-    && /tools/bin/pip --python /opt/enlarger/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt
-COPY README.md LICENSE ./
-COPY app app
-RUN sh -c '/tools/bin/pip wheel --no-deps --no-build-isolation -w /wheels . \
-    && /tools/bin/pip --python /opt/enlarger/bin/python install --no-deps --no-index /wheels/*.whl \
-    && find /opt/enlarger -depth -type d -name tests -path "*/numpy/*" -exec rm -rf {} +'
+    && find /opt/enlarger -depth -type d -name tests -path "*/numpy/*" -exec rm -rf {} +
 
 # -- what is shipped ---------------------------------------------------------------------------------------------
-FROM python AS runtime
+FROM python
+ARG RUNTIME=cpu
 COPY models /opt/enlarger-models
 ENV PATH=/opt/enlarger/bin:/usr/bin:/bin \
     HOME=/tmp \
@@ -47,7 +39,11 @@ ENV PATH=/opt/enlarger/bin:/usr/bin:/bin \
     ENLARGER_HOST=0.0.0.0 \
     ENLARGER_PORT=8000 \
     ENLARGER_MODELS=/opt/enlarger-models \
-    ENLARGER_LOG_FORMAT=json
+    ENLARGER_LOG_FORMAT=json \
+    ENLARGER_PROVIDER=${RUNTIME} \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=build /opt/enlarger /opt/enlarger
 # A number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 WORKDIR /tmp
@@ -56,11 +52,3 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['ENLARGER_PORT']}/healthz\", timeout=4)"]
 CMD ["enlarger", "serve", "--supervise"]
-
-FROM runtime AS cuda
-ENV ENLARGER_PROVIDER=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-COPY --from=build-cuda /opt/enlarger /opt/enlarger
-
-FROM runtime AS cpu
-ENV ENLARGER_PROVIDER=cpu
-COPY --from=build-cpu /opt/enlarger /opt/enlarger

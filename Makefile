@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
-.PHONY: serve test lint model image-test clean
+.PHONY: serve test lint model torture image-test clean
 
 serve: .venv/serve
 	$(BIN)/enlarger serve --host $(HOST) --port $(PORT)
@@ -22,6 +22,10 @@ lint: .venv/test
 model: .venv/test
 	$(BIN)/python -m training $(if $(DATA),--data $(DATA)) train $(NAME)
 	$(BIN)/python -m training $(if $(DATA),--data $(DATA)) export $(NAME)
+
+# The ten promises with their figures; about an hour and a half on two cores, half an hour of it the soak.
+torture: .venv/test
+	$(BIN)/python -m benchmarks.torture $(if $(JSON),--json $(JSON))
 
 # The CPU image built and started, on Debian as root without a container engine (buildah, debootstrap).
 image-test:

@@ -84,7 +84,7 @@ class SourceImage:
     """A decoded picture. Colour is held once, at 1 byte a sample or, of 16 bits, at 2; see ``Raster`` for where.
 
     ``width`` and ``height`` are upright. ``gray``: one colour channel came in, one should go out. ``alpha``: straight,
-    of mode L or, where colour has 16 bits, I;16; or None. ``exif`` has no ``Exif\\0\\0`` before it.
+    one channel of colour's depth; or None. ``exif`` has no ``Exif\\0\\0`` before it.
     """
 
     width: int
@@ -95,7 +95,7 @@ class SourceImage:
     exif: bytes | None
     dpi: tuple[float, float] | None
     xmp: bytes | None
-    alpha: Image.Image | None = field(repr=False)
+    alpha: Raster | None = field(repr=False)
     _colour: Raster = field(repr=False)
 
     @property
@@ -120,7 +120,7 @@ class SourceImage:
     def alpha_rows(self, top: int, bottom: int) -> Rows:
         """Alpha of these rows, ``[bottom - top, width, 1]``, of the same depth; only where there is alpha."""
         assert self.alpha is not None
-        return np.asarray(self.alpha.crop((0, top, self.width, bottom)))[:, :, np.newaxis]
+        return self.alpha.rows(top, bottom)
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -151,7 +151,7 @@ def decode(data: bytes, limits: DecodeLimits) -> SourceImage:
         exif=container.exif,
         dpi=container.dpi,
         xmp=container.xmp,
-        alpha=alpha,
+        alpha=None if alpha is None else Raster((alpha,)),
         _colour=Raster(colour),
     )
 

@@ -16,6 +16,7 @@ from app.encoders import FORMATS, Picture, create_encoder
 from app.engine import PictureGenerator
 from app.errors import BodyTooLargeError, InvalidParameterError, SlowBodyError
 from app.generator import Pixels, grid, latent_vectors
+from app.openapi import only
 from app.scheduler import Scheduler
 from app.zoo import Zoo
 
@@ -60,7 +61,7 @@ def add_drawing(app: FastAPI, drawing: Drawing) -> None:
         methods=["POST"],
         summary="Draw pictures from noise",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}},
+        responses={200: {"content": {"image/png": {}}}, **only(401, 404, 408, 413, 422, 429, 503)},
     )
 
 

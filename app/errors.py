@@ -107,6 +107,12 @@ class OutputTooLargeError(EnlargerError):
     status, code, title = 422, "output_too_large", "The result does not fit the output format"
 
 
+class TooMuchWorkError(EnlargerError):
+    """By the header alone: on this machine, with this network, it would take longer than a request may."""
+
+    status, code, title = 422, "too_much_work", "The picture would take too long"
+
+
 # -- the study ---------------------------------------------------------------------------------------------------
 
 

@@ -1,23 +1,21 @@
 """Composition root: settings → zoo → engine → scheduler → application, and its life from start to drain."""
 
-import asyncio
 import ctypes
 import logging
 import math
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import uvicorn
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
 from app.access import Access
@@ -28,14 +26,16 @@ from app.journal import Journal
 from app.ledger import Ledger
 from app.logs import configure_logging
 from app.metrics import CONTENT_TYPE, Metrics
-from app.openapi import DESCRIPTION
+from app.openapi import DESCRIPTION, only
 from app.pages import add_pages
 from app.problems import add_error_handlers, on_enlarger_error
 from app.proof import check_proof, proving_tile
+from app.protocol import Protocol
 from app.providers import RUNTIME_VERSION, GpuOptions
 from app.scheduler import OnBatch, Scheduler, nobody
 from app.service import Loaded, Service
-from app.settings import Settings, usable_cores
+from app.settings import Settings
+from app.slots import Slots
 from app.study import Study, add_study
 from app.tracing import OpenTelemetry, PassOn
 from app.zoo import Zoo, load_zoo
@@ -48,8 +48,8 @@ PROOF_SIDE = 64  # LR pixels
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     """The zoo with every network loaded and proven, or a ``StartupError``."""
     zoo = load_zoo(settings.models)
-    threads, gpu = settings.threads or usable_cores(), GpuOptions(settings.gpu_memory_bytes)
-    return zoo, Engine(zoo, settings.provider, threads, settings.precision, gpu)
+    gpu = GpuOptions(settings.gpu_memory_bytes)
+    return zoo, Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu)
 
 
 def prove(engine: Engine) -> None:
@@ -90,7 +90,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         for network in engine.networks.values()
     }
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
-    service = Service(settings, zoo, scheduler, loaded, ledger=ledger)
+    decoders = CapacityLimiter(settings.compute_threads)
+    service = Service(settings, zoo, scheduler, loaded, ledger=ledger, decoders=decoders)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -98,13 +99,16 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.ready = True
         ledger.ready()
-        log.info("ready: %d networks on %s", len(loaded), engine.provider)
+        most = settings.most_bytes / 1e6
+        log.info("ready: %d networks on %s, memory at most %.0f MB", len(loaded), engine.provider, most)
         yield
         service.ready = False
         scheduler.close()
         tracer.close()
 
-    app = FastAPI(title="Enlarger", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Enlarger", version=__version__, description=DESCRIPTION, responses=only(500), lifespan=lifespan
+    )
     app.state.service = service
     app.include_router(router)
     add_pages(app)
@@ -113,6 +117,9 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     add_drawing(app, Drawing(zoo, scheduler, engine.generators))
     add_error_handlers(app)
     add_metrics(app, metrics)
+    app.add_middleware(
+        Slots, limit=settings.max_requests, most_bytes=settings.max_upload_bytes, refuse=on_enlarger_error
+    )
     app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
     if settings.cors_origins:
         app.add_middleware(
@@ -139,38 +146,6 @@ def add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", summary="For Prometheus", response_class=Response)
     async def get_metrics() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with three things it lacks: a limit to the time that a request's headers take; ``state["cut"]``, by
-    which a response drops its connection at once, where closing it would wait for a reader who does not read; and while
-    ``draining`` every answer closes its connection."""
-
-    def __init__(
-        self, *arguments: Any, header_seconds: float, draining: Callable[[], bool] = lambda: False, **options: Any
-    ) -> None:
-        super().__init__(*arguments, **options)
-        self._header_seconds, self._draining = header_seconds, draining
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._hurry = self.loop.call_later(self._header_seconds, transport.abort)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["state"]["cut"] = self.transport.abort
-        self._hurry.cancel()
-        self._hurry = self.loop.call_later(self._header_seconds, self.transport.abort)
-
-    def on_headers_complete(self) -> None:
-        self._hurry.cancel()
-        super().on_headers_complete()
-        if self._draining():
-            self.cycle.keep_alive = False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._hurry.cancel()
-        super().connection_lost(exc)
 
 
 class DrainingServer(uvicorn.Server):

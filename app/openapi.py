@@ -14,7 +14,9 @@ Pictures larger and sharper: POST one, get it back enlarged by a neural network,
     curl -F image=@photo.jpg 'http://127.0.0.1:8000/upscale?scale=4&format=png' -o big.png
 
 Every error is an `application/problem+json` (RFC 9457) with a `code` that stays the same, and is decided before the
-first byte of a 200. What breaks after that breaks the transfer: a picture that arrived whole is whole.
+first byte of a 200. What breaks after that breaks the transfer: a picture that arrived whole is whole. Beside the
+errors listed at each route there are `not_found` (404), `method_not_allowed` (405) and, for what is no HTTP,
+`bad_request` (400).
 
 Colour profiles, 16 bits, transparency, EXIF, XMP and resolution are kept; **where a picture was taken (GPS) is always
 removed**. The result says in its XMP that it was enlarged (IPTC digital source type `algorithmicallyEnhanced`).
@@ -98,6 +100,10 @@ MENU = example(
         "formats": [{**_JPEG, "streamed": True, "quality": {"min": 1, "max": 100, "default": 90}, "max_side": 65_500}],
         "input": {"formats": ["png", "jpeg"], "max_bytes": 67_108_864, "max_pixels": 50_000_000, "max_side": 32_768},
     },
+)
+
+NOT_READY = example(
+    "Starting or draining.", {"status": "draining", "providers": ["CPUExecutionProvider"], "models": ["fast-x4"]}
 )
 
 PROBLEM_SCHEMA: dict[str, Any] = {

@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batching import Batcher, Outcome, Rates, RunBatch
-from app.errors import CancelledError, DeadlineError, EnlargerError, OverloadedError, ShuttingDownError
+from app.errors import (
+    CancelledError,
+    DeadlineError,
+    EnlargerError,
+    OverloadedError,
+    ShuttingDownError,
+    TooMuchWorkError,
+)
 from app.record import WAIT, StageClock
 from app.zoo import ModelSpec
 
@@ -183,7 +190,7 @@ class Scheduler:
             own = sum(self.estimate(spec, pixels) for spec, pixels in load)
             done_in, allowed = self.check_room() + own, deadline - time.monotonic()
             if own > allowed:
-                raise DeadlineError("The picture is too much work.", limit=round(allowed, 1), actual=round(own, 1))
+                raise TooMuchWorkError("The picture is too much work.", limit=round(allowed, 1), actual=round(own, 1))
             if done_in > allowed:
                 raise OverloadedError(
                     "The picture would not be finished in time.",

@@ -11,6 +11,11 @@ from app.tiler import TileBudget
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
+PROCESS_BYTES = 300_000_000  # with the shipped networks and their activations on a CPU
+DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.py
+SLOT_BANDS = 4  # of a request: one stitched, one with its last channels, one encoded, one that waits for its reader
+SLOT_BYTES = 24 * 2**20  # and two rasters too small for a file (raster.py), and the windows ahead (upscaler.py)
+
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
 PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
 LogFormat = Literal["text", "json"]
@@ -33,9 +38,14 @@ class Settings(BaseSettings):
     deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, ``fp16`` on a GPU."""
     gpu_memory_bytes: int = Field(0, ge=0)
     """The most that each network may hold on the GPU; 0: no limit."""
-    threads: int = Field(0, ge=0, description="Compute threads; 0: as many as this process may use.")
+    threads: int = Field(0, ge=0)
+    """Compute threads, and pictures decoded at a time; 0: as many as this process may use."""
 
     max_body_bytes: int = Field(64 * 2**20, ge=1)
+    max_requests: int = Field(64, ge=1)
+    """Requests that bring or fetch a picture at a time; a further one is refused with 429."""
+    max_upload_bytes: int = Field(256 * 2**20, ge=1)
+    """Of the bodies held at a time, all requests together; what would be more is refused with 429."""
     max_pixels: int = Field(50_000_000, ge=1, le=89_000_000)
     """LR pixels of one picture, told from its header before anything is decoded."""
     max_side: int = Field(32_768, ge=1)
@@ -75,6 +85,19 @@ class Settings(BaseSettings):
     """Where the ratings are kept; without it ``study.sqlite3`` in the study's folder."""
 
     cors_origins: tuple[str, ...] = ()
+
+    @property
+    def compute_threads(self) -> int:
+        """Also how many pictures are decoded at a time."""
+        return self.threads or usable_cores()
+
+    @property
+    def most_bytes(self) -> int:
+        """What the process' memory stays below on a CPU, whatever is sent to it: the process, the bodies, the pictures
+        being decoded, and what each request in the service holds."""
+        decoding = self.compute_threads * (DECODE_BYTES * self.max_pixels + self.max_body_bytes)
+        slots = self.max_requests * (SLOT_BANDS * self.band_bytes + SLOT_BYTES)
+        return PROCESS_BYTES + self.max_upload_bytes + decoding + slots
 
     @property
     def budget(self) -> TileBudget:

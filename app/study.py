@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, JSONResponse
 
 from app.errors import UnknownTrialError
+from app.openapi import only
 from app.opinions import Opinion, Opinions, Rating, mean_opinion
 from app.pages import page
 from app.scheduler import Scheduler
@@ -125,7 +126,7 @@ def apart(keys: list[Key], order: random.Random) -> list[Key]:
 
 def add_study(app: FastAPI, study: Study) -> None:
     """The routes under ``/study``. What touches files or the database runs in a thread."""
-    router = APIRouter(prefix="/study", tags=["study"])
+    router = APIRouter(prefix="/study", tags=["study"], responses=only(401, 404, 409, 422, 429, 503, 504))
 
     @router.get("", include_in_schema=False)
     async def get_page() -> FileResponse:

@@ -57,15 +57,18 @@ def report(factor: float, answers: list[Answer], seconds: float, peak: float) ->
     )
 
 
-def retry_after(server: Server, body: bytes, peak: float, options: argparse.Namespace) -> tuple[float, float]:
-    """What a refused request was told, and after how long one was really taken; nobody else asks meanwhile."""
+def retry_after(server: Server, peak: float, options: argparse.Namespace) -> tuple[float, float]:
+    """What a refused request was told, and after how long one was really taken; nobody else asks meanwhile.
+
+    The queue is filled by one picture of more work than it may hold.
+    """
     tiny = picture(16, 16)
-    count = round((options.queue_seconds + FILL) * peak) + 2
-    with ThreadPoolExecutor(count) as pool:
-        filling = [pool.submit(post, server, body, model=options.model, scale=4) for _ in range(count)]
+    side = round(options.side * ((options.queue_seconds + FILL) * peak) ** 0.5)
+    with ThreadPoolExecutor(1) as pool:
+        filling = pool.submit(post, server, picture(side, side), model=options.model, scale=4)
         while (refused := post(server, tiny, model=options.model)).status != 429:
-            if all(future.done() for future in filling):
-                raise SystemExit("the queue was never full; ask for a smaller --queue-seconds")
+            if filling.done():
+                raise SystemExit(f"the queue was never full: {filling.result()}")
             time.sleep(POLL)
         started = time.perf_counter()
         while post(server, tiny, model=options.model).status == 429:
@@ -94,7 +97,7 @@ def main() -> None:
         for factor in options.factors:
             answers, seconds = load(server, body, factor * peak, options)
             print(report(factor, answers, seconds, peak), flush=True)
-        told, truth = retry_after(server, body, peak, options)
+        told, truth = retry_after(server, peak, options)
         print(f"Retry-After: {told:.0f} s told, {truth:.1f} s true, ratio {told / truth:.2f}")
 
 

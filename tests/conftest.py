@@ -33,6 +33,7 @@ settings.load_profile("enlarger")
 
 
 SERVE = ("-m", "app.cli", "serve", "--port", "0")
+BICUBIC = {"model": "bicubic", "scale": "4", "format": "png"}
 
 
 @contextmanager
@@ -70,7 +71,7 @@ class Server:
         self.address = (host, int(port))
 
     def log(self) -> str:
-        return os.pread(self._log.fileno(), 10_000_000, 0).decode()
+        return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
 
     def connect(self, data: bytes, receive_buffer: int = 0) -> socket.socket:
         """A bare connection on which ``data`` was sent; ``receive_buffer``: bytes the kernel may hold for it."""

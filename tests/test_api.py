@@ -420,8 +420,14 @@ def test_a_body_longer_than_it_was_told_is_not_read_on(strict: Server) -> None:
     length = len(PICTURE) - 20
     with strict.connect(head(length) + PICTURE) as connection:
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 400 ")  # uvicorn's own: what follows the body is no request
+    assert answer.startswith(b"HTTP/1.1 400 ")  # what follows the body is no request
     assert b"HTTP/1.1 200" not in answer
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\0\x01\0", b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n", b"\0" * 100])
+def test_what_is_no_http_is_a_problem_too(strict: Server, sent: bytes) -> None:
+    problem = assert_problem(first_answer(strict.connect(sent)), 400, "bad_request")
+    assert problem["detail"]
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=xx"])

@@ -25,11 +25,12 @@ def known_variables() -> set[str]:
     return {f"ENLARGER_{name.upper()}" for name in Settings.model_fields}
 
 
-def test_targets_profiles_and_files_exist(compose: dict[str, Any]) -> None:
-    targets = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
+def test_images_profiles_and_files_exist(compose: dict[str, Any]) -> None:
+    assert "ARG RUNTIME=cpu" in DOCKERFILE
+    for name, runtime in (("cpu", "cpu"), ("gpu", "cuda")):
+        assert compose["services"][name]["build"] == {"context": ".", "args": {"RUNTIME": runtime}}
+        assert compose["services"][name]["image"] == f"enlarger:{runtime}"
     for service in compose["services"].values():
-        if "build" in service:
-            assert service["build"]["target"] in targets
         for volume in service.get("volumes", []):
             if volume.startswith("./"):
                 assert (ROOT / volume.split(":")[0]).exists(), volume

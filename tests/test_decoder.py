@@ -154,9 +154,9 @@ def colour(source: SourceImage) -> Pixels:
 
 def alpha(source: SourceImage) -> Pixels:
     assert source.alpha is not None
-    assert source.alpha.mode == ("L" if source.depth == 8 else "I;16")
-    assert source.alpha.size == (source.width, source.height)
-    return np.asarray(source.alpha)
+    assert source.alpha.dtype == (np.uint8 if source.depth == 8 else np.uint16)
+    assert (source.alpha.width, source.alpha.height) == (source.width, source.height)
+    return source.alpha_rows(0, source.height)[:, :, 0]
 
 
 def decoded(data: bytes, limits: DecodeLimits = LIMITS) -> SourceImage:

@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import Server, decoded, encode, head, running_server
-from tests.test_streaming import BICUBIC, LITTLE, TARGET, answer, ask, noise, open_wide
+from tests.conftest import BICUBIC, Server, decoded, encode, head, running_server
+from tests.watched import LITTLE, TARGET, answer, ask, noise, open_wide
 
 
 @pytest.fixture

@@ -147,12 +147,21 @@ def test_ports_and_paths_are_the_services(overlay: list[Resource]) -> None:
     assert {probe["port"] for probe in probes} <= ports
 
 
-def test_the_times_of_a_shutdown_fit(overlay: list[Resource]) -> None:
-    (container,) = containers(overlay)
+def settings_of(container: Resource) -> Settings:
     given = {entry["name"]: entry["value"] for entry in container["env"]}
     fields = {f"ENLARGER_{name.upper()}": name for name in Settings.model_fields}
     assert set(given) <= set(fields), "a variable that the service does not read"
-    settings = Settings(**{fields[name]: value for name, value in given.items()})
+    return Settings(**{fields[name]: value for name, value in given.items()})
+
+
+def test_the_memory_suffices_for_the_worst(overlay: list[Resource]) -> None:
+    (container,) = containers(overlay)
+    assert settings_of(container).most_bytes < amount(container["resources"]["limits"]["memory"])
+
+
+def test_the_times_of_a_shutdown_fit(overlay: list[Resource]) -> None:
+    (container,) = containers(overlay)
+    settings = settings_of(container)
     pre_stop = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
     readiness = container["readinessProbe"]
     noticed_after = readiness["periodSeconds"] * readiness["failureThreshold"] + readiness["timeoutSeconds"]

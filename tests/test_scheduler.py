@@ -21,6 +21,7 @@ from app.errors import (
     OutOfMemoryError,
     OverloadedError,
     ShuttingDownError,
+    TooMuchWorkError,
 )
 from app.scheduler import SILENCE, Job, Scheduler
 from app.zoo import ModelSpec
@@ -215,7 +216,7 @@ def test_jobs_are_admitted_until_the_queue_is_longer_than_allowed() -> None:
 
 def test_what_cannot_be_done_by_its_deadline_is_not_admitted() -> None:
     with running(FakeEngine(), rate=1 / PIXELS) as scheduler:  # a second a window
-        with pytest.raises(DeadlineError) as refused:
+        with pytest.raises(TooMuchWorkError) as refused:
             scheduler.open([(SPEC, 6 * PIXELS), (make_spec("other"), 5 * PIXELS)], time.monotonic() + 10)
         assert (refused.value.limit, refused.value.actual) == (10, 11)
         scheduler.open([(SPEC, 8 * PIXELS)], time.monotonic() + 10)

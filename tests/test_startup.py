@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -170,3 +171,14 @@ def test_a_port_in_use_stops_the_start() -> None:
     assert run.returncode != 0
     assert run.stderr.count("address already in use") == 1
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("package", ["app.engine", "training.face"])
+def test_onnx_runtime_reports_to_nobody_and_leaves_nothing_on_disk(package: str, tmp_path: Path) -> None:
+    """Its telemetry (from 1.29 on) begins with an identifier in the temporary directory."""
+    code = f"import {package}, onnxruntime; onnxruntime.InferenceSession('models/{FILE}')"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    folders = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=MODELS.parent, env={**environment, **folders}, check=True, timeout=120)
+    assert list(tmp_path.rglob("*")) == []

@@ -2,11 +2,10 @@
 
 import re
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, suppress
-from http.client import HTTPResponse, IncompleteRead
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from http.client import IncompleteRead
 from pathlib import Path
 
 import httpx
@@ -14,39 +13,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import Server, decoded, encode, head, running_server
+from tests.conftest import BICUBIC, Server, decoded, encode, head, running_server
+from tests.watched import (
+    FAIL,
+    HOLD,
+    LITTLE,
+    SPOIL,
+    TARGET,
+    answer,
+    ask,
+    marked,
+    noise,
+    open_wide,
+    settled,
+    tiles,
+    watched_server,
+)
 
-# The service, its engine watched: it says each tile, and the picture itself tells what is to go wrong with one, by the
-# colour of the tile's last pixel.
-WATCHED = """
-import sys, time
-from pathlib import Path
-from app.engine import Engine
-from app.main import serve
-from app.settings import Settings
-
-gate, run = Path(sys.argv[1]), Engine.run
-
-def watched(engine, spec, windows):
-    print("tile", flush=True)
-    match tuple(windows[0][-1, -1].tolist()):
-        case (1, 2, 3):
-            while not gate.exists():
-                time.sleep(0.01)
-        case (3, 2, 1):
-            raise RuntimeError("the GPU has left")
-        case (2, 3, 1):
-            return [None for window in windows]  # which nobody downstream expects
-    return run(engine, spec, windows)
-
-Engine.run = watched
-serve(Settings(port=0))
-"""
-HOLD, FAIL, SPOIL = (1, 2, 3), (3, 2, 1), (2, 3, 1)
-
-BICUBIC = {"model": "bicubic", "scale": "4", "format": "png"}
-TARGET = f"/upscale?{httpx.QueryParams(BICUBIC)}"
-LITTLE = 4096  # bytes of receive buffer, for readers who are to be waited for
 END = b"0\r\n\r\n"  # of a chunked body
 
 
@@ -62,48 +45,10 @@ def gate(gate_path: Path) -> Iterator[Path]:
     gate_path.unlink(missing_ok=True)
 
 
-def watched_server(gate: Path, **settings: str) -> AbstractContextManager[Server]:
-    """Its tiles are small, so that a photo has several bands."""
-    return running_server(("-c", WATCHED, str(gate)), tile_pixels="4096", **settings)
-
-
 @pytest.fixture(scope="module")
 def watched(gate_path: Path) -> Iterator[Server]:
     with watched_server(gate_path) as running:
         yield running
-
-
-def marked(photo: np.ndarray, colour: tuple[int, int, int], top: int) -> bytes:
-    """The photo with that colour from row ``top`` on: from 0 on all its bands are concerned, from 150 on the lower."""
-    pixels = photo.copy()
-    pixels[top:] = colour
-    return encode(pixels)
-
-
-def noise(height: int, width: int) -> bytes:
-    """A picture whose enlargement fills every buffer on its way."""
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    return encode(pixels, "JPEG", quality=10)
-
-
-def ask(server: Server, image: bytes, version: str = "1.1", receive_buffer: int = 0) -> socket.socket:
-    return server.connect(head(len(image), TARGET, version) + image, receive_buffer)
-
-
-def open_wide(connection: socket.socket) -> None:
-    """Ends the slowness of a reader with a little buffer."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
-
-
-def answer(connection: socket.socket) -> HTTPResponse:
-    """The response as far as its headers; its end closes the connection."""
-    response = HTTPResponse(connection)
-    response.begin()
-    return response
-
-
-def tiles(server: Server) -> int:
-    return server.log().count("tile\n")
 
 
 def small_picture_answers(server: Server, photo: np.ndarray) -> bool:
@@ -142,16 +87,6 @@ def test_no_more_is_computed_than_the_reader_takes(watched: Server) -> None:
         assert tiles(watched) - before == int(response.headers["enlarger-tiles"])
 
 
-def settled(count: Callable[[], int], seconds: float = 0.7) -> int:
-    """The count once it has not changed for a while."""
-    last, since = count(), time.monotonic()
-    while time.monotonic() - since < seconds:
-        time.sleep(0.05)
-        if (now := count()) != last:
-            last, since = now, time.monotonic()
-    return last
-
-
 # -- memory ------------------------------------------------------------------------------------------------------
 
 
@@ -165,7 +100,7 @@ def discard(server: Server, image: bytes, **options: str) -> int:
 def test_twelve_megapixels_need_little_memory(photo: np.ndarray) -> None:
     image = encode(np.asarray(Image.fromarray(photo).resize((4000, 3000))), "JPEG")
     with running_server() as server:
-        discard(server, image, scale="4", format="png")
+        discard(server, image, model="fast", scale="4", format="png")
         assert server.peak_memory() < 350e6, f"{server.peak_memory() / 1e6:.0f} MB"
 
 
@@ -292,6 +227,14 @@ def test_a_deadline_before_the_200_is_a_problem(gate: Path, photo: np.ndarray) -
         assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
         assert response.json()["retryable"] is True
         server.wait_until(lambda: small_picture_answers(server, photo))
+
+
+def test_what_no_deadline_could_suffice_for_is_the_clients_to_change(photo: np.ndarray) -> None:
+    with running_server(request_deadline_seconds="0.001") as server, server.client() as client:
+        response = client.post("/upscale", content=encode(photo), params={"model": "best"})
+    assert (response.status_code, response.json()["code"]) == (422, "too_much_work")
+    assert response.json()["retryable"] is False
+    assert response.json()["limit"] < response.json()["actual"]
 
 
 # -- overload ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,56 @@
+"""uvicorn's HTTP/1.1 protocol, with what it lacks."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class Protocol(HttpToolsProtocol):
+    """With a limit to the time that a request's headers take; ``state["cut"]``, by which a response drops its
+    connection at once, where closing it would wait for a reader who does not read; a problem document for what is no
+    HTTP; and while ``draining`` every answer closes its connection."""
+
+    def __init__(
+        self, *arguments: Any, header_seconds: float, draining: Callable[[], bool] = lambda: False, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._header_seconds, self._draining = header_seconds, draining
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hurry = self.loop.call_later(self._header_seconds, transport.abort)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["cut"] = self.transport.abort
+        self._hurry.cancel()
+        self._hurry = self.loop.call_later(self._header_seconds, self.transport.abort)
+
+    def on_headers_complete(self) -> None:
+        self._hurry.cancel()
+        super().on_headers_complete()
+        if self._draining():
+            self.cycle.keep_alive = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hurry.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Of what the parser cannot read; no application sees it."""
+        told = uuid.uuid4().hex
+        body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg, "code": "bad_request"}
+        content = json.dumps({**body, "request_id": told}).encode()
+        lines = (
+            "HTTP/1.1 400 Bad Request",
+            "content-type: application/problem+json",
+            f"content-length: {len(content)}",
+            f"x-request-id: {told}",
+            "connection: close",
+        )
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + content)
+        self.transport.close()

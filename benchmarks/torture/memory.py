@@ -1,0 +1,80 @@
+"""Promise 4: peak memory stays below what the settings say it may be (``Settings.most_bytes``)."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import numpy as np
+
+from app.settings import Settings
+from benchmarks.client import picture, post
+from benchmarks.readers import PACE, RECEIVE_BUFFER
+from benchmarks.torture.attacks import bombs
+from benchmarks.torture.hostile import assault
+from benchmarks.torture.result import Result
+from benchmarks.torture.servers import crop, quick_server
+from tests.conftest import Server, encode, head
+
+MB = 1_000_000
+
+# Those of deploy/kubernetes, but for room for all the slow readers.
+SETTINGS = {
+    "max_requests": 56,
+    "max_upload_bytes": 64 * 2**20,
+    "max_pixels": 20_000_000,
+    "band_bytes": 4 * 2**20,
+    "threads": 2,
+}
+
+
+def slow_reader(server: Server, image: bytes) -> socket.socket:
+    return server.connect(head(len(image), "/upscale?model=bicubic&scale=4&format=png") + image, RECEIVE_BUFFER)
+
+
+def sip(readers: list[socket.socket], over: threading.Event) -> None:
+    while not over.wait(1):
+        for reader in readers:
+            with suppress(OSError):
+                reader.recv(PACE)
+
+
+def large_pictures() -> list[bytes]:
+    """As many pixels as are taken, in the formats that are dearest to decode."""
+    noisy = np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)
+    plain = np.tile(noisy[:50, :50], (80, 100, 1))  # 20 megapixels that compress well
+    return [
+        encode(plain, "WEBP", quality=1, method=0),
+        encode(plain, "JPEG", quality=5, progressive=True),
+        crop(3000, 3000),
+    ]
+
+
+def measure(readers: int, side: int, seconds: float, inputs: int, large: int = 3) -> Result:
+    settings = {name: str(value) for name, value in SETTINGS.items()}
+    patient = {"send_seconds": "3600", "request_deadline_seconds": "3600", "max_queue_seconds": "3600"}
+    dear, body, over = large_pictures()[:large], picture(side, side), threading.Event()
+    with quick_server(**settings, **patient) as server:
+        idle = server.peak_memory()
+        sipping = [slow_reader(server, body) for _ in range(readers)]
+        sipper = threading.Thread(target=sip, args=(sipping, over))
+        sipper.start()
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(post, server, image, model="bicubic", scale=1, format="png") for image in dear]
+            assault(server, iter(bombs() * max(1, inputs // len(bombs()))))
+            statuses = [future.result().status for future in asked]
+        time.sleep(seconds)
+        over.set()
+        sipper.join()
+        for reader in sipping:
+            reader.close()
+        peak = server.peak_memory()
+        alive = server.process.poll() is None
+    most = Settings.model_validate(SETTINGS).most_bytes
+    figure = (
+        f"{readers} slow readers, {inputs} bombs and {len(dear)} large pictures at a time: peak {peak / MB:.0f} MB "
+        f"(idle {idle / MB:.0f}) of {most / MB:.0f} MB by the formula"
+    )
+    details: dict[str, object] = {"settings": SETTINGS, "large pictures": statuses}
+    return Result(4, "peak memory <= the published formula", figure, alive and peak <= most, details)
