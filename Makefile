@@ -36,7 +36,7 @@ clean:
 
 .venv/serve: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .
+	$(PIP) -e .[codes]
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
