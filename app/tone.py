@@ -7,11 +7,13 @@ what lies outside of them is cut off (ProPhoto through sRGB and back: a mean del
 curve far from sRGB's is changed for it, channel by channel in 16 bits, and changed back afterwards.
 """
 
+import io
 import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.uint16]
@@ -21,6 +23,7 @@ FAR = 0.02
 """Mean distance of the curves, of the range 0 to 1. Gamma 2.2 (Adobe RGB) lies at 0.005, gamma 1.8 at 0.06."""
 
 MAX_TAGS = 200
+MOST_ALIKE = 16  # of 256 grays; light that is encoded linearly has 13 of them in its last levels
 PEAK = 65_535
 
 
@@ -49,22 +52,58 @@ def applied(tables: tuple[Table, ...], rows: Pixels) -> Table:
 def far_curve(profile: bytes | None) -> ToneCurve | None:
     """The curve of a gray or RGB profile, if it is far enough from sRGB's to disturb a network.
 
-    None as well for what has no curves of this kind (profiles of tables, which are kept and not applied).
+    A profile made of tables has one for its grays, which is taken for all three channels; None if it has none that can
+    be undone.
     """
     if profile is None:
         return None
-    names = (b"kTRC",) if profile[16:20] == b"GRAY" else (b"rTRC", b"gTRC", b"bTRC")
     encoded = np.linspace(0, 1, PEAK + 1)
+    srgb: Floats | None
     try:
-        curves = [evaluated(curve_tag(profile, name), encoded) for name in names]
-    except (struct.error, ValueError, KeyError):
+        srgb = srgb_encoded(np.stack(own_curves(profile, encoded)))
+    except KeyError:
+        srgb = gray_axis(profile, encoded)
+    except (struct.error, ValueError):
         return None  # damaged: as good as none
-    srgb = srgb_encoded(np.stack(curves))
-    if np.abs(srgb - encoded).mean() < FAR or (np.diff(srgb, axis=1) < 0).any():
+    if srgb is None or np.abs(srgb - encoded).mean() < FAR or (np.diff(srgb, axis=1) < 0).any():
         return None
     there = tuple(np.rint(curve * PEAK).astype(np.uint16) for curve in srgb)
     back = tuple(np.rint(np.interp(encoded, curve, encoded) * PEAK).astype(np.uint16) for curve in srgb)
     return ToneCurve(there, back)
+
+
+def own_curves(profile: bytes, encoded: Floats) -> list[Floats]:
+    """What a profile of primaries and curves makes of ``encoded``, in light; ``KeyError`` if it is of another kind."""
+    names = (b"kTRC",) if profile[16:20] == b"GRAY" else (b"rTRC", b"gTRC", b"bTRC")
+    return [evaluated(curve_tag(profile, name), encoded) for name in names]
+
+
+def gray_axis(profile: bytes, encoded: Floats) -> Floats | None:
+    """What LittleCMS makes of the grays of an RGB profile of tables, in sRGB: ``[1, len(encoded)]``.
+
+    It gives 8 bits, so the curve is drawn through the middle of each level's run. None for what it cannot read, and
+    where more than ``MOST_ALIKE`` grays become one: that could not be undone.
+    """
+    ramp = np.arange(256, dtype=np.uint8)
+    grays = Image.fromarray(ramp[np.newaxis, :, np.newaxis].repeat(3, axis=2))
+    try:
+        seen = ImageCms.profileToProfile(
+            grays,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    if seen is None or profile[16:20] != b"RGB ":
+        return None
+    levels = np.maximum.accumulate(np.asarray(seen, np.float64)[0].mean(axis=1))
+    values, first, alike = np.unique(levels, return_index=True, return_counts=True)
+    if alike.max() > MOST_ALIKE:
+        return None
+    places = first + (alike - 1) / 2
+    places[0], places[-1] = 0, 255
+    return np.interp(encoded * 255, places, values / 255)[np.newaxis]
 
 
 def curve_tag(profile: bytes, name: bytes) -> bytes:

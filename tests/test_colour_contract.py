@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import Server, running_server
 from tests.nearest import SCALE, write_models
-from tests.profiles import ADOBE, P3, PROPHOTO, SRGB_CURVE, gray_profile, rgb_profile, srgb_decoded
+from tests.profiles import ADOBE, P3, PROPHOTO, SRGB_CURVE, gray_profile, rgb_profile, srgb_decoded, table_profile
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -29,7 +29,7 @@ ENHANCED = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanc
 
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    models = write_models(tmp_path_factory.mktemp("models"), "fast-x2", "bicubic-x2")
+    models = write_models(tmp_path_factory.mktemp("models"), "fast-x2", "bicubic-x2", "balanced-x4")
     with running_server(models=str(models)) as running:
         yield running
 
@@ -126,7 +126,14 @@ def orientation_block(orientation: int) -> bytes:
     return struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 274, 3, 1, orientation, 0, 0)
 
 
-PROFILES = {"none": None, "sRGB": SRGB, "P3": rgb_profile(P3, *SRGB_CURVE), "ProPhoto": rgb_profile(PROPHOTO, 1.8)}
+PROFILES = {
+    "none": None,
+    "sRGB": SRGB,
+    "P3": rgb_profile(P3, *SRGB_CURVE),
+    "ProPhoto": rgb_profile(PROPHOTO, 1.8),
+    "tables": table_profile(P3, 1.8),
+}
+FAR = ("linear", "ProPhoto", "tables")
 GRAY_PROFILES = {"none": None, "gamma 2.2": gray_profile(2.2), "linear": gray_profile(1.0)}
 MATRIX = [
     (mode, depth, orientation, name)
@@ -156,7 +163,7 @@ def test_samples_come_out_as_they_went_in(
     expected = twice(turned(pixels, orientation))
     assert result.shape == expected.shape
     # A curve far from sRGB's goes there and back in 16 bits: exact in 8, and within its own steps in 16.
-    bound = 0 if depth == 8 or name not in ("linear", "ProPhoto") else 8
+    bound = 0 if depth == 8 or name not in FAR else 8
     assert np.abs(result.astype(int) - expected).max() <= bound
     if container == "tiff":
         with tifffile.TiffFile(io.BytesIO(response.content)) as file:
@@ -367,8 +374,8 @@ def cut_out(side: int, softness: float) -> tuple[np.ndarray, np.ndarray]:
     return colour, np.clip((radius - np.hypot(x, y)) / softness + 0.5, 0, 1)[:, :, np.newaxis]
 
 
-def reduced(planes: np.ndarray) -> np.ndarray:
-    size = planes.shape[1] // SCALE, planes.shape[0] // SCALE
+def reduced(planes: np.ndarray, scale: int) -> np.ndarray:
+    size = planes.shape[1] // scale, planes.shape[0] // scale
     channels = [Image.fromarray(planes[:, :, n].astype(np.float32)) for n in range(planes.shape[2])]
     return np.stack([np.asarray(each.resize(size, Image.Resampling.BICUBIC)) for each in channels], axis=2).clip(0, 1)
 
@@ -379,14 +386,16 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("ground", ["black", "white", "checkerboard"])
 @pytest.mark.parametrize("softness", [1.0, 4.0])
-def test_a_cut_out_has_no_fringe(asked: httpx.Client, softness: float, ground: str) -> None:
+@pytest.mark.parametrize(("model", "scale"), [("fast", 2), ("balanced", 4)], ids=["fast x2", "the default x4"])
+def test_a_cut_out_has_no_fringe(asked: httpx.Client, model: str, scale: int, softness: float, ground: str) -> None:
     side = 160
     colour, alpha = cut_out(side, softness)
-    small = reduced(np.concatenate([colour * alpha, alpha], axis=2))
+    small = reduced(np.concatenate([colour * alpha, alpha], axis=2), scale)
     straight = small[:, :, :3] / np.maximum(small[:, :, 3:], 1e-6)
     rgba = np.rint(np.concatenate([straight.clip(0, 1), small[:, :, 3:]], axis=2) * 255).astype(np.uint8)
     rgba[rgba[:, :, 3] == 0] = 0  # black under the holes, as most programs write it
-    result = np.asarray(opened(enlarged(asked, saved(Image.fromarray(rgba), "PNG"), model="fast"))) / 255
+    answer = enlarged(asked, saved(Image.fromarray(rgba), "PNG"), model=model, scale=scale)
+    result = np.asarray(opened(answer)) / 255
     premultiplied = [Image.fromarray(small[:, :, n].astype(np.float32)) for n in range(4)]
     plain = np.stack([np.asarray(each.resize((side, side), Image.Resampling.BICUBIC)) for each in premultiplied], 2)
     y, x = np.mgrid[:side, :side]
@@ -394,7 +403,7 @@ def test_a_cut_out_has_no_fringe(asked: httpx.Client, softness: float, ground: s
     expected = colour * alpha + behind * (1 - alpha)
     own = psnr(result[:, :, :3] * result[:, :, 3:] + behind * (1 - result[:, :, 3:]), expected)
     other = psnr((plain[:, :, :3] + behind * (1 - plain[:, :, 3:])).clip(0, 1), expected)
-    print(f"{ground}, edge {softness}: {own:.2f} dB, premultiplied bicubic {other:.2f} dB")
+    print(f"{model} x{scale}, {ground}, edge {softness}: {own:.2f} dB, premultiplied bicubic {other:.2f} dB")
     assert own >= other + 1
 
 

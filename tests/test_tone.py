@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 
 from app.tone import PEAK, curve_tag, evaluated, far_curve
-from tests.profiles import ADOBE, P3, PROPHOTO, SRGB_CURVE, curve, gray_profile, profile, rgb_profile, srgb_decoded
+from tests.profiles import (
+    ADOBE,
+    P3,
+    PROPHOTO,
+    SRGB_CURVE,
+    Matrix,
+    curve,
+    gray_profile,
+    profile,
+    rgb_profile,
+    srgb_decoded,
+    table_profile,
+)
 
 X = np.linspace(0, 1, 1001)
 CURVES = {
@@ -58,6 +70,24 @@ def test_there_and_back_no_level_of_8_bits_moves(power: float) -> None:
     expected = np.where(levels / 255 <= 0, 0, (levels / 255.0) ** power)
     np.testing.assert_allclose(srgb_decoded(there / PEAK), expected, atol=1e-3)  # ICC: 1.8 is 461 / 256
     np.testing.assert_array_equal(np.rint(found.back(there) / 257), levels)
+
+
+@pytest.mark.parametrize("primaries", [P3, ADOBE, PROPHOTO], ids=["P3", "Adobe", "ProPhoto"])
+@pytest.mark.parametrize("power", [1.0, 1.8, 3.0])
+def test_a_profile_of_tables_has_the_curve_of_its_grays(primaries: Matrix, power: float) -> None:
+    by_tables, by_formula = far_curve(table_profile(primaries, power)), far_curve(rgb_profile(primaries, power))
+    assert by_tables is not None
+    assert by_formula is not None
+    apart = np.abs(by_tables.to_srgb[0].astype(int) - by_formula.to_srgb[0])
+    assert apart.max() < 2 * 257  # levels of 8 bits
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    np.testing.assert_array_equal(np.rint(by_tables.back(by_tables.towards(levels)) / 257), levels)
+
+
+def test_a_profile_of_tables_near_srgb_or_that_cannot_be_undone_is_left_alone() -> None:
+    assert far_curve(table_profile(P3, 2.2)) is None
+    assert far_curve(table_profile(P3, 9.0)) is None  # a third of its grays are black
+    assert far_curve(table_profile(P3, 1.0)[:900]) is None
 
 
 def test_channels_may_have_curves_of_their_own() -> None:
