@@ -232,7 +232,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     manifest = json.loads((MODELS / "manifest.json").read_text())
     kept = [entry for entry in manifest["models"] if (entry["name"], entry["scale"]) == ("bicubic", 4)]
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "default": "bicubic", "models": kept}))
+    (folder / "manifest.json").write_text(
+        json.dumps({**manifest, "default": "bicubic", "models": kept, "generators": []})
+    )
     (folder / "bicubic-x4.onnx").write_bytes((MODELS / "bicubic-x4.onnx").read_bytes())
     train_digits(tiny("classes"), bars(40), folder / "runs")
     export_digits(tiny("classes"), folder / "runs", folder, (Classifier().eval(), 0.5), bars(40))
