@@ -12,7 +12,7 @@ from tests.conftest import MODELS
 from training.__main__ import main
 from training.crops import COLUMNS, GAP, MARGIN, Box, Panel, fitting_font, most_different, side_by_side, versions
 from training.degradations import bicubic
-from training.sample import enlarged
+from training.sample import enlarged, sample_pair
 
 
 @pytest.fixture
@@ -74,7 +74,8 @@ def test_a_long_label_is_written_smaller_so_that_it_stays_below_its_panel() -> N
 def test_the_picture_is_enlarged_as_the_service_does_it() -> None:
     zoo = load_zoo(MODELS)
     hr = skimage.data.coffee()[:90, :121]
-    panels = enlarged(zoo, [(zoo.find("bicubic", 3), "fp32"), (zoo.find("fast", 3), "int8")], hr)
+    files = [(zoo.find("bicubic", 3), "fp32"), (zoo.find("fast", 3), "int8")]
+    panels = enlarged(zoo, files, *sample_pair(hr, 3))
     assert [panel.label for panel in panels] == ["LR (nearest)", "bicubic", "bicubic", "fast int8", "original"]
     assert (panels[-1].pixels == hr[:90, :120]).all()
     pillow, own = (panel.pixels[9:-9, 9:-9].astype(int) for panel in panels[1:3])

@@ -6,19 +6,22 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 
 from benchmarks.client import picture, post
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import crop, quick_server, small_zoo
 from tests.balancer import restarted_in_turn
-from tests.conftest import BICUBIC
+from tests.conftest import BICUBIC, encode
 from tests.test_supervisor import Supervised
 
 MOST_DOWN = 5.0  # seconds until a killed worker's successor answers
+PATIENCE = 60.0  # seconds
 IN_FLIGHT = 6  # pictures at the moment of SIGTERM
 
 
@@ -36,15 +39,19 @@ def measure(rounds: int) -> Result:
 
 
 def measure_kills(rounds: int, most_seconds: float = MOST_DOWN) -> Result:
-    """kill -9 of a supervised worker, with the whole zoo, while clients ask: how long nobody answers."""
-    image, over = crop(40, 60), threading.Event()
+    """kill -9 of a supervised worker, with the whole zoo, while clients ask: how long nobody answers.
+
+    Each asks with pictures of its own: one that is there at two kills is refused from then on.
+    """
+    over = threading.Event()
     with tempfile.TemporaryDirectory(prefix="enlarger-kill-") as folder, ThreadPoolExecutor(3) as pool:
         running = Supervised(Path(folder) / "log", sys.executable, "-m", "app.cli", "serve")
         try:
             running.wait_for("ready: ")
-            for _ in range(3):
-                pool.submit(keep_asking, running.url, image, over)
-            down = [seconds_without(running, image) for _ in range(rounds)]
+            for client in range(3):
+                pool.submit(keep_asking, running.url, pictures(client), over)
+            own = pictures(3)
+            down = [seconds_without(running, own) for _ in range(rounds)]
         finally:
             over.set()
             running.process.terminate()
@@ -57,13 +64,21 @@ def measure_kills(rounds: int, most_seconds: float = MOST_DOWN) -> Result:
     )
 
 
-def seconds_without(running: Supervised, image: bytes) -> float:
-    """Kills the worker; the seconds until a picture is enlarged again."""
+def pictures(client: int) -> Iterator[bytes]:
+    """Small ones that nobody else has, without end."""
+    rng = np.random.default_rng(client)
+    while True:
+        yield encode(rng.integers(0, 256, (40, 60, 3), np.uint8))
+
+
+def seconds_without(running: Supervised, own: Iterator[bytes]) -> float:
+    """Kills the worker; the seconds until a picture is enlarged again. ``TimeoutError`` if none is within a minute."""
     time.sleep(0.5)
     os.kill(running.worker(), signal.SIGKILL)
     killed = time.perf_counter()
-    while not answers(running.url, image):
-        pass
+    while not answers(running.url, next(own)):
+        if time.perf_counter() - killed > PATIENCE:
+            raise TimeoutError(f"no picture was enlarged within {PATIENCE} s of a kill")
     return time.perf_counter() - killed
 
 
@@ -74,9 +89,9 @@ def answers(url: str, image: bytes) -> bool:
         return False
 
 
-def keep_asking(url: str, image: bytes, over: threading.Event) -> None:
+def keep_asking(url: str, own: Iterator[bytes], over: threading.Event) -> None:
     while not over.is_set():
-        answers(url, image)
+        answers(url, next(own))
 
 
 def measure_sigterm(rounds: int) -> Result:
