@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any, TypeVar
 
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -17,6 +16,7 @@ from app.negotiation import choose_output, content_disposition
 from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
 from app.parameters import UpscaleParameters, parse_parameters
 from app.passes import Pass, load_of, plan_passes
+from app.priority import run_beside
 from app.record import record_of
 from app.samples import at_depth
 from app.service import Service, service_of
@@ -82,8 +82,8 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     with ExitStack() as stack:
         stack.enter_context(job)
         with record.clock.stage("decode"):
-            work = await to_thread.run_sync(decode_and_plan, upload.image, limiter=service.decoders)
-        codes = await to_thread.run_sync(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
+            work = await run_beside(decode_and_plan, upload.image, limiter=service.decoders)
+        codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
         stack.pop_all()  # the response closes the job
     record.model = work.passes[0].spec.name
     record.input_pixels = work.source.height * work.source.width
@@ -146,7 +146,7 @@ async def header_of(service: Service, image: bytes) -> ImageHeader:
     """What the header says. One of a large file may hide for tens of milliseconds: not in the way of others."""
     if len(image) < QUICK_BYTES:
         return inspect(image, service.limits)
-    return await to_thread.run_sync(inspect, image, service.limits, limiter=service.limiter)
+    return await run_beside(inspect, image, service.limits, limiter=service.limiter)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import CapacityLimiter, fail_after
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,7 @@ from app.engine import PictureGenerator
 from app.errors import BodyTooLargeError, InvalidParameterError, SlowBodyError
 from app.generator import Pixels, grid, latent_vectors
 from app.openapi import only
+from app.priority import run_beside
 from app.scheduler import Scheduler
 from app.zoo import Zoo
 
@@ -82,7 +83,7 @@ async def post_generate(request: Request, query: Annotated[GenerateParameters, Q
         sheet = grid(generator.run(latent_vectors(seed, parameters.count, spec.latent)), columns)
         return sheet, png(sheet)
 
-    sheet, data = await to_thread.run_sync(draw, limiter=drawing.limiter)
+    sheet, data = await run_beside(draw, limiter=drawing.limiter)
     headers = {
         "Enlarger-Model": spec.title,
         "Enlarger-Model-Sha256": spec.files["fp32"].sha256,

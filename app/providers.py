@@ -1,6 +1,7 @@
 """Execution providers: which there are, what each is told, and sessions that really have the one asked for."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -8,6 +9,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
 from app.errors import ModelFileError, ProviderError
+from app.priority import give_way
 
 RUNTIME_VERSION: str = ort.__version__
 PROVIDERS = {
@@ -36,8 +38,13 @@ def share_resources(threads: int) -> None:
 
     A pool each would oversubscribe the cores as soon as two models are in use; an arena each would keep every model's
     largest activations for ever (12 networks idle: 168 MB a process without sharing, 112 MB with). ONNX Runtime takes
-    this once a process, before the first session.
+    this once a process, before the first session. The pool's threads inherit the priority of the one that makes them.
     """
+    with ThreadPoolExecutor(1, initializer=give_way) as maker:
+        maker.submit(make_environment, threads).result()
+
+
+def make_environment(threads: int) -> None:
     ort.set_global_thread_pool_sizes(threads, 1)
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     exact = 1  # arena_extend_strategy kSameAsRequested: doubling would hold up to twice what a tile needs

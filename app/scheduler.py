@@ -28,6 +28,7 @@ from app.errors import (
     ShuttingDownError,
     TooMuchWorkError,
 )
+from app.priority import give_way
 from app.record import WAIT, StageClock
 from app.zoo import ModelSpec
 
@@ -252,6 +253,7 @@ class Scheduler:
     # -- the runner --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        give_way()
         while taken := self._next_batch():
             spec = taken[0].spec
             started = time.perf_counter()

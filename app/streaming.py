@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterator, Mapping
 
 import anyio
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.errors import CancelledError, EnlargerError
+from app.priority import run_beside
 from app.record import record_of
 from app.scheduler import Job
 
@@ -64,7 +65,7 @@ class PictureResponse(Response):
         self._job.cancel()
 
     async def _next_piece(self) -> bytes | None:
-        return await to_thread.run_sync(next, self._pieces, None, limiter=self._limiter)
+        return await run_beside(next, self._pieces, None, limiter=self._limiter)
 
     async def _send_all(self, send: Send, piece: bytes | None, scope: Scope) -> None:
         """Returns without the final empty chunk if anything fails, which makes the server cut the connection."""

@@ -16,7 +16,6 @@ from functools import partial
 from itertools import groupby
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, JSONResponse
@@ -25,6 +24,7 @@ from app.errors import UnknownTrialError
 from app.openapi import only
 from app.opinions import Opinion, Opinions, Rating, mean_opinion
 from app.pages import page
+from app.priority import run_beside
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.specimens import Key, Specimens
@@ -135,20 +135,20 @@ def add_study(app: FastAPI, study: Study) -> None:
     @router.post("/participants", status_code=201, summary="Begin the study")
     async def post_participant() -> dict[str, Any]:
         """Nothing is kept until the first rating."""
-        return await to_thread.run_sync(study.session, secrets.token_hex(16))
+        return await run_beside(study.session, secrets.token_hex(16))
 
     @router.get("/participants/{participant}", summary="Go on with the study")
     async def get_participant(participant: Participant) -> dict[str, Any]:
-        return await to_thread.run_sync(study.session, participant)
+        return await run_beside(study.session, participant)
 
     @router.get("/participants/{participant}/{trial}.png", summary="The picture to rate", response_class=Response)
     async def get_picture(participant: Participant, trial: str) -> Response:
-        png = await to_thread.run_sync(lambda: study.specimens.png(*study.find(participant, trial)))
+        png = await run_beside(lambda: study.specimens.png(*study.find(participant, trial)))
         return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
     @router.put("/participants/{participant}/{trial}", status_code=204, summary="Rate it, or change the rating")
     async def put_score(participant: Participant, trial: str, body: Score) -> None:
-        await to_thread.run_sync(partial(study.rate, participant, trial, body.score))
+        await run_beside(partial(study.rate, participant, trial, body.score))
 
     @router.get("/results", summary="Mean opinion scores", response_model=None)
     async def get_results(request: Request) -> Response:
@@ -156,7 +156,7 @@ def add_study(app: FastAPI, study: Study) -> None:
         if "text/html" in request.headers.get("accept", ""):
             answer: Response = page("results.html")
         else:
-            answer = JSONResponse(await to_thread.run_sync(study.results), headers={"Cache-Control": "no-store"})
+            answer = JSONResponse(await run_beside(study.results), headers={"Cache-Control": "no-store"})
         answer.headers["Vary"] = "Accept"
         return answer
 

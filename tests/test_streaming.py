@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -85,6 +86,27 @@ def test_no_more_is_computed_than_the_reader_takes(watched: Server) -> None:
         open_wide(connection)
         assert decoded(start + response.read()).shape == (12_000, 2400, 3)
         assert tiles(watched) - before == int(response.headers["enlarger-tiles"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_threads_that_compute_give_way_to_the_one_that_answers(watched: Server, photo: np.ndarray) -> None:
+    """Whoever has used the processor for a picture is nicer than the event loop, which is the main thread."""
+
+    def used() -> dict[str, tuple[int, int]]:
+        """By thread: its nice value and its ticks of processor time, as proc(5) counts fields."""
+        folder = Path(f"/proc/{watched.process.pid}/task")
+        lines = {path.name: (path / "stat").read_text().rpartition(")")[2].split() for path in folder.iterdir()}
+        return {thread: (int(fields[16]), int(fields[11]) + int(fields[12])) for thread, fields in lines.items()}
+
+    before = used()
+    discard(watched, encode(np.tile(photo, (4, 4, 1))), model="fast", scale="4", format="png")
+    loop = str(watched.process.pid)
+    niceness, busy = used()[loop][0], []
+    for thread, (nice, ticks) in used().items():
+        if thread != loop and ticks - before.get(thread, (0, 0))[1] > 5:
+            busy.append(nice)
+    assert len(busy) >= 2  # the scheduler's and one that encodes; ONNX Runtime's further ones, where there are cores
+    assert min(busy) > niceness
 
 
 # -- memory ------------------------------------------------------------------------------------------------------
