@@ -22,7 +22,7 @@ def full(soak_minutes: float) -> Measures:
         2: [partial(documented.measure, inputs=10_000, examples=300)],
         3: [partial(broken.measure, faults=1000)],
         4: [partial(memory.measure, readers=50, side=1024, seconds=20, inputs=200)],
-        5: [partial(overload.measure_goodput, seconds=20)],
+        5: [partial(overload.measure_goodput, seconds=12)],
         6: [partial(overload.measure_outcomes, accepted=10_000)],
         7: [partial(disconnects.measure, rounds=10)],
         8: [
@@ -45,7 +45,7 @@ def short() -> Measures:
         2: [partial(documented.measure, inputs=200, examples=2)],
         3: [partial(broken.measure, faults=30)],
         4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=22, large=1)],
-        5: [partial(overload.measure_goodput, seconds=3, least=0.5)],
+        5: [partial(overload.measure_goodput, seconds=3, rounds=1, least=0.5)],
         6: [partial(overload.measure_outcomes, accepted=200)],
         7: [partial(disconnects.measure, rounds=1)],
         8: [
