@@ -20,7 +20,7 @@ from types import FrameType
 CRASHES = 2  # this many, and a picture is refused
 MOST_SUSPECTS = 500  # remembered at a time
 SHORT_LIFE = 10.0  # seconds; a worker that lived for less is replaced after a pause that doubles
-LONGEST_PAUSE = 1.0  # seconds; with the two or three that a worker takes to be ready, well below 5
+LONGEST_PAUSE = 0.3  # seconds; a worker takes two or three to be ready, and is to be back within five
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
