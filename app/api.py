@@ -16,7 +16,7 @@ from app.negotiation import choose_output, content_disposition
 from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
 from app.parameters import UpscaleParameters, parse_parameters
 from app.passes import Pass, load_of, plan_passes
-from app.priority import run_beside
+from app.priority import run_ahead, run_beside
 from app.record import record_of
 from app.samples import at_depth
 from app.service import Service, service_of
@@ -146,7 +146,7 @@ async def header_of(service: Service, image: bytes) -> ImageHeader:
     """What the header says. One of a large file may hide for tens of milliseconds: not in the way of others."""
     if len(image) < QUICK_BYTES:
         return inspect(image, service.limits)
-    return await run_beside(inspect, image, service.limits, limiter=service.limiter)
+    return await run_ahead(inspect, image, service.limits)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
@@ -203,7 +203,7 @@ async def get_healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@get("/readyz", summary="Every network is loaded and proven, and new work is taken", responses={503: NOT_READY})
+@get("/readyz", summary="Every network is proven, and new work is taken", responses={503: NOT_READY})
 async def get_readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     status = "draining" if service.draining else "ready" if service.ready else "starting"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import ComputeError, EnlargerError, OutOfMemoryError
+from app.errors import ComputeError, EnlargerError, OutOfMemoryError, StartupError
 from app.zoo import ModelSpec
 
 log = logging.getLogger("enlarger.batching")
@@ -82,6 +82,9 @@ class Batcher:
             if len(results) != len(windows):
                 raise ValueError(f"{len(results)} results for {len(windows)} windows")
             return results
+        except StartupError as error:  # its file is gone or another since the start; the path is not for strangers
+            log.error("%s cannot be loaded again: %s", spec.title, error.detail)
+            raise ComputeError(f"The file of {spec.title} is no longer what the service was started with.") from error
         except EnlargerError:
             raise
         except MemoryError as error:

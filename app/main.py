@@ -57,6 +57,7 @@ def prove(engine: Engine) -> None:
     tile = proving_tile(PROOF_SIDE)
     for network in engine.networks.values():
         check_proof(network.spec.title, tile, engine.run(network.spec, [tile])[0])
+    engine.rest()
 
 
 def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Scheduler:
@@ -177,14 +178,16 @@ class DrainingServer(uvicorn.Server):
 
 
 def return_freed_memory() -> None:
-    """Has glibc give large blocks back to the system as soon as they are freed.
+    """Has glibc give back to the system what is free now, and from now on large blocks as soon as they are freed.
 
     Its own threshold rises to 32 MiB with the blocks it sees, and bands then leave holes: 10 to 20 MB of a process.
+    Fifteen networks, loaded, proven and let go, leave 35 MB in small pieces.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc's, not musl's or macOS'
         mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
         libc.mallopt(mmap_threshold, 2**20)
+        libc.malloc_trim(0)
 
 
 def serve(settings: Settings, worker: Worker | None = None) -> None:
@@ -192,6 +195,7 @@ def serve(settings: Settings, worker: Worker | None = None) -> None:
     return_freed_memory()
     configure_logging(settings.log_format)
     app = create_app(settings, worker)
+    return_freed_memory()
     service: Service = app.state.service
     protocol = partial(Protocol, header_seconds=settings.body_seconds, draining=lambda: service.draining)
     config = uvicorn.Config(

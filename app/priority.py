@@ -1,33 +1,36 @@
-"""Who gives way: the networks' threads to the one that answers, and those that decode and encode to both.
+"""Who gives way: all that computes, decodes and encodes, to the one thread that answers.
 
 With every core busy, a refusal, a health check or the word that a client has left would otherwise wait for its turn.
-ONNX Runtime's threads share out each layer and then wait for one another, so one that is kept from its core idles all.
-What was measured, and where it does not suffice, is in docs/promises.md.
+All give way alike: a thread that waits behind ONNX Runtime's while it holds the interpreter's lock keeps the answering
+one waiting too. What was measured, with two levels as well, is in docs/promises.md.
 """
 
+import asyncio
 import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
 from anyio import CapacityLimiter, to_thread
 
-NETWORKS, PICTURES = 5, 10  # of nice(2)
+NICER = 10  # of nice(2)
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _calling = threading.local()
+_ahead = ThreadPoolExecutor(2, "ahead")
 
 
-def give_way(by: int) -> None:
+def give_way() -> None:
     """Lowers the calling thread's priority for good, once; threads it starts inherit that.
 
     Only Linux has a priority a thread; elsewhere nothing happens.
     """
     if sys.platform == "linux" and not getattr(_calling, "gives_way", False):
-        os.nice(by)
+        os.nice(NICER)
         _calling.gives_way = True
 
 
@@ -37,7 +40,12 @@ async def run_beside(
     """What ``function(*arguments)`` returns or raises, run in one of anyio's worker threads, which gives way."""
 
     def run() -> Result:
-        give_way(PICTURES)
+        give_way()
         return function(*arguments)
 
     return await to_thread.run_sync(run, limiter=limiter)
+
+
+async def run_ahead(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+    """The same in a thread that gives way to none: for what takes moments and an answer depends on."""
+    return await asyncio.get_running_loop().run_in_executor(_ahead, function, *arguments)

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
 from app.errors import ModelFileError, ProviderError
-from app.priority import NETWORKS, give_way
+from app.priority import give_way
 
 RUNTIME_VERSION: str = ort.__version__
 PROVIDERS = {
@@ -40,7 +40,7 @@ def share_resources(threads: int) -> None:
     largest activations for ever (12 networks idle: 168 MB a process without sharing, 112 MB with). ONNX Runtime takes
     this once a process, before the first session. The pool's threads inherit the priority of the one that makes them.
     """
-    with ThreadPoolExecutor(1, initializer=give_way, initargs=(NETWORKS,)) as maker:
+    with ThreadPoolExecutor(1, initializer=give_way) as maker:
         maker.submit(make_environment, threads).result()
 
 

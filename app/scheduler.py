@@ -28,7 +28,7 @@ from app.errors import (
     ShuttingDownError,
     TooMuchWorkError,
 )
-from app.priority import NETWORKS, give_way
+from app.priority import give_way
 from app.record import WAIT, StageClock
 from app.zoo import ModelSpec
 
@@ -253,7 +253,7 @@ class Scheduler:
     # -- the runner --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        give_way(NETWORKS)
+        give_way()
         while taken := self._next_batch():
             spec = taken[0].spec
             started = time.perf_counter()

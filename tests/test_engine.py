@@ -192,6 +192,19 @@ def small_engine() -> Engine:
     return Engine(dataclasses.replace(zoo, models=(zoo.find("bicubic", 2),)), "cpu", usable_cores())
 
 
+def test_at_rest_a_cpus_sessions_are_let_go_and_made_again_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = small_engine()
+    spec, window = next(iter(engine.networks.values())).spec, noise(8, 8, 3)
+    before, (expected,) = engine.session(spec, "fp32"), engine.run(spec, [window])
+    engine.rest()
+    np.testing.assert_array_equal(engine.run(spec, [window])[0], expected)
+    kept = engine.session(spec, "fp32")
+    assert kept is not before
+    monkeypatch.setattr(engine, "provider", "cuda")  # where a session is dear
+    engine.rest()
+    assert engine.session(spec, "fp32") is kept
+
+
 def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
@@ -317,7 +330,7 @@ def load_engine(folder: Path, spec: ModelSpec, data: bytes) -> Engine:
 
 
 def test_an_output_of_another_scale_than_said_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"tiny-x2: its output has shape \(1, 128, 128, 3\)"):
+    with pytest.raises(ModelFileError, match=r"tiny-x2: its output has shape \(1, 64, 64, 3\), not"):
         load_engine(tmp_path, make_spec("tiny", scale=2, context=0), face(told=TOLD | {"scale": "2"}))
 
 

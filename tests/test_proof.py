@@ -1,6 +1,9 @@
 """Before the service is ready each network has enlarged a known tile; garbage is recognised."""
 
+import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from app.engine import Engine
 from app.errors import ProofError
 from app.proof import MOST_DIFFERENCE, check_proof, proving_tile
-from tests.conftest import MODELS, running_server
+from tests.conftest import MODELS, encode, running_server
 from tests.fakes import nearest
 
 TILE = proving_tile(64)
@@ -71,3 +74,18 @@ def test_a_provider_that_computes_garbage_stops_the_start() -> None:
         pytest.fail(f"it serves {MODELS}")
     assert "it computes something else than the picture" in str(refused.value)
     assert "Traceback" not in str(refused.value)
+
+
+def test_a_file_changed_under_the_running_service_is_not_run(tmp_path: Path, photo: np.ndarray) -> None:
+    models, image = shutil.copytree(MODELS, tmp_path / "models"), encode(photo[:40, :40])
+    with running_server(models=str(models)) as server, server.client() as client:
+        assert client.post("/upscale?model=fast&scale=2", content=image).status_code == 200
+        for name in ("fast-x2.onnx", "bicubic-x2.onnx"):
+            shutil.copy(models / "espcn-x2.onnx", models / name)
+        answer = client.post("/upscale?model=bicubic&scale=2", content=image)
+        assert (answer.status_code, answer.json()["code"]) == (503, "compute_failed")
+        assert "bicubic-x2 is no longer what the service was started with" in answer.text
+        assert str(models) not in answer.text, "of no use to a stranger"
+        assert re.search(r"bicubic-x2\.onnx: sha256 is \w+, the manifest says", server.log())
+        assert client.post("/upscale?model=fast&scale=2", content=image).status_code == 200, "loaded before"
+        assert client.post("/upscale?model=fast&scale=3", content=image).status_code == 200
