@@ -26,20 +26,12 @@ from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
 from training.cards import card
 from training.checkpoint import Folders, load_trained
-from training.export import (
-    CONTEXT_TOLERANCE,
-    MAX_CONTEXT,
-    MAX_SEAM,
-    export,
-    measure_context,
-    parity,
-    thinned,
-    to_onnx,
-    write_manifest,
-)
+from training.export import export, thinned, to_onnx
 from training.face import attach_face, multiply_accumulates
 from training.hardware import machine
+from training.manifest import write_manifest
 from training.metrics import compare
+from training.proofs import CONTEXT_TOLERANCE, MAX_CONTEXT, MAX_SEAM, measure_context, parity
 from training.recipe import DataRecipe, Fp16Recipe, Recipe, Stage, load_recipe
 from training.train import train
 
@@ -462,6 +454,15 @@ def test_exporting_again_replaces_the_entry_and_gives_the_same_file(
     output = capfd.readouterr()
     assert re.fullmatch(r"bicubic-x2: step 0, context 2, 900 MAC/px, parity [01] of 255\n", output.out)
     assert output.err == ""  # nothing of what torch's exporter tells its own developers
+
+
+def test_without_its_run_a_network_is_exported_from_the_file_that_was(exported: Exported, tmp_path: Path) -> None:
+    folders = replace(exported.folders, runs=tmp_path / "gone", models=exported.models)
+    fp16 = replace(TINY, fp16=Fp16Recipe())
+    again = export(fp16, folders, tmp_path / "models")
+    assert asdict(replace(again, files={})) == asdict(replace(exported.tiny, files={}))
+    assert again.files["fp32"] == exported.tiny.files["fp32"]
+    assert (tmp_path / "models" / again.files["fp16"].path).exists(), "a further precision"
 
 
 def test_the_command_line_says_what_cannot_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

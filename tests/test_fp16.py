@@ -19,9 +19,10 @@ from app.settings import usable_cores
 from app.zoo import ModelFile, ModelSpec, Zoo
 from tests.fakes import make_spec, nearest
 from training.architectures import build
-from training.export import check_loss, describe, to_onnx
+from training.export import check_loss, to_onnx
 from training.face import attach_face
 from training.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
+from training.manifest import describe
 from training.recipe import Fp16Recipe, Recipe
 
 SCALE = 2

@@ -24,7 +24,8 @@ from app.settings import usable_cores
 from app.zoo import ModelSpec, load_zoo
 from tests.conftest import MODELS, encode, running_server
 from training.__main__ import main
-from training.export import MAX_CONTEXT, to_onnx
+from training.export import to_onnx
+from training.proofs import MAX_CONTEXT
 
 PHOTO = skimage.data.chelsea()[40:91, 100:165]  # odd sides
 DECLARED: list[torch.library.Library] = []

@@ -26,9 +26,10 @@ from training.architectures.collapsible import collapse
 from training.checkpoint import Folders
 from training.degradations import bicubic
 from training.evaluate import choose, evaluate_zoo
-from training.export import MAX_CONTEXT, export, least_context, to_onnx
+from training.export import export, to_onnx
 from training.face import attach_face
 from training.metrics import psnr
+from training.proofs import MAX_CONTEXT, least_context
 from training.quantise import (
     HELD_OUT,
     LEVELS,

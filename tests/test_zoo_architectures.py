@@ -17,8 +17,9 @@ from training.architectures.discriminators import DISCRIMINATORS
 from training.architectures.edsr import DIV2K_MEAN
 from training.architectures.rrdb import DenseBlock
 from training.checkpoint import Average
-from training.export import MAX_CONTEXT, measure_context, parity, to_onnx
+from training.export import to_onnx
 from training.face import attach_face, multiply_accumulates
+from training.proofs import MAX_CONTEXT, measure_context, parity
 from training.recipe import load_recipe
 
 # Small enough for a test; every part of the real ones is there.

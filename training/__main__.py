@@ -13,10 +13,11 @@ from training.crops import Box
 from training.digits import command as digits_command
 from training.evaluate import TEST_SETS, Worsened, choose, evaluate_zoo
 from training.evaluate_qr import evaluate_qr
-from training.export import MAX_SEAM, export
+from training.export import export
 from training.figures import curves, draw_scatter, read_log, save_plot
 from training.importing import RANGES, UNKNOWN, Order, import_model
 from training.perceptual import load_lpips
+from training.proofs import MAX_SEAM
 from training.recipe import load_recipe
 from training.records import (
     MEASURES,
@@ -152,7 +153,7 @@ def run_train(options: argparse.Namespace) -> None:
 
 def run_export(options: argparse.Namespace) -> None:
     for name in options.recipes:
-        export(load_recipe(name), Folders(options.data, options.runs), options.models)
+        export(load_recipe(name), Folders(options.data, options.runs, models=options.models), options.models)
 
 
 def run_import(options: argparse.Namespace) -> None:

@@ -5,26 +5,19 @@ import copy
 import csv
 import dataclasses
 import hashlib
-import json
 import logging
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.providers import create_session, share_resources
-from app.settings import usable_cores
-from app.zoo import MANIFEST, MANIFEST_VERSION, GeneratorSpec, ModelFile, ModelSpec
-from training.architectures import Generator, SubPixelGenerator
+from app.zoo import ModelFile, ModelSpec
+from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
 from training.cards import write_cards
 from training.checkpoint import Folders, load_trained
@@ -33,9 +26,12 @@ from training.evaluate_qr import judge_codes
 from training.face import OPSET, attach_face, multiply_accumulates
 from training.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
 from training.hardware import machines
+from training.manifest import describe, read_manifest, replace_file, write_manifest
+from training.proofs import least_context, measure_context, parity, seam_noted
 from training.qrcodes import CODES
 from training.quantise import quantised
 from training.recipe import Recipe
+from training.starting import exported_weights
 
 LICENCE = "Apache-2.0"
 TRAINING_DATA = (
@@ -43,12 +39,7 @@ TRAINING_DATA = (
     "so the weights may be used commercially"
 )
 TRAINING_CODES = "QR codes drawn on the fly from the seed; no picture of anybody's"
-DEFAULTS = ("balanced", "fast")  # the first of these that is there serves requests that name no model
-CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
-MAX_CONTEXT = 48  # LR pixels
 LOG_POINTS = 10  # of a training log, in the manifest
-MAX_SEAM = 2.0  # levels of 255 by which tiles may differ from the whole picture where no context within that suffices
-BEYOND = 16  # LR pixels around the widest context that is tried: what it leaves out must be seen
 MAX_FP16_LOSS = 0.05  # dB on any test set
 Metrics = Mapping[str, Mapping[str, float]]
 
@@ -59,8 +50,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     ``<title>.onnx`` is fp32; a recipe with an ``[int8]`` table has ``<title>.int8.onnx`` too, one with an ``[fp16]``
     table ``<title>.fp16.onnx``.
     """
-    network, step = load_trained(recipe, folders)
-    network = collapse(copy.deepcopy(network))
+    network, training = trained(recipe, folders)
     core = to_onnx(network)
     phases = isinstance(network, SubPixelGenerator)
     graphs = {"fp32": attach_face(core, recipe.scale, phases)}
@@ -81,12 +71,28 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
         summary=recipe.summary,
         licence=LICENCE,
         recipe=f"training/recipes/{recipe.title}.toml",
-        training=training_summary(recipe, folders, step) | seam_noted(recipe.title, seam),
+        training=training | seam_noted(recipe.title, seam),
         files={},
     )
-    print(f"{spec.title}: step {step}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
+    print(f"{spec.title}: step {training['steps']}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
     judge = judge_codes if recipe.data.codes else partial(evaluate, folders=folders)
     return publish(spec, graphs, judge, models)
+
+
+def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]]:
+    """The network as it is exported, collapsed, and what the manifest tells of its training.
+
+    Where the run is not kept, both are those of the network that was exported from it, so that a further precision can
+    be made of it.
+    """
+    shipped = {(entry["name"], entry["scale"]): entry for entry in read_manifest(folders.models)["models"]}
+    entry = shipped.get((recipe.name, recipe.scale))
+    if entry and recipe.steps and not (folders.run(recipe.title) / "checkpoint.pt").exists():
+        network = collapse(build(recipe.scale, **recipe.network)).eval().requires_grad_(False)
+        network.load_state_dict(exported_weights(folders.models / entry["files"]["fp32"]["path"]))
+        return network, {name: value for name, value in entry["training"].items() if name != "seam"}
+    network, step = load_trained(recipe, folders)
+    return collapse(copy.deepcopy(network)), training_summary(recipe, folders, step)
 
 
 def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], judge: Judge, models: Path) -> ModelSpec:
@@ -160,105 +166,6 @@ class Phases(nn.Module):
         return self.network.phases(lr)
 
 
-def parity(network: Callable[[Tensor], Tensor], model: onnx.ModelProto, original: str = "torch") -> int:
-    """The largest difference, in levels of 255, between the graph with the face and the network it was made from.
-
-    More than 1 is an error. ``original`` is what that network is called there.
-    """
-    share_resources(usable_cores())
-    session = create_session(model.SerializeToString(), "candidate", "cpu")
-    rng = np.random.default_rng(0)
-    worst = 0
-    for shape in ((1, 32, 32, 3), (2, 17, 41, 3), (1, 1, 1, 3), (1, 64, 5, 3)):
-        image = rng.random(shape, np.float32)
-        with torch.no_grad():
-            planes = network(torch.from_numpy(image).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
-        expected = np.rint(np.clip(planes, 0, 1) * 255)
-        upscaled, upscaled16 = session.run(["upscaled", "upscaled16"], {"image": image})
-        worst = max(
-            worst, int(np.abs(upscaled - expected).max()), int(np.abs(np.rint(upscaled16 / 257) - expected).max())
-        )
-    if worst > 1:
-        raise ValueError(f"the exported graph differs from {original} by {worst} levels of 255")
-    return worst
-
-
-@torch.no_grad()
-def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int, float]:
-    """The least surroundings, in LR pixels, from which on a core comes out within ``CONTEXT_TOLERANCE`` of the whole.
-
-    With it comes the seam: by how many levels of 255 the core still moves, 0 where the tolerance holds. If not even
-    ``MAX_CONTEXT`` holds it, that is taken as long as the seam is not over ``max_seam``; beyond, ``ValueError``.
-    Measured on noise, the hardest picture, on step edges, and on noise that ends in white beyond the widest context,
-    which shows a network that looks at the whole. The widest is tried with the one beyond it: a network that works in
-    cells of several pixels is then seen out of step with them.
-    """
-    margin, core, s = MAX_CONTEXT + BEYOND, 16, network.scale
-    side = 2 * margin + core
-    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    framed = F.pad(noise[:1, :, BEYOND:-BEYOND, BEYOND:-BEYOND], (BEYOND,) * 4, value=1.0)
-    picture = torch.cat([noise, (noise[:1] > 0.5).float(), framed])
-
-    def core_with(context: int) -> Tensor:
-        start, stop, inner = margin - context, margin + core + context, slice(context * s, (context + core) * s)
-        return network(picture[:, :, start:stop, start:stop])[:, :, inner, inner].clamp(0, 1)
-
-    whole = core_with(margin)
-
-    def moves(context: int) -> float:
-        return (core_with(context) - whole).abs().max().item() * 255
-
-    seam = float(np.max([moves(MAX_CONTEXT + 1), moves(MAX_CONTEXT)]))
-    if not seam <= max(max_seam, CONTEXT_TOLERANCE):  # nor if it is no number
-        raise ValueError(
-            f"no context up to {MAX_CONTEXT} LR pixels suffices: with that a pixel still moves by {seam:.1f} levels of "
-            f"255 (allowed: {max_seam:g}), so tiles would show; the network looks further, or at the whole picture"
-        )
-    if seam > CONTEXT_TOLERANCE:
-        return MAX_CONTEXT, round(seam, 2)
-    context = MAX_CONTEXT
-    while context and moves(context - 1) <= CONTEXT_TOLERANCE:
-        context -= 1
-    return context, 0.0
-
-
-def seam_noted(title: str, seam: float) -> dict[str, float]:
-    """For the manifest, and on the terminal, where tiles are not quite the whole picture."""
-    if not seam:
-        return {}
-    print(f"{title}: warning: tiles differ from the whole picture by up to {seam:g} levels of 255")
-    return {"seam": seam}
-
-
-def least_context(model: onnx.ModelProto, scale: int, least: int) -> int:
-    """As ``measure_context``, for a graph with the face: the least, not below ``least``, that moves no level by over 1.
-
-    Raises ``ValueError`` where none does. Measured anew for int8: what moves the float network by a hundredth of a
-    level may push a code over its rounding edge, layer after layer. That is rare, so the cores are large: 24 pictures
-    of noise, 400,000 LR pixels.
-    """
-    share_resources(usable_cores())
-    session = create_session(model.SerializeToString(), "candidate", "cpu")
-    margin, core = MAX_CONTEXT + BEYOND, 128
-    side = 2 * margin + core
-    smooth = np.random.default_rng(0).random((8, side, side, 3), np.float32)
-    hard = (smooth > 0.5).astype(np.float32)
-    pictures = np.concatenate([smooth, hard, np.repeat(hard[..., :1], 3, axis=3)])
-
-    def cores(context: int) -> Iterator[NDArray[np.int16]]:
-        start, stop = margin - context, margin + core + context
-        inner = slice(context * scale, (context + core) * scale)
-        for picture in pictures:
-            image = picture[None, start:stop, start:stop]
-            yield session.run(["upscaled"], {"image": image})[0][:, inner, inner].astype(np.int16)
-
-    whole = list(cores(margin))
-    for context in range(least, MAX_CONTEXT + 1):
-        if all(np.abs(part - full).max() <= 1 for part, full in zip(cores(context), whole, strict=True)):
-            return context
-    raise ValueError(f"no context up to {MAX_CONTEXT} LR pixels keeps the int8 network within one level of the whole")
-
-
 def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, Any]:
     """What the card tells of the run: steps, time, data, seed, the loss and validation figure it ended with."""
     if not recipe.steps:
@@ -302,59 +209,3 @@ def thinned(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
         {"step": int(source[i]["step"])} | {name: float(source[i][name]) for name in kept if source[i][name]}
         for i in chosen
     ]
-
-
-def describe(model: onnx.ModelProto, spec: ModelSpec, precision: str, metrics: dict[str, dict[str, float]]) -> bytes:
-    """The file's bytes, with what the manifest says of it also inside it."""
-    props = {
-        "name": spec.name,
-        "architecture": spec.architecture,
-        "scale": str(spec.scale),
-        "precision": precision,
-        "context": str(spec.context),
-        "licence": spec.licence,
-        "recipe": spec.recipe,
-        "training": json.dumps(dict(spec.training)),
-        "degradation": str(spec.training.get("degradation", "none")),
-        "metrics": json.dumps(metrics),
-    }
-    del model.metadata_props[:]
-    for key, value in props.items():
-        model.metadata_props.add(key=key, value=value)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def write_manifest(models: Path, spec: ModelSpec) -> None:
-    """Adds or replaces one entry; entries stay sorted by cost and scale, in whatever order models come."""
-    manifest = read_manifest(models)
-    entry = dataclasses.asdict(spec)
-    entries = [entry, *(e for e in manifest["models"] if (e["name"], e["scale"]) != (spec.name, spec.scale))]
-    entries.sort(key=lambda e: e["scale"])
-    cost = {e["name"]: e["macs"] for e in entries}  # of its largest scale
-    entries.sort(key=lambda e: (cost[e["name"]], e["name"], e["scale"]))
-    default = next((name for name in DEFAULTS if name in cost), manifest["default"] or spec.name)
-    replace_manifest(models, {**manifest, "default": default, "models": entries})
-
-
-def write_generator(models: Path, spec: GeneratorSpec) -> None:
-    """Adds or replaces the entry of a generator."""
-    manifest = read_manifest(models)
-    entries = [dataclasses.asdict(spec), *(e for e in manifest.get("generators", []) if e["name"] != spec.name)]
-    replace_manifest(models, {**manifest, "generators": sorted(entries, key=lambda e: e["name"])})
-
-
-def read_manifest(models: Path) -> dict[str, Any]:
-    path = models / MANIFEST
-    if not path.exists():
-        return {"version": MANIFEST_VERSION, "default": "", "models": []}
-    return {**json.loads(path.read_text(encoding="utf-8")), "version": MANIFEST_VERSION}
-
-
-def replace_manifest(models: Path, manifest: dict[str, Any]) -> None:
-    replace_file(models / MANIFEST, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    os.replace(part, path)

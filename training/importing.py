@@ -21,9 +21,10 @@ from app.zoo import MANIFEST, ModelSpec
 from training.architectures import Generator
 from training.checkpoint import Folders
 from training.evaluate import evaluate
-from training.export import MAX_SEAM, measure_context, parity, publish, seam_noted
+from training.export import publish
 from training.face import attach_face
 from training.foreign import Foreign, Sizes, read_foreign
+from training.proofs import MAX_SEAM, measure_context, parity, seam_noted
 
 UNKNOWN = "unknown"
 IMPORTED = "imported"

@@ -21,8 +21,9 @@ from training.digits.judge import Classifier, draw, judge, look
 from training.digits.networks import to_pixels, to_tensor
 from training.digits.recipe import DigitsRecipe
 from training.digits.train import Run, load_generator
-from training.export import LICENCE, quiet_exporter, replace_file, write_generator
+from training.export import LICENCE, quiet_exporter
 from training.face import IR_VERSION, OPSET
+from training.manifest import replace_file, write_generator
 
 JUDGED = 10_000  # samples
 TRAINING_DATA = "MNIST's 60,000 training digits (or files of that shape, by path)"
