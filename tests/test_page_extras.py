@@ -64,7 +64,6 @@ def test_no_reader_reads_the_sample_as_it_is() -> None:
         assert not [code.text for code in zxingcpp.read_barcodes(np.asarray(each)) if code.valid]
 
 
-@pytest.mark.skipif("qr" not in load_zoo(MODELS).names, reason="the zoo has no model qr")
 def test_the_sample_is_read_after_the_shipped_qr(client: httpx.Client) -> None:
     asked = {"model": "qr", "scale": 4, "format": "png", "decode": True}
     headers = client.post("/upscale", params=asked, content=SAMPLE.read_bytes()).headers
