@@ -37,8 +37,8 @@ PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
 }
 FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
 RUNTIME_VERSION: str = ort.__version__
-TIMED_SIDE = 64  # LR pixels; a pixel takes up to a tenth longer than in a whole tile, until the scheduler has seen one
-WARM_UP_SIDE = 128  # LR pixels, on a GPU
+WARM_UP_SIDE = 128  # LR pixels
+CPU_SIDE = 64  # the same on a CPU, for a quick start: a pixel takes up to a tenth longer than in a whole tile there
 BATCH_MACS = {"cpu": 0}  # of one call; a CPU gains nothing by batches
 GPU_BATCH_MACS = 400_000_000_000  # eight of the largest tiles: some milliseconds, and a few GiB of activations
 WARM_UP_PICTURES = 16
@@ -98,15 +98,15 @@ class Engine:
             self._zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
         session = self.session(spec, precision)
         self._warm_up(spec, precision)
-        pixels = np.zeros((1, TIMED_SIDE, TIMED_SIDE, 3), np.uint8)
+        side = CPU_SIDE if self.provider == "cpu" else WARM_UP_SIDE
+        pixels = np.zeros((1, side, side, 3), np.uint8)
         self._infer(spec, precision, pixels)  # the first run allocates and tunes; the second tells the speed
         started = time.perf_counter()
         upscaled = self._infer(spec, precision, pixels)
         seconds = time.perf_counter() - started
-        side = TIMED_SIDE * spec.scale
-        if upscaled.shape != (1, side, side, 3):
-            raise ModelFileError(f"{spec.title}: its output has shape {upscaled.shape}, not {(1, side, side, 3)}.")
-        return Network(spec, precision, session.get_providers()[0], seconds / TIMED_SIDE**2)
+        if upscaled.shape != (expected := (1, side * spec.scale, side * spec.scale, 3)):
+            raise ModelFileError(f"{spec.title}: its output has shape {upscaled.shape}, not {expected}.")
+        return Network(spec, precision, session.get_providers()[0], seconds / side**2)
 
     def _warm_up(self, spec: ModelSpec, precision: str) -> None:
         """On a GPU: one run at the largest batch, so that memory grows now; where it does not suffice, by half less."""
@@ -131,7 +131,7 @@ class Engine:
         return self._sessions[key]
 
     def rest(self) -> None:
-        """On a CPU, lets every session go: each is made again, in 5 to 40 ms, when a picture asks for it.
+        """On a CPU, lets every network's session go: each is made again, in 5 to 40 ms, when a picture asks for it.
 
         What nobody asks for then takes no memory (35 of 110 MB with 15 networks). On a GPU making one is dear.
         """

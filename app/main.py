@@ -57,7 +57,6 @@ def prove(engine: Engine) -> None:
     tile = proving_tile(PROOF_SIDE)
     for network in engine.networks.values():
         check_proof(network.spec.title, tile, engine.run(network.spec, [tile])[0])
-    engine.rest()
 
 
 def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Scheduler:
@@ -84,6 +83,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
     zoo, engine = create_engine(settings)
     prove(engine)
+    engine.rest()
     metrics = Metrics()
     scheduler = create_scheduler(settings, engine, metrics.observe_batch)
     loaded = {

@@ -85,8 +85,8 @@ def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]
     Where the run is not kept, both are those of the network that was exported from it, so that a further precision can
     be made of it.
     """
-    shipped = {(entry["name"], entry["scale"]): entry for entry in read_manifest(folders.models)["models"]}
-    entry = shipped.get((recipe.name, recipe.scale))
+    entries, wanted = read_manifest(folders.models)["models"], (recipe.name, recipe.scale)
+    entry = next((each for each in entries if (each["name"], each["scale"]) == wanted), None)
     if entry and recipe.steps and not (folders.run(recipe.title) / "checkpoint.pt").exists():
         network = collapse(build(recipe.scale, **recipe.network)).eval().requires_grad_(False)
         network.load_state_dict(exported_weights(folders.models / entry["files"]["fp32"]["path"]))
