@@ -39,6 +39,7 @@ FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
 RUNTIME_VERSION: str = ort.__version__
 WARM_UP_SIDE = 128  # LR pixels
 CPU_SIDE = 64  # the same on a CPU, for a quick start: a pixel takes up to a tenth longer than in a whole tile there
+DEAR_SIDE, DEAR_MACS = 32, 500_000  # and of a network that computes more than that for one LR pixel
 BATCH_MACS = {"cpu": 0}  # of one call; a CPU gains nothing by batches
 GPU_BATCH_MACS = 400_000_000_000  # eight of the largest tiles: some milliseconds, and a few GiB of activations
 WARM_UP_PICTURES = 16
@@ -98,7 +99,7 @@ class Engine:
             self._zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
         session = self.session(spec, precision)
         self._warm_up(spec, precision)
-        side = CPU_SIDE if self.provider == "cpu" else WARM_UP_SIDE
+        side = self.proof_side(spec)
         pixels = np.zeros((1, side, side, 3), np.uint8)
         self._infer(spec, precision, pixels)  # the first run allocates and tunes; the second tells the speed
         started = time.perf_counter()
@@ -107,6 +108,12 @@ class Engine:
         if upscaled.shape != (expected := (1, side * spec.scale, side * spec.scale, 3)):
             raise ModelFileError(f"{spec.title}: its output has shape {upscaled.shape}, not {expected}.")
         return Network(spec, precision, session.get_providers()[0], seconds / side**2)
+
+    def proof_side(self, spec: ModelSpec) -> int:
+        """LR pixels along the side of the tile on which a network is timed, and proven, at the start."""
+        if self.provider != "cpu":
+            return WARM_UP_SIDE
+        return CPU_SIDE if spec.macs <= DEAR_MACS else DEAR_SIDE
 
     def _warm_up(self, spec: ModelSpec, precision: str) -> None:
         """On a GPU: one run at the largest batch, so that memory grows now; where it does not suffice, by half less."""

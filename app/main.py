@@ -42,8 +42,6 @@ from app.zoo import Zoo, load_zoo
 
 log = logging.getLogger("enlarger")
 
-PROOF_SIDE = 64  # LR pixels
-
 
 def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
     """The zoo with every network loaded and proven, or a ``StartupError``."""
@@ -54,8 +52,8 @@ def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
 
 def prove(engine: Engine) -> None:
     """Has every network enlarge a known tile; ``ProofError`` for one that does not, on this provider."""
-    tile = proving_tile(PROOF_SIDE)
     for network in engine.networks.values():
+        tile = proving_tile(engine.proof_side(network.spec))
         check_proof(network.spec.title, tile, engine.run(network.spec, [tile])[0])
 
 
