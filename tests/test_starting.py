@@ -16,6 +16,7 @@ from training.recipe import DataRecipe, Recipe, Stage, load_recipe
 from training.starting import exported_weights, start_from
 from training.train import train
 
+LR = torch.rand(4, 3, 32, 28, generator=torch.Generator().manual_seed(3))
 NETWORK = {"architecture": "plain", "channels": 8, "depth": 3}
 RECIPE = Recipe(name="tiny", scale=3, network=NETWORK, summary="A recipe for tests.", precision="fp32")
 
@@ -45,7 +46,7 @@ def trunk(folders: Folders) -> dict[str, Tensor]:
 def test_the_trunk_is_copied_and_no_more(trunk: dict[str, Tensor], folders: Folders) -> None:
     network = build(3, **NETWORK)
     own = weights(network)
-    start_from(network, "other-x2", folders)
+    start_from(network, "other-x2", folders, LR)
     for name, weight in weights(network).items():
         assert torch.equal(weight, own[name] if name.startswith("tail.") else trunk[name]), name
     assert not torch.equal(own["head.expand"], trunk["head.expand"])
@@ -58,11 +59,36 @@ def test_a_plain_network_starts_from_a_collapsible_one(folders: Folders, monkeyp
     monkeypatch.setattr(starting, "load_recipe", lambda title: replace(RECIPE, name="wide", scale=2, network=wide))
     network = build(2, architecture="edsr", channels=8, blocks=2)
     own = weights(network)
-    start_from(network, "wide-x2", folders)
+    start_from(network, "wide-x2", folders, LR)
     plain = weights(collapse(other))
     for name, weight in weights(network).items():
         from_other = name.startswith(("trunk.0", "trunk.1", "head"))
         assert torch.equal(weight, plain[name] if from_other else own[name]), name
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "judged"])
+def test_a_normalised_network_computes_what_the_plain_one_does(folders: Folders, training: bool) -> None:
+    """SRResNet, by its batches' statistics and by its running ones, against EDSR's blocks."""
+    other = build(4, architecture="edsr", channels=8, blocks=2, input_residual=True)
+    torch.nn.init.normal_(other.head.bias)
+    torch.nn.init.normal_(other.last.weight, std=0.1)
+    keep(other, folders.run("edsr-x4") / "checkpoint.pt")
+    network = build(4, architecture="srresnet", channels=8, blocks=2, input_residual=True)
+    start_from(network, "edsr-x4", folders, LR)
+    assert network.training
+    with torch.no_grad():
+        inner = (network.train(training)(LR) - other(LR))[..., 36:-36, 36:-36]  # the edge is padded with other colours
+    assert inner.abs().max() < 1e-4
+
+
+def test_a_normalised_network_keeps_its_own_kinds_statistics(folders: Folders) -> None:
+    other = build(2, architecture="srresnet", channels=8, blocks=1)
+    other(LR)
+    keep(other, folders.run("srresnet-x2") / "checkpoint.pt")
+    network = build(3, architecture="srresnet", channels=8, blocks=1)
+    start_from(network, "srresnet-x2", folders, LR)
+    for name, weight in weights(network.trunk).items():
+        assert torch.equal(weight, weights(other.trunk)[name]), name
 
 
 def test_training_starts_from_the_run_that_the_recipe_names(trunk: dict[str, Tensor], folders: Folders) -> None:
@@ -80,7 +106,7 @@ def test_without_a_run_the_exported_network_is_started_from(tmp_path: Path) -> N
     """The shipped ``fast`` is plain; a recipe's network is collapsible, and has to compute the same."""
     recipe = load_recipe("fast-x4")
     network = build(recipe.scale, **recipe.network).eval()
-    start_from(network, "fast-x4", Folders(tmp_path, tmp_path))
+    start_from(network, "fast-x4", Folders(tmp_path, tmp_path), LR)
     exported = exported_weights(Folders(tmp_path, tmp_path).models / "fast-x4.onnx")
     collapsed = weights(collapse(network))
     assert set(collapsed) == set(exported)
@@ -92,7 +118,7 @@ def test_a_run_goes_before_the_exported_network(folders: Folders) -> None:
     network = build(4, **load_recipe("fast-x4").network)
     keep(network, folders.run("fast-x4") / "checkpoint.pt")
     other = build(4, **load_recipe("fast-x4").network)
-    start_from(other, "fast-x4", replace(folders, models=Folders(folders.data, folders.runs).models))
+    start_from(other, "fast-x4", replace(folders, models=Folders(folders.data, folders.runs).models), LR)
     assert torch.equal(other.head.expand, network.head.expand)
 
 
@@ -109,9 +135,9 @@ def test_factors_of_a_kernel_give_it_again_and_are_of_one_size(identity: bool) -
 def test_weights_that_do_not_fit_at_all_are_refused(folders: Folders) -> None:
     keep(build(2, architecture="espcn"), folders.run("espcn-x2") / "checkpoint.pt")
     with pytest.raises(ValueError, match="no weight of espcn-x2 fits"):
-        start_from(build(2, **NETWORK), "espcn-x2", folders)
+        start_from(build(2, **NETWORK), "espcn-x2", folders, LR)
 
 
 def test_neither_run_nor_model(folders: Folders) -> None:
     with pytest.raises(ValueError, match="train other-x2 first"):
-        start_from(build(2, **NETWORK), "other-x2", folders)
+        start_from(build(2, **NETWORK), "other-x2", folders, LR)

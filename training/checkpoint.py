@@ -29,6 +29,11 @@ class Folders:
     def run(self, title: str) -> Path:
         return self.runs / title
 
+    @property
+    def cache(self) -> Path:
+        """The packed pictures."""
+        return self.runs / "cache"
+
 
 class Average:
     """The exponential moving average of a network's weights; it is what is judged and exported."""

@@ -5,21 +5,25 @@ from pathlib import Path
 
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from training.architectures import Generator, build
 from training.architectures.collapsible import CollapsibleConv, collapse
+from training.architectures.srresnet import Srresnet
 from training.checkpoint import Folders
 from training.recipe import load_recipe
 
 EXPORTED = "network."  # how the exporter begins the name of each weight
 
 
-def start_from(network: Generator, title: str, folders: Folders) -> None:
+def start_from(network: Generator, title: str, folders: Folders, lr: Tensor) -> None:
     """Copies every weight of ``title`` whose name and shape are the same (a trunk of another scale).
 
-    Where one network's convolutions are collapsible and the other's are plain, they are collapsed or widened first.
+    Where one network's convolutions are collapsible and the other's are plain, they are collapsed or widened first; a
+    smaller kernel goes into the middle of a larger one. ``lr``: examples, float ``[N, 3, H, W]`` in [0, 1], by which a
+    network with normalisations is made to compute what one without does.
     ``ValueError`` if there is neither a run nor an exported network of that name.
     """
     own, other = network.state_dict(), weights_of(title, folders)
@@ -30,10 +34,15 @@ def start_from(network: Generator, title: str, folders: Folders) -> None:
         other = collapse(wide).state_dict()
     elif is_collapsible(own) and not is_collapsible(other):
         other = widened(network, other)
+    if "mean" in other and "mean" not in own:
+        other = uncentred(other)
+    other = {name: centred(weight, own[name].shape) if name in own else weight for name, weight in other.items()}
     fitting = {k: v for k, v in other.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise ValueError(f"no weight of {title} fits: is it the same kind of network?")
     network.load_state_dict({**own, **fitting})
+    if isinstance(network, Srresnet) and not any(".norm." in name for name in other):
+        network.stand_in(other, lr)
 
 
 def weights_of(title: str, folders: Folders) -> dict[str, Tensor]:
@@ -66,6 +75,20 @@ def widened(network: nn.Module, plain: Mapping[str, Tensor]) -> dict[str, Tensor
             expand, squeeze = layer.factors(weights.pop(f"{name}.weight"))
             weights |= {f"{name}.expand": expand, f"{name}.squeeze": squeeze}
     return weights
+
+
+def uncentred(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """EDSR's weights with the mean colour, which it subtracts first, in the bias of the first convolution."""
+    others = {name: weight for name, weight in weights.items() if name != "mean"}
+    subtracted = (weights["head.weight"] * weights["mean"]).sum((1, 2, 3))
+    return {**others, "head.bias": weights["head.bias"] - subtracted}
+
+
+def centred(kernel: Tensor, shape: torch.Size) -> Tensor:
+    """``[outputs, inputs, k, k]`` in the middle of zeros where ``shape`` is a larger odd kernel's; else as it is."""
+    if kernel.dim() != 4 or kernel.shape[:2] != shape[:2] or (shape[-1] - kernel.shape[-1]) % 2:
+        return kernel
+    return F.pad(kernel, [max(0, shape[-1] - kernel.shape[-1]) // 2] * 4)
 
 
 def is_collapsible(state: Mapping[str, Tensor]) -> bool:

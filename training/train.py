@@ -57,9 +57,12 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
     run = folders.run(recipe.title)
     (run / "samples").mkdir(parents=True, exist_ok=True)
 
-    network = build(recipe.scale, **recipe.network).to(device, memory_format=torch.channels_last)
+    with ranks.in_turn():
+        validation = validation_pairs(recipe, folders)
+    network = build(recipe.scale, **recipe.network)
     if recipe.start_from:
-        start_from(network, recipe.start_from, folders)
+        start_from(network, recipe.start_from, folders, examples(validation))
+    network.to(device, memory_format=torch.channels_last)
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
     adversaries = {stage: new_adversary(recipe, stage.adversary, device) for stage in recipe.stages if stage.adversary}
@@ -69,7 +72,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
 
     contents = content_losses(recipe, folders, device)
     with ranks.in_turn():
-        source, validation = pair_sources(recipe, folders, step, ranks.rank)
+        source = training_batches(recipe, folders, step, ranks.rank)
     note_machine(run)
     loader = Prefetcher(source)
     if compiled:
@@ -122,19 +125,28 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
     return averaged.network
 
 
-def pair_sources(
-    recipe: Recipe, folders: Folders, step: int, rank: int
-) -> tuple[Iterator[tuple[Pixels, Pixels]], Pairs]:
-    """The training batches from a step on, and the pairs that are validated on."""
+def training_batches(recipe: Recipe, folders: Folders, step: int, rank: int) -> Iterator[tuple[Pixels, Pixels]]:
+    """The pairs to train on, from a step on."""
     data = recipe.data
     if data.codes:
-        source = code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
-        return source, CodePairs(data.codes, recipe.scale, data.crop)
-    cache = folders.runs / "cache"
+        return code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
     packed = "bicubic" if data.degradation in RANDOM_DEGRADATIONS else data.degradation  # those are made for each crop
-    pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, cache, data.reductions)
-    validation = PairSet(folders.data / data.validation, recipe.scale, data.degradation, cache)
-    return batches(pairs, data, recipe.seed, step, recipe.steps, rank), validation
+    pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, folders.cache, data.reductions)
+    return batches(pairs, data, recipe.seed, step, recipe.steps, rank)
+
+
+def validation_pairs(recipe: Recipe, folders: Folders) -> Pairs:
+    data = recipe.data
+    if data.codes:
+        return CodePairs(data.codes, recipe.scale, data.crop)
+    return PairSet(folders.data / data.validation, recipe.scale, data.degradation, folders.cache)
+
+
+def examples(pairs: Pairs) -> Tensor:
+    """LR of the first pairs, float ``[N, 3, H, W]`` in [0, 1], cut to the size that all of them have."""
+    pictures = [pairs.pair(index)[0] for index in range(min(len(pairs), VALIDATION_PICTURES))]
+    h, w = (min(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    return to_tensor(np.stack([picture[:h, :w] for picture in pictures]), torch.device("cpu"))
 
 
 def generator_losses(

@@ -42,7 +42,7 @@ class Edsr(Generator):
     ) -> None:
         super().__init__()
         self.scale, self.input_residual = scale, input_residual
-        self.register_buffer("mean", torch.tensor(DIV2K_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(DIV2K_MEAN)[:, None, None])
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.trunk = nn.Sequential(
             *(ResidualBlock(channels, residual_scaling) for _ in range(blocks)),
