@@ -23,6 +23,7 @@ from app.zoo import ModelSpec, load_zoo
 from training import quantise as quantisation
 from training.architectures import Generator, build
 from training.architectures.collapsible import collapse
+from training.calibration import HEADROOM, HELD_OUT, PICTURE_SIDE, find_layers, lr_pictures, planes, probe
 from training.checkpoint import Folders
 from training.degradations import bicubic
 from training.evaluate import choose, evaluate_zoo
@@ -30,17 +31,7 @@ from training.export import export, to_onnx
 from training.face import attach_face
 from training.metrics import psnr
 from training.proofs import MAX_CONTEXT, least_context
-from training.quantise import (
-    HELD_OUT,
-    LEVELS,
-    codes_for,
-    find_layers,
-    lr_pictures,
-    probe,
-    quantise,
-    quantise_weight,
-    quantised,
-)
+from training.quantise import LEVELS, codes_for, quantise, quantise_weight, quantised
 from training.recipe import DataRecipe, Int8Recipe, Recipe, Stage, load_recipe
 from training.train import train
 
@@ -233,9 +224,9 @@ def test_the_scales_hold_all_that_calibration_saw(pair: Pair, pictures: list[np.
     stored = constants(pair.int8)
     relu = next(layer.output for layer in find_layers(pair.core) if layer.relu)
     values_of = probe(pair.core, [relu])
-    highest = max(float(values_of(quantisation.planes(picture))[0].max()) for picture in pictures)
+    highest = max(float(values_of(planes(picture))[0].max()) for picture in pictures)
     assert stored[f"{relu}_zero"] == 0
-    assert float(stored[f"{relu}_step"]) * 255 == pytest.approx(highest * quantisation.HEADROOM, rel=1e-5)
+    assert float(stored[f"{relu}_step"]) * 255 == pytest.approx(highest * HEADROOM, rel=1e-5)
 
 
 def test_layers_left_in_float_are_computed_in_float(pairs: dict[str, Pair], pictures: list[np.ndarray]) -> None:
@@ -248,7 +239,7 @@ def test_layers_left_in_float_are_computed_in_float(pairs: dict[str, Pair], pict
         assert (f"{name}_weight_codes" in stored) is not left
         assert (layer.conv.input[1] in stored) is left
     # What the head gives differs from the truth by the rounding of its own codes alone.
-    picture = quantisation.planes(held_out()[0])
+    picture = planes(held_out()[0])
     relu = layers["head"].output
     (truth,), (given,) = probe(core, [relu])(picture), probe(model, [f"{relu}_values"])(picture)
     step = float(stored[f"{relu}_step"])
@@ -428,7 +419,7 @@ def test_only_the_middle_of_a_large_picture_is_used(tmp_path: Path) -> None:
         Image.new("RGB", (900, 310), (index, 0, 0)).save(tmp_path / "pictures" / f"{index}.png")
     recipe = replace(TINY, int8=Int8Recipe(pictures=1))
     pictures = lr_pictures(recipe, Folders(tmp_path, tmp_path))
-    assert {picture.shape for picture in pictures} == {(155, quantisation.PICTURE_SIDE, 3)}
+    assert {picture.shape for picture in pictures} == {(155, PICTURE_SIDE, 3)}
 
 
 # -- context -----------------------------------------------------------------------------------------------------
