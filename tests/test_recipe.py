@@ -127,6 +127,21 @@ def test_an_adversary_needs_crops_that_its_strides_divide(tmp_path: Path) -> Non
         load_recipe(write(tmp_path, GOOD.replace("crop = 16", "crop = 18") + GAME))
 
 
+@pytest.mark.parametrize(
+    ("crop", "shift", "said"),
+    [(18, 6, ""), (16, 4, "multiple of 16 px, not 44"), (16, 48, "nothing is left"), (16, -1, "not a number")],
+)
+def test_what_an_adversary_sees_is_the_crop_less_the_shift(crop: int, shift: int, said: str, tmp_path: Path) -> None:
+    game = GAME.replace("pixel_weight = 0.1", f"pixel_weight = 0.1\nshift = {shift}")
+    path = write(tmp_path, GOOD.replace("crop = 16", f"crop = {crop}") + game)
+    if said:
+        with pytest.raises(ValueError, match=said):
+            load_recipe(path)
+    else:
+        recipe = load_recipe(path)
+        assert recipe.seen(recipe.stages[-1]) == 48
+
+
 def test_a_recipe_without_stages_trains_nothing() -> None:
     assert load_recipe("bicubic-x4").steps == 0
 

@@ -349,10 +349,42 @@ def test_an_adversarial_stage_logs_every_loss_at_every_step(game: Run) -> None:
         assert 0 <= float(row["known_made"]) <= 1
 
 
+def test_windows_begin_at_every_phase_of_a_pool_and_depend_on_the_step_alone() -> None:
+    windows = [training.window(16, (4, 3, 96, 80), np.random.default_rng([1, step, 0])) for step in range(400)]
+    image = torch.zeros(4, 3, 96, 80)
+    assert {image[each].shape for each in windows} == {(4, 3, 80, 64)}
+    assert {each[axis].start for axis in (2, 3) for each in windows} == set(range(17))
+    assert windows[7] == training.window(16, (4, 3, 96, 80), np.random.default_rng([1, 7, 0]))
+    assert training.window(0, image.shape, np.random.default_rng(0))[2:] == (slice(0, 96), slice(0, 80))
+
+
+def test_pixels_are_compared_outside_the_window_too() -> None:
+    """And the adversary's gradient stays within it."""
+    sr, hr = torch.full((1, 3, 64, 64), 0.5, requires_grad=True), torch.zeros(1, 3, 64, 64)
+    stage = Stage(
+        steps=1,
+        shift=32,
+        pixel_weight=0.0,
+        adversary=AdversaryRecipe(discriminator="patch", channels=4),
+        content=ContentRecipe(weight=0.0),
+    )
+    recipe = replace(GAME, stages=(stage,), data=replace(GAME.data, crop=64 // SCALE))
+    adversary = training.new_adversary(recipe, stage, torch.device("cpu"))
+    seen = (slice(None), slice(None), slice(8, 40), slice(0, 32))
+    same = {stage.content.layer: lambda a, b: a.sum() * 0}
+    losses = training.generator_losses(stage, sr, hr, seen, same, adversary)
+    losses["loss"].backward()
+    assert losses["pixel"] == 0.5
+    outside = sr.grad.clone()
+    outside[seen] = 0
+    assert sr.grad[seen].abs().sum() > 0
+    assert outside.abs().sum() == 0
+
+
 def test_the_discriminator_learns_in_its_stage_and_is_kept(game: Run) -> None:
     torch.manual_seed(GAME.seed)
     build(SCALE, **NETWORK)
-    fresh = training.new_adversary(GAME, GAME.stages[1].adversary, torch.device("cpu"))
+    fresh = training.new_adversary(GAME, GAME.stages[1], torch.device("cpu"))
     (kept,) = torch.load(game.folder / "checkpoint.pt", weights_only=True)["adversaries"]
     fresh_weight = fresh.discriminator.state_dict()["features.0.weight"]
     assert not torch.equal(kept["discriminator"]["features.0.weight"], fresh_weight)

@@ -95,6 +95,10 @@ class Stage:
 
     After ``warmup`` steps at a rising rate, the rate falls from ``rate`` to ``final_rate``: along half a cosine, or
     ("drop") at once, halfway through the stage.
+
+    ``shift``: content loss and adversary see a window that is so many HR pixels smaller than the crop, each time at
+    another place. They pool and stride in steps of 2 to 16 pixels; where those always begin at the same of the
+    generator's phases, it learns to draw their grid.
     """
 
     steps: int
@@ -104,6 +108,7 @@ class Stage:
     final_rate: float = 1e-6
     warmup: int = 200
     schedule: str = "cosine"
+    shift: int = 0
     content: ContentRecipe | None = None
     adversary: AdversaryRecipe | None = None
 
@@ -115,6 +120,8 @@ class Stage:
         _check_weight(self.pixel_weight, "[[stage]] pixel_weight")
         if not (self.pixel_weight or self.content):
             raise ValueError("[[stage]] has neither a pixel nor a content loss: nothing would tie SR to LR")
+        if not isinstance(self.shift, int) or self.shift < 0:
+            raise ValueError(f"[[stage]] shift = {self.shift!r} is not a number of HR pixels")
 
 
 def _check_weight(weight: float, name: str) -> None:
@@ -175,13 +182,22 @@ class Recipe:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if "architecture" not in self.network:
             raise ValueError("[network] names no architecture")
-        patch = self.data.crop * self.scale
-        if patch % REDUCTION and any(stage.adversary for stage in self.stages):
-            raise ValueError(f"an adversarial stage needs HR crops of a multiple of {REDUCTION} px, not {patch}")
+        for stage in self.stages:
+            if self.seen(stage) < 1:
+                raise ValueError(f"[[stage]] shift = {stage.shift}: nothing is left of a crop")
+            if stage.adversary and self.seen(stage) % REDUCTION:
+                raise ValueError(
+                    f"an adversarial stage needs HR crops, less its shift, of a multiple of {REDUCTION} px, "
+                    f"not {self.seen(stage)}"
+                )
 
     @property
     def title(self) -> str:
         return f"{self.name}-x{self.scale}"
+
+    def seen(self, stage: Stage) -> int:
+        """HR pixels along the side of what content loss and adversary see of a crop."""
+        return self.data.crop * self.scale - stage.shift
 
     @property
     def steps(self) -> int:

@@ -9,7 +9,7 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
 from training.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
 from training.qrcodes import CodePairs, code_batches
-from training.recipe import AdversaryRecipe, Recipe, Stage
+from training.recipe import Recipe, Stage
 from training.starting import start_from
 
 LOG_EVERY = 100  # steps
@@ -65,7 +65,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
     network.to(device, memory_format=torch.channels_last)
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
-    adversaries = {stage: new_adversary(recipe, stage.adversary, device) for stage in recipe.stages if stage.adversary}
+    adversaries = {stage: new_adversary(recipe, stage, device) for stage in recipe.stages if stage.adversary}
     step = resume(run / "checkpoint.pt", network, averaged, optimizer, device, adversaries.values())
     if step == recipe.steps:
         return averaged.network
@@ -97,7 +97,8 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
         adversary = adversaries.get(stage)
         with autocast(recipe, device):
             sr = network(lr).float()
-            losses = generator_losses(stage, sr, hr, contents, adversary)
+            seen = window(stage.shift, hr.shape, np.random.default_rng([recipe.seed, step, ranks.rank]))
+            losses = generator_losses(stage, sr, hr, seen, contents, adversary)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         ranks.average_gradients(network)
@@ -106,7 +107,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
         averaged.update(network)
         if adversary:
             with autocast(recipe, device):
-                losses |= adversary.losses(sr, hr)
+                losses |= adversary.losses(sr[seen], hr[seen])
             adversary.step(losses["discriminator"], stage.adversary.rate_ratio * rate, ranks)
         step += 1
         progress.update()
@@ -149,17 +150,30 @@ def examples(pairs: Pairs) -> Tensor:
     return to_tensor(np.stack([picture[:h, :w] for picture in pictures]), torch.device("cpu"))
 
 
+Window = tuple[slice, ...]
+
+
+def window(shift: int, shape: Sequence[int], random: np.random.Generator) -> Window:
+    """A window of ``[N, 3, H, W]``, ``shift`` pixels smaller than H and W, at random."""
+    offsets = random.integers(0, shift + 1, 2)
+    sides = (slice(start, start + length - shift) for start, length in zip(offsets, shape[2:], strict=True))
+    return (slice(None), slice(None), *sides)
+
+
 def generator_losses(
-    stage: Stage, sr: Tensor, hr: Tensor, contents: dict[int, ContentLoss], adversary: Adversary | None
+    stage: Stage, sr: Tensor, hr: Tensor, seen: Window, contents: dict[int, ContentLoss], adversary: Adversary | None
 ) -> dict[str, Tensor]:
-    """Each loss of the stage before its weight, and their weighted sum ``loss``, which the generator minimises."""
+    """Each loss of the stage before its weight, and their weighted sum ``loss``, which the generator minimises.
+
+    ``seen``: what the classifier and the adversary look at; pixels are compared everywhere.
+    """
     losses = {"pixel": PIXEL_LOSSES[stage.loss](sr, hr)}
     total = stage.pixel_weight * losses["pixel"]
     if stage.content:
-        losses["content"] = contents[stage.content.layer](sr, hr)
+        losses["content"] = contents[stage.content.layer](sr[seen], hr[seen])
         total = total + stage.content.weight * losses["content"]
     if stage.adversary and adversary:
-        losses["adversarial"] = adversary.generator_loss(sr, hr)
+        losses["adversarial"] = adversary.generator_loss(sr[seen], hr[seen])
         total = total + stage.adversary.weight * losses["adversarial"]
     return {"loss": total} | losses
 
@@ -177,9 +191,11 @@ def content_losses(recipe: Recipe, folders: Folders, device: torch.device) -> di
     return losses
 
 
-def new_adversary(recipe: Recipe, wanted: AdversaryRecipe, device: torch.device) -> Adversary:
-    """A discriminator that has learned nothing yet, for HR crops of the recipe's size."""
-    size = {"patch": recipe.data.crop * recipe.scale} if wanted.discriminator == "dense" else {}
+def new_adversary(recipe: Recipe, stage: Stage, device: torch.device) -> Adversary:
+    """A discriminator that has learned nothing yet, for what it will see of the recipe's HR crops."""
+    wanted = stage.adversary
+    assert wanted
+    size = {"patch": recipe.seen(stage)} if wanted.discriminator == "dense" else {}
     discriminator = DISCRIMINATORS[wanted.discriminator](
         channels=wanted.channels, norm_after_activation=wanted.norm_after_activation, **size
     )
