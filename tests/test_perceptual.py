@@ -172,11 +172,14 @@ def test_layers_are_numbered_as_torchvisions(torchvision_file: Path, picture: Te
         torch.testing.assert_close(F.relu(features[convolution]), features[convolution + 1])
 
 
-def test_content_loss_is_the_error_of_scaled_features(torchvision_file: Path, picture: Tensor) -> None:
+@pytest.mark.parametrize(("distance", "power"), [("mse", 2), ("l1", 1)])
+def test_content_loss_is_the_error_of_scaled_features(
+    distance: str, power: int, torchvision_file: Path, picture: Tensor
+) -> None:
     features = load_vgg19(torchvision_file)
-    loss = ContentLoss(features)
+    loss = ContentLoss(features, distance)
     sr = (picture * 0.9).requires_grad_()
-    expected = torch.mean((features(sr)[0] / 12.75 - features(picture)[0] / 12.75) ** 2)
+    expected = torch.mean(torch.abs(features(sr)[0] / 12.75 - features(picture)[0] / 12.75) ** power)
     found = loss(sr, picture)
     torch.testing.assert_close(found, expected)
     found.backward()

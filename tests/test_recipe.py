@@ -101,6 +101,7 @@ def test_a_stage_with_content_and_adversary_is_read_whole(tmp_path: Path) -> Non
     ("old", "new", "said"),
     [
         ("layer = 16", "lair = 16", ["'lair'", "'layer'", "'weight'"]),
+        ("layer = 16", 'distance = "l3"', ["'l3'", "mse, l1"]),
         ("layer = 16", "layer = 37", ["layer = 37", "0 to 36"]),
         ("weight = 0.5", "weight = -0.5", ["[stage.content] weight = -0.5"]),
         ("weight = 5e-3", "waight = 5e-3", ["'waight'", "'rate_ratio'"]),

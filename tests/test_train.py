@@ -371,7 +371,7 @@ def test_pixels_are_compared_outside_the_window_too() -> None:
     recipe = replace(GAME, stages=(stage,), data=replace(GAME.data, crop=64 // SCALE))
     adversary = training.new_adversary(recipe, stage, torch.device("cpu"))
     seen = (slice(None), slice(None), slice(8, 40), slice(0, 32))
-    same = {stage.content.layer: lambda a, b: a.sum() * 0}
+    same = {stage.content: lambda a, b: a.sum() * 0}
     losses = training.generator_losses(stage, sr, hr, seen, same, adversary)
     losses["loss"].backward()
     assert losses["pixel"] == 0.5

@@ -58,18 +58,22 @@ class Features(nn.Module):
         return found
 
 
-class ContentLoss(nn.Module):
-    """SRGAN's VGG loss: the mean squared error of scaled features of one layer, a scalar."""
+CONTENT_DISTANCES = {"mse": F.mse_loss, "l1": F.l1_loss}
 
-    def __init__(self, features: Features) -> None:
+
+class ContentLoss(nn.Module):
+    """How far the scaled features of one layer are apart, a scalar: in the mean square, as SRGAN has it, or ("l1") in
+    the mean, as ESRGAN's code has it, so that edges do not outweigh faint textures."""
+
+    def __init__(self, features: Features, distance: str = "mse") -> None:
         super().__init__()
-        self.features = features
+        self.features, self.distance = features, CONTENT_DISTANCES[distance]
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():
             (target,) = self.features(hr)
         (found,) = self.features(sr)
-        return F.mse_loss(found.float() * FEATURE_SCALE, target.float() * FEATURE_SCALE)
+        return self.distance(found.float() * FEATURE_SCALE, target.float() * FEATURE_SCALE)
 
 
 class Lpips(nn.Module):

@@ -11,7 +11,7 @@ from training.adversarial import ADVERSARIAL
 from training.architectures.discriminators import DISCRIMINATORS, REDUCTION
 from training.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
 from training.losses import PIXEL_LOSSES
-from training.perceptual import CONV5_4, VGG19
+from training.perceptual import CONTENT_DISTANCES, CONV5_4, VGG19
 from training.qrcodes import CodeRecipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -51,12 +51,18 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class ContentRecipe:
-    """``[stage.content]``: a loss on VGG19's features at ``layer`` (torchvision's index; 34 is conv5_4), weighted."""
+    """``[stage.content]``: a loss on VGG19's features at ``layer`` (torchvision's index; 34 is conv5_4), weighted.
+
+    ``distance``: "mse", SRGAN's, or "l1", ESRGAN's.
+    """
 
     weight: float = 1.0
     layer: int = CONV5_4
+    distance: str = "mse"
 
     def __post_init__(self) -> None:
+        if self.distance not in CONTENT_DISTANCES:
+            raise ValueError(f"unknown distance {self.distance!r}; known: {', '.join(CONTENT_DISTANCES)}")
         _check_weight(self.weight, "[stage.content] weight")
         if not 0 <= self.layer < (layers := 2 * sum(VGG19) + len(VGG19)):
             raise ValueError(f"[stage.content] layer = {self.layer}: VGG19 has layers 0 to {layers - 1}")

@@ -9,7 +9,7 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from training.losses import PIXEL_LOSSES
 from training.metrics import crop_border, luma, psnr
 from training.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
 from training.qrcodes import CodePairs, code_batches
-from training.recipe import Recipe, Stage
+from training.recipe import ContentRecipe, Recipe, Stage
 from training.starting import start_from
 
 LOG_EVERY = 100  # steps
@@ -161,7 +161,12 @@ def window(shift: int, shape: Sequence[int], random: np.random.Generator) -> Win
 
 
 def generator_losses(
-    stage: Stage, sr: Tensor, hr: Tensor, seen: Window, contents: dict[int, ContentLoss], adversary: Adversary | None
+    stage: Stage,
+    sr: Tensor,
+    hr: Tensor,
+    seen: Window,
+    contents: Mapping[ContentRecipe, ContentLoss],
+    adversary: Adversary | None,
 ) -> dict[str, Tensor]:
     """Each loss of the stage before its weight, and their weighted sum ``loss``, which the generator minimises.
 
@@ -170,7 +175,7 @@ def generator_losses(
     losses = {"pixel": PIXEL_LOSSES[stage.loss](sr, hr)}
     total = stage.pixel_weight * losses["pixel"]
     if stage.content:
-        losses["content"] = contents[stage.content.layer](sr[seen], hr[seen])
+        losses["content"] = contents[stage.content](sr[seen], hr[seen])
         total = total + stage.content.weight * losses["content"]
     if stage.adversary and adversary:
         losses["adversarial"] = adversary.generator_loss(sr[seen], hr[seen])
@@ -178,12 +183,12 @@ def generator_losses(
     return {"loss": total} | losses
 
 
-def content_losses(recipe: Recipe, folders: Folders, device: torch.device) -> dict[int, ContentLoss]:
-    """The content losses of all stages by VGG19's layer; ``ValueError`` if there are some and no weights for them."""
-    layers = {stage.content.layer for stage in recipe.stages if stage.content}
-    if layers and folders.vgg19 is None:
+def content_losses(recipe: Recipe, folders: Folders, device: torch.device) -> dict[ContentRecipe, ContentLoss]:
+    """The content losses of all stages; ``ValueError`` if there are some and no weights for them."""
+    wanted = {stage.content for stage in recipe.stages if stage.content}
+    if wanted and folders.vgg19 is None:
         raise ValueError(f"{recipe.title} has a content loss and needs VGG19's weights (--vgg19 FILE): {VGG19_SOURCES}")
-    losses = {layer: ContentLoss(load_vgg19(folders.vgg19, layer)) for layer in layers}
+    losses = {content: ContentLoss(load_vgg19(folders.vgg19, content.layer), content.distance) for content in wanted}
     for loss in losses.values():
         loss.to(device, memory_format=torch.channels_last)
         if in_bf16(recipe, device):  # frozen, so cast once rather than every step; the normalisation stays fp32
