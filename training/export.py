@@ -1,5 +1,6 @@
 """A trained network to ``models/``: the ONNX file behind the one face, proven equal, and its manifest entry."""
 
+import ast
 import contextlib
 import copy
 import csv
@@ -14,6 +15,7 @@ from typing import Any
 
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from app.zoo import ModelFile, ModelSpec
@@ -31,7 +33,7 @@ from training.proofs import least_context, measure_context, parity, seam_noted
 from training.qrcodes import CODES
 from training.quantise import quantised
 from training.recipe import Recipe
-from training.starting import exported_weights
+from training.starting import load_exported
 
 LICENCE = "Apache-2.0"
 TRAINING_DATA = (
@@ -88,9 +90,9 @@ def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]
     entries, wanted = read_manifest(folders.models)["models"], (recipe.name, recipe.scale)
     entry = next((each for each in entries if (each["name"], each["scale"]) == wanted), None)
     if entry and recipe.steps and not (folders.run(recipe.title) / "checkpoint.pt").exists():
-        network = collapse(build(recipe.scale, **recipe.network)).eval().requires_grad_(False)
-        network.load_state_dict(exported_weights(folders.models / entry["files"]["fp32"]["path"]))
-        return network, {name: value for name, value in entry["training"].items() if name != "seam"}
+        network = collapse(build(recipe.scale, **recipe.network)).requires_grad_(False)
+        load_exported(network, folders.models / entry["files"]["fp32"]["path"])
+        return network.eval(), {name: value for name, value in entry["training"].items() if name != "seam"}
     network, step = load_trained(recipe, folders)
     return collapse(copy.deepcopy(network)), training_summary(recipe, folders, step)
 
@@ -137,7 +139,26 @@ def to_onnx(network: nn.Module, size: tuple[int, int] = (24, 20)) -> onnx.ModelP
             core.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sizes,), verbose=False
         )
     assert program is not None
-    return program.model_proto
+    core = program.model_proto
+    name_slopes(core)
+    return core
+
+
+def name_slopes(core: onnx.ModelProto) -> None:
+    """Gives the slopes of each PReLU, ``[1, C, 1, 1]``, the name of their layer.
+
+    The exporter reshapes them, numbers them and keeps equal ones once; it tells the layer of each node.
+    """
+    constants = {constant.name: constant for constant in core.graph.initializer}
+    for node in core.graph.node:
+        if node.op_type == "PRelu":
+            scopes = next(entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes")
+            slopes = numpy_helper.to_array(constants[node.input[1]])
+            node.input[1] = f"{ast.literal_eval(scopes)[-2]}.weight"
+            core.graph.initializer.append(numpy_helper.from_array(slopes, node.input[1]))
+    used = {name for node in core.graph.node for name in node.input}
+    for name in constants.keys() - used:
+        core.graph.initializer.remove(constants[name])
 
 
 @contextlib.contextmanager

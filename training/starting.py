@@ -15,7 +15,9 @@ from training.architectures.srresnet import Srresnet
 from training.checkpoint import Folders
 from training.recipe import load_recipe
 
-EXPORTED = "network."  # how the exporter begins the name of each weight
+EXPORTED = "network."  # how the exporter begins the names of a network's weights whose phases it was shown
+FOLDED = ".weight_bias"  # and ends that of a bias it made of a normalisation
+NORM = ".norm."
 
 
 def start_from(network: Generator, title: str, folders: Folders, lr: Tensor) -> None:
@@ -37,12 +39,28 @@ def start_from(network: Generator, title: str, folders: Folders, lr: Tensor) -> 
     if "mean" in other and "mean" not in own:
         other = uncentred(other)
     other = {name: centred(weight, own[name].shape) if name in own else weight for name, weight in other.items()}
-    fitting = {k: v for k, v in other.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
+    if not take_over(network, other, lr):
         raise ValueError(f"no weight of {title} fits: is it the same kind of network?")
+
+
+def take_over(network: Generator, other: Mapping[str, Tensor], lr: Tensor) -> set[str]:
+    """Copies the weights that fit, and lets normalisations stand in for the lack of them; the names of those copied."""
+    own = network.state_dict()
+    fitting = {name: weight for name, weight in other.items() if name in own and own[name].shape == weight.shape}
     network.load_state_dict({**own, **fitting})
-    if isinstance(network, Srresnet) and not any(".norm." in name for name in other):
+    if fitting and isinstance(network, Srresnet) and not any(NORM in name for name in other):
         network.stand_in(other, lr)
+    return set(fitting)
+
+
+def load_exported(network: Generator, path: Path) -> None:
+    """Gives a collapsed network every weight of the file that was exported from one like it; ``ValueError`` if it has
+    not all of them."""
+    lr = torch.rand(1, 3, 16, 16)  # whatever it is: the normalisations, judged, add the file's biases and no more
+    found = take_over(network, exported_weights(path), lr)
+    wanted = {name for name, weight in network.state_dict().items() if NORM not in name and weight.numel()}
+    if missing := wanted - found:
+        raise ValueError(f"{path.name} lacks {', '.join(sorted(missing))}")
 
 
 def weights_of(title: str, folders: Folders) -> dict[str, Tensor]:
@@ -57,13 +75,18 @@ def weights_of(title: str, folders: Folders) -> dict[str, Tensor]:
 
 
 def exported_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in an ONNX file of ``export``, by their names in the network; collapsible ones are collapsed."""
-    tensors = onnx.load(path).graph.initializer
-    return {
-        tensor.name.removeprefix(EXPORTED): torch.from_numpy(numpy_helper.to_array(tensor).copy())
-        for tensor in tensors
-        if tensor.name.startswith(EXPORTED)
-    }
+    """The weights in an ONNX file of ``export``, by their names in the network, and other constants.
+
+    Collapsible convolutions are collapsed, and normalisations have become kernels and biases.
+    """
+    graph, found = onnx.load(path).graph, {}
+    slopes = {node.input[1] for node in graph.node if node.op_type == "PRelu"}  # [1, C, 1, 1]
+    for tensor in graph.initializer:
+        name = tensor.name.removeprefix(EXPORTED)
+        name = f"{name.removesuffix(FOLDED)}.bias" if name.endswith(FOLDED) else name
+        weight = torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        found[name] = weight.flatten() if tensor.name in slopes else weight
+    return found
 
 
 def widened(network: nn.Module, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:

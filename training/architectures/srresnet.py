@@ -87,9 +87,9 @@ class Srresnet(Generator):
             if isinstance(layer, nn.PReLU) and f"{name}.weight" not in plain:
                 layer.weight.fill_(0.0 if name.startswith("trunk.") else 1.0)
         hooks = [
-            layer.register_forward_pre_hook(partial(_change_nothing, bias=plain[f"{name}.bias"]))
+            layer.register_forward_pre_hook(partial(_change_nothing, bias=plain.get(f"{name}.bias", torch.zeros(1))))
             for name, layer in self.named_modules()
-            if isinstance(layer, NormalisedConv) and f"{name}.bias" in plain
+            if isinstance(layer, NormalisedConv) and f"{name}.weight" in plain
         ]
         self.eval()(lr)
         self.train()
