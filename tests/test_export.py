@@ -26,7 +26,7 @@ from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
 from training.cards import card
 from training.checkpoint import Folders, load_trained
-from training.export import export, thinned, to_onnx
+from training.export import export, thinned, to_onnx, trained
 from training.face import attach_face, multiply_accumulates
 from training.hardware import machine
 from training.manifest import write_manifest
@@ -463,6 +463,21 @@ def test_without_its_run_a_network_is_exported_from_the_file_that_was(exported: 
     assert asdict(replace(again, files={})) == asdict(replace(exported.tiny, files={}))
     assert again.files["fp32"] == exported.tiny.files["fp32"]
     assert (tmp_path / "models" / again.files["fp16"].path).exists(), "a further precision"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_blend_lies_between_the_start_and_what_was_trained(exported: Exported, share: float) -> None:
+    other = replace(TINY, name="other", seed=2)
+    started_from = train(other, exported.folders)
+    whole, blend = (
+        trained(replace(TINY, start_from=other.title, blend=each), exported.folders)[0] for each in (1.0, share)
+    )
+    assert trained(replace(TINY, start_from=other.title, blend=share), exported.folders)[1]["blend"] == share
+    name = "tail.weight"  # the one that is not collapsible: linear in what is trained
+    start = started_from.state_dict()[name]
+    expected = start + share * (whole.state_dict()[name] - start)
+    torch.testing.assert_close(blend.state_dict()[name], expected)
+    assert not torch.allclose(start, whole.state_dict()[name], atol=1e-4)
 
 
 def test_the_command_line_says_what_cannot_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,12 @@ def test_an_adversary_needs_crops_that_its_strides_divide(tmp_path: Path) -> Non
         load_recipe(write(tmp_path, GOOD.replace("crop = 16", "crop = 18") + GAME))
 
 
+@pytest.mark.parametrize(("line", "said"), [("blend = 1.5", "share from 0 to 1"), ("blend = 0.5", "names none")])
+def test_a_blend_is_a_share_between_two_networks(line: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_recipe(write(tmp_path, f"{line}\n{GOOD}"))
+
+
 @pytest.mark.parametrize(
     ("crop", "shift", "said"),
     [(18, 6, ""), (16, 4, "multiple of 16 px, not 44"), (16, 48, "nothing is left"), (16, -1, "not a number")],

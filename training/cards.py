@@ -139,6 +139,7 @@ JUDGED_NAMES = {
 
 TRAINING_NAMES = {
     "of_steps": "steps of the recipe",
+    "blend": "share of the way from the start to the trained weights",
     "seconds": "time",
     "machines": "machine",
     "final_loss": "loss at the end",

@@ -33,7 +33,8 @@ from training.proofs import least_context, measure_context, parity, seam_noted
 from training.qrcodes import CODES
 from training.quantise import quantised
 from training.recipe import Recipe
-from training.starting import load_exported
+from training.starting import blended, load_exported
+from training.train import starting, validation_pairs
 
 LICENCE = "Apache-2.0"
 TRAINING_DATA = (
@@ -94,6 +95,9 @@ def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]
         load_exported(network, folders.models / entry["files"]["fp32"]["path"])
         return network.eval(), {name: value for name, value in entry["training"].items() if name != "seam"}
     network, step = load_trained(recipe, folders)
+    if recipe.blend < 1:
+        torch.manual_seed(recipe.seed)
+        network = blended(starting(recipe, folders, validation_pairs(recipe, folders)), network, recipe.blend)
     return collapse(copy.deepcopy(network)), training_summary(recipe, folders, step)
 
 
@@ -202,6 +206,8 @@ def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, A
     }
     if recipe.start_from:
         summary["started_from"] = recipe.start_from
+    if recipe.blend < 1:
+        summary["blend"] = recipe.blend
     with open(folders.run(recipe.title) / "log.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
     if names := machines(folders.run(recipe.title)):

@@ -168,7 +168,8 @@ PRECISIONS = ("bf16", "fp32")
 class Recipe:
     """One network at one scale. ``start_from`` names a run, or an exported model, whose equal-shaped weights this
     one starts with; ``int8`` and ``fp16`` ask for further files beside the fp32 one. ``precision``: "bf16" means where
-    the machine computes it faster than float32."""
+    the machine computes it faster than float32. ``blend``: what is exported lies so much of the way from the network it
+    started from to the trained one; less than 1 takes back what an adversary overdoes."""
 
     name: str
     scale: int
@@ -180,6 +181,7 @@ class Recipe:
     ema: float = 0.999
     precision: str = "bf16"
     start_from: str | None = None
+    blend: float = 1.0
     int8: Int8Recipe | None = None
     fp16: Fp16Recipe | None = None
 
@@ -188,6 +190,10 @@ class Recipe:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if "architecture" not in self.network:
             raise ValueError("[network] names no architecture")
+        if not 0 <= self.blend <= 1:
+            raise ValueError(f"blend = {self.blend!r} is not a share from 0 to 1")
+        if self.blend < 1 and not self.start_from:
+            raise ValueError("blend lies between two networks: start_from names none")
         for stage in self.stages:
             if self.seen(stage) < 1:
                 raise ValueError(f"[[stage]] shift = {stage.shift}: nothing is left of a crop")

@@ -1,5 +1,6 @@
 """What a run starts from: the weights of another run, or of the network that was exported from it."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def take_over(network: Generator, other: Mapping[str, Tensor], lr: Tensor) -> se
     if fitting and isinstance(network, Srresnet) and not any(NORM in name for name in other):
         network.stand_in(other, lr)
     return set(fitting)
+
+
+@torch.no_grad()
+def blended(start: Generator, trained: Generator, share: float) -> Generator:
+    """A network whose weights lie ``share`` of the way from ``start``'s to ``trained``'s.
+
+    ESRGAN's network interpolation (arXiv:1809.00219, section 3.4).
+    """
+    others = trained.state_dict()
+    weights = {
+        name: torch.lerp(weight, others[name], share) if weight.is_floating_point() else others[name]
+        for name, weight in start.state_dict().items()
+    }
+    between = copy.deepcopy(trained)
+    between.load_state_dict(weights)
+    return between
 
 
 def load_exported(network: Generator, path: Path) -> None:

@@ -59,9 +59,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
 
     with ranks.in_turn():
         validation = validation_pairs(recipe, folders)
-    network = build(recipe.scale, **recipe.network)
-    if recipe.start_from:
-        start_from(network, recipe.start_from, folders, examples(validation))
+    network = starting(recipe, folders, validation)
     network.to(device, memory_format=torch.channels_last)
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
@@ -124,6 +122,14 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
             saved_at = time.monotonic()
     progress.close()
     return averaged.network
+
+
+def starting(recipe: Recipe, folders: Folders, validation: Pairs) -> Generator:
+    """The network before its first step; the caller has seeded."""
+    network = build(recipe.scale, **recipe.network)
+    if recipe.start_from:
+        start_from(network, recipe.start_from, folders, examples(validation))
+    return network
 
 
 def training_batches(recipe: Recipe, folders: Folders, step: int, rank: int) -> Iterator[tuple[Pixels, Pixels]]:
