@@ -1,5 +1,6 @@
 """A run starts from another run, or from the network that was exported from it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from training import starting
 from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import CollapsibleConv, collapse
-from training.checkpoint import Average, Folders, save
+from training.checkpoint import Average, Folders, load_trained, save
 from training.export import to_onnx
 from training.face import attach_face
 from training.recipe import DataRecipe, Recipe, Stage, load_recipe
@@ -124,6 +125,18 @@ def test_training_starts_from_the_run_that_the_recipe_names(trunk: dict[str, Ten
     network = weights(train(recipe, folders))
     for name in ("head.expand", "head.squeeze", "trunk.0.expand", "trunk.0.squeeze", "trunk.0.bias"):
         assert torch.equal(network[name], trunk[name]), name
+
+
+def test_a_run_goes_on_without_what_it_started_from(trunk: dict[str, Tensor], folders: Folders) -> None:
+    for name in ("photos", "kodak"):
+        (folders.data / name).mkdir(parents=True)
+        Image.linear_gradient("L").convert("RGB").save(folders.data / name / "gradient.png")
+    recipe = replace(RECIPE, start_from="other-x2", data=DataRecipe(crop=16, batch=2))
+    train(replace(recipe, stages=(Stage(steps=1),)), folders)
+    shutil.rmtree(folders.run("other-x2"))
+    longer = replace(recipe, stages=(Stage(steps=2),))
+    train(longer, folders)
+    assert load_trained(longer, folders)[1] == 2
 
 
 def test_without_a_run_the_exported_network_is_started_from(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
 
     with ranks.in_turn():
         validation = validation_pairs(recipe, folders)
-    network = starting(recipe, folders, validation)
+    begun = (run / "checkpoint.pt").exists()  # it does without what it started from
+    network = build(recipe.scale, **recipe.network) if begun else starting(recipe, folders, validation)
     network.to(device, memory_format=torch.channels_last)
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
