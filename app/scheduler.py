@@ -1,7 +1,8 @@
 """The only queue: which tile is computed next, for whom, and who is told to come back later.
 
-One runner thread owns the engine. Requests open a job, submit windows to it and wait on futures; the runner takes one
-window a job in turn, so that a small picture beside a huge one waits for a few tiles, not for the picture. Only where
+One runner thread owns the engine. Requests open a job, submit windows to it and wait on futures; the runner takes the
+next window of the job that has cost least (start-time fair queueing, Goyal et al. 1996), so that a small picture beside
+a huge one waits for a tile or two of it, however many small ones it is cut into itself. Only where
 turns would make an accepted picture miss its deadline, the nearest deadline is served first. Where the engine gains by
 it, windows of the same network and shape from different jobs are computed as one batch.
 """
@@ -58,6 +59,7 @@ class Job:
         self.deadline, self.clock = deadline, clock
         self.queued_at = 0.0  # when its first window was, on the clock of time.perf_counter
         self.active_at = time.monotonic()  # when a window of it was last queued or given back
+        self.cost = 0  # multiply-accumulates computed for it, on the scheduler's clock of such costs
         self.left: Counter[str] = Counter()
         for spec, pixels in load:
             self.left[spec.title] += pixels
@@ -139,7 +141,8 @@ class Scheduler:
     ) -> None:
         self._batcher, self._rates = Batcher(run_batch, batch_macs), Rates(seconds_per_pixel)
         self._max_seconds, self._on_batch = max_seconds, on_batch
-        self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one is served next
+        self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one waits the longest
+        self._cost = 0  # what the job served last had cost before that: who comes, or comes back, begins there
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
@@ -227,6 +230,8 @@ class Scheduler:
                 if not entry.job.started:
                     entry.job.started, entry.job.queued_at = True, time.perf_counter()
                 entry.job.active_at = time.monotonic()
+                if not entry.job.waiting:  # what it left unused while it had nothing to compute is no credit
+                    entry.job.cost = max(entry.job.cost, self._cost)
                 entry.job.waiting.append(entry)
                 self._changed.notify_all()
         return entry.future
@@ -289,6 +294,7 @@ class Scheduler:
                 self._changed.wait()
                 self._drop_expired()
             first = self._first()
+            self._cost = max(self._cost, first.cost)
             taken = [first.waiting.popleft()]
             turns = deque([*(job for job in self._jobs if job is not first), first])
             room = self._batcher.most(taken[0].spec, taken[0].pixels)
@@ -302,11 +308,13 @@ class Scheduler:
                 entry.job.waiting.appendleft(entry)
             for entry in taken:
                 entry.job.left[entry.spec.title] -= entry.pixels
+                entry.job.cost += entry.pixels * max(1, entry.spec.macs)
                 self._jobs.move_to_end(entry.job)
             return taken
 
     def _first(self) -> Job:
-        """The job in turn; or, while a deadline that can be met is in danger, the one whose deadline comes first.
+        """The job that has cost least, of several the one that waits longest; or, while a deadline that can be met is
+        in danger, the one whose deadline comes first.
 
         Where any order meets all deadlines, that one does (Liu and Layland 1973), and only such work was admitted.
         """
@@ -318,7 +326,7 @@ class Scheduler:
             seconds += self._seconds_left(job)
             if now + HASTE * seconds > job.deadline:
                 return hopeful[0]
-        return waiting[0]
+        return min(waiting, key=lambda job: job.cost)
 
     def _drop_expired(self) -> None:
         """What is late already is not computed."""

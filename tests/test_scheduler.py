@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
+from itertools import count, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -82,6 +82,37 @@ def test_a_small_job_beside_a_huge_one_is_served_in_turn() -> None:
             finish(*job)
     assert engine.computed[1:10] == [1, 2, 3] * 3
     assert engine.computed[10:] == [1] * 37
+
+
+def test_turns_are_of_equal_cost_however_small_the_windows() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        hold(scheduler, engine)
+        jobs = [start(scheduler, 1, windows=4, width=4 * SIDE), start(scheduler, 2, windows=12, width=SIDE)]
+        engine.gate.set()
+        for job in jobs:
+            finish(*job)
+    assert engine.computed[1:] == [1, *[2] * 4, 1, *[2] * 4, 1, *[2] * 4, 1]
+
+
+def test_a_job_that_had_nothing_to_compute_has_no_credit() -> None:
+    """A slow reader's next windows take turns with the others', they do not go before them."""
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        hold(scheduler, engine)
+        huge = start(scheduler, 1, windows=40)
+        job = scheduler.open([(SPEC, 6 * PIXELS)], time.monotonic() + PATIENCE)
+        futures = [job.submit(SPEC, window(2))]
+        late: list[Future[Pixels]] = []
+        engine._before = lambda windows: (
+            late or len(engine.computed) < 20 or late.extend(job.submit(SPEC, window(2)) for _ in range(5))
+        )
+        engine.gate.set()
+        finish(*huge)
+        finish(job, [*futures, *late])
+    places = [place for place, tag in enumerate(engine.computed) if tag == 2 and place > 10]
+    assert len(places) == 5
+    assert {after - before for before, after in pairwise(places)} == {2}
 
 
 def test_a_job_that_comes_late_waits_for_one_window_of_each_other_and_not_for_the_picture() -> None:
