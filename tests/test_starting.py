@@ -34,6 +34,12 @@ def keep(network: Generator, path: Path) -> None:
     save(path, network, Average(network, 0.9), torch.optim.Adam(network.parameters()), 5)
 
 
+def save_pictures(folders: Folders) -> None:
+    for name in ("photos", "kodak"):
+        (folders.data / name).mkdir(parents=True)
+        Image.linear_gradient("L").convert("RGB").save(folders.data / name / "gradient.png")
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
     return Folders(tmp_path / "data", tmp_path / "runs", models=tmp_path / "models")
@@ -117,9 +123,7 @@ def test_a_normalised_network_keeps_its_own_kinds_statistics(folders: Folders) -
 
 
 def test_training_starts_from_the_run_that_the_recipe_names(trunk: dict[str, Tensor], folders: Folders) -> None:
-    for name in ("photos", "kodak"):
-        (folders.data / name).mkdir(parents=True)
-        Image.linear_gradient("L").convert("RGB").save(folders.data / name / "gradient.png")
+    save_pictures(folders)
     standing = (Stage(steps=1, rate=0.0, final_rate=0.0, warmup=0),)
     recipe = replace(RECIPE, start_from="other-x2", stages=standing, data=DataRecipe(crop=16, batch=2))
     network = weights(train(recipe, folders))
@@ -128,15 +132,15 @@ def test_training_starts_from_the_run_that_the_recipe_names(trunk: dict[str, Ten
 
 
 def test_a_run_goes_on_without_what_it_started_from(trunk: dict[str, Tensor], folders: Folders) -> None:
-    for name in ("photos", "kodak"):
-        (folders.data / name).mkdir(parents=True)
-        Image.linear_gradient("L").convert("RGB").save(folders.data / name / "gradient.png")
+    save_pictures(folders)
     recipe = replace(RECIPE, start_from="other-x2", data=DataRecipe(crop=16, batch=2))
     train(replace(recipe, stages=(Stage(steps=1),)), folders)
     shutil.rmtree(folders.run("other-x2"))
     longer = replace(recipe, stages=(Stage(steps=2),))
     train(longer, folders)
     assert load_trained(longer, folders)[1] == 2
+    shutil.rmtree(folders.data)
+    train(longer, folders)  # a finished run reads no pictures
 
 
 def test_without_a_run_the_exported_network_is_started_from(tmp_path: Path) -> None:

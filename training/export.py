@@ -34,7 +34,7 @@ from training.qrcodes import CODES
 from training.quantise import quantised
 from training.recipe import Recipe
 from training.starting import blended, load_exported
-from training.train import starting, validation_pairs
+from training.train import starting
 
 LICENCE = "Apache-2.0"
 TRAINING_DATA = (
@@ -97,7 +97,7 @@ def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]
     network, step = load_trained(recipe, folders)
     if recipe.blend < 1:
         torch.manual_seed(recipe.seed)
-        network = blended(starting(recipe, folders, validation_pairs(recipe, folders)), network, recipe.blend)
+        network = blended(starting(recipe, folders), network, recipe.blend)
     return collapse(copy.deepcopy(network)), training_summary(recipe, folders, step)
 
 

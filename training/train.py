@@ -57,10 +57,9 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
     run = folders.run(recipe.title)
     (run / "samples").mkdir(parents=True, exist_ok=True)
 
-    with ranks.in_turn():
-        validation = validation_pairs(recipe, folders)
     begun = (run / "checkpoint.pt").exists()  # it does without what it started from
-    network = build(recipe.scale, **recipe.network) if begun else starting(recipe, folders, validation)
+    with ranks.in_turn():
+        network = build(recipe.scale, **recipe.network) if begun else starting(recipe, folders)
     network.to(device, memory_format=torch.channels_last)
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
@@ -71,7 +70,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
 
     contents = content_losses(recipe, folders, device)
     with ranks.in_turn():
-        source = training_batches(recipe, folders, step, ranks.rank)
+        source, validation = training_batches(recipe, folders, step, ranks.rank), validation_pairs(recipe, folders)
     note_machine(run)
     loader = Prefetcher(source)
     if compiled:
@@ -125,11 +124,11 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
     return averaged.network
 
 
-def starting(recipe: Recipe, folders: Folders, validation: Pairs) -> Generator:
+def starting(recipe: Recipe, folders: Folders) -> Generator:
     """The network before its first step; the caller has seeded."""
     network = build(recipe.scale, **recipe.network)
     if recipe.start_from:
-        start_from(network, recipe.start_from, folders, examples(validation))
+        start_from(network, recipe.start_from, folders, examples(validation_pairs(recipe, folders)))
     return network
 
 
