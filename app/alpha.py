@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from app.scheduler import Job
+from app.job import Job
 from app.zoo import ModelSpec
 
 Pixels = NDArray[np.uint8 | np.uint16]

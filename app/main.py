@@ -64,6 +64,7 @@ def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nob
         max_seconds=settings.max_queue_seconds,
         batch_macs=engine.batch_macs,
         on_batch=on_batch,
+        run_beside=engine.run_beside if engine.shares_cores else None,
     )
 
 

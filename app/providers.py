@@ -33,19 +33,12 @@ class GpuOptions:
 
 
 @cache
-def share_resources(threads: int) -> None:
-    """One thread pool and one memory arena for all sessions.
+def share_arena() -> None:
+    """One memory arena for all sessions; ONNX Runtime takes it once a process, before the first session.
 
-    A pool each would oversubscribe the cores as soon as two models are in use; an arena each would keep every model's
-    largest activations for ever (12 networks idle: 168 MB a process without sharing, 112 MB with). ONNX Runtime takes
-    this once a process, before the first session. The pool's threads inherit the priority of the one that makes them.
+    One each would keep every model's largest activations for ever (12 networks idle: 168 MB a process without sharing,
+    112 MB with).
     """
-    with ThreadPoolExecutor(1, initializer=give_way) as maker:
-        maker.submit(make_environment, threads).result()
-
-
-def make_environment(threads: int) -> None:
-    ort.set_global_thread_pool_sizes(threads, 1)
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     exact = 1  # arena_extend_strategy kSameAsRequested: doubling would hold up to twice what a tile needs
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": exact}))
@@ -97,18 +90,21 @@ def provider_options(provider: str, precision: str, gpu: GpuOptions) -> list[tup
 
 
 def create_session(
-    data: bytes, path: str, provider: str, precision: str = "fp32", gpu: GpuOptions | None = None
+    data: bytes, path: str, provider: str, threads: int, precision: str = "fp32", gpu: GpuOptions | None = None
 ) -> ort.InferenceSession:
-    """A session that really has the provider asked for."""
+    """A session that really has the provider asked for, and so many threads, the one that runs it among them."""
+    share_arena()
     options = ort.SessionOptions()
-    options.use_per_session_threads = False
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # they would keep others from the cores
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.enable_mem_pattern = False  # a second copy of a tile's activations (46 of 100 MB for `fast`), for 0 to 4 %
     options.log_severity_level = 3
     chosen = provider_options(provider, precision, gpu or GpuOptions())
     wanted = PROVIDERS[provider]
     try:
-        session = ort.InferenceSession(data, options, providers=chosen)
+        with ThreadPoolExecutor(1, initializer=give_way) as maker:  # its threads inherit the priority of their maker
+            session = maker.submit(ort.InferenceSession, data, options, providers=chosen).result()
     except Exception as error:
         raise ModelFileError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     actual = session.get_providers()[0]

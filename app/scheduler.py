@@ -1,41 +1,35 @@
 """The only queue: which tile is computed next, for whom, and who is told to come back later.
 
-One runner thread owns the engine. Requests open a job, submit windows to it and wait on futures; the runner takes the
-next window of the job that has cost least (start-time fair queueing, Goyal et al. 1996), so that a small picture beside
-a huge one waits for a tile or two of it, however many small ones it is cut into itself. Only where
-turns would make an accepted picture miss its deadline, the nearest deadline is served first. Where the engine gains by
-it, windows of the same network and shape from different jobs are computed as one batch.
+Runner threads own the engine. Requests open a job, submit windows to it and wait on futures; a runner takes the next
+window of the job that has cost least (start-time fair queueing, Goyal et al. 1996), so that a small picture beside a
+huge one waits for a tile or two of it, however many small ones it is cut into itself. Only where turns would make an
+accepted picture miss its deadline, the nearest deadline is served first. A GPU computes windows of the same network and
+shape from different jobs as one batch, a CPU two batches of one window beside one another, each with half of the cores.
 """
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError as FutureCancelledError
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batching import Batcher, Outcome, Rates, RunBatch
+from app.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.errors import (
-    CancelledError,
     DeadlineError,
     EnlargerError,
     OverloadedError,
     ShuttingDownError,
     TooMuchWorkError,
 )
+from app.job import Batch, Entry, Job, Load
 from app.priority import give_way
-from app.record import WAIT, StageClock
+from app.record import StageClock
 from app.zoo import ModelSpec
 
 Pixels = NDArray[np.uint8 | np.uint16]
-Load = Sequence[tuple[ModelSpec, int]]
-"""What a request will submit: LR pixels, a network."""
 OnBatch = Callable[[str, int, int, float], None]
 """Told of each batch: the network's title, windows, LR pixels, seconds."""
 
@@ -48,87 +42,13 @@ HASTE = 1.25  # a job's deadline is in danger when so many times the estimate wo
 SILENCE = 1.0  # seconds without a window queued or computed, after which a job is waiting for its reader
 
 
-class Job:
-    """One request's share of the queue. Use as a context manager: leaving it cancels what was not computed.
-
-    ``left`` is what it has still to compute, LR pixels by the network's title; ``deadline`` is on the clock of
-    ``time.monotonic``; ``clock`` keeps the time its stages take.
-    """
-
-    def __init__(self, scheduler: "Scheduler", load: Load, deadline: float, clock: StageClock) -> None:
-        self.deadline, self.clock = deadline, clock
-        self.queued_at = 0.0  # when its first window was, on the clock of time.perf_counter
-        self.active_at = time.monotonic()  # when a window of it was last queued or given back
-        self.cost = 0  # multiply-accumulates computed for it, on the scheduler's clock of such costs
-        self.left: Counter[str] = Counter()
-        for spec, pixels in load:
-            self.left[spec.title] += pixels
-        self.started = self.computing = self.cancelled = False
-        self.waiting: deque[Entry] = deque()
-        self._scheduler = scheduler
-
-    def submit(self, spec: ModelSpec, window: Pixels) -> Future[Pixels]:
-        """Queues one LR window, uint8 or uint16 ``[h, w, 3]``; the future gives the HR window of the same depth or the
-        error that befell it."""
-        return self._scheduler._enqueue(Entry(self, spec, window, Future()))
-
-    def skip(self, spec: ModelSpec, pixels: int) -> None:
-        """Takes back so many LR pixels of what was announced: they need no network after all."""
-        self._scheduler._skip(self, spec, pixels)
-
-    def result(self, future: Future[Pixels]) -> Pixels:
-        """Waits for a window of this job, no longer than its deadline."""
-        try:
-            with self.clock.stage(WAIT):
-                return future.result(timeout=max(0.0, self.deadline - time.monotonic()))
-        except FutureCancelledError as error:
-            raise CancelledError("The request was cancelled.") from error
-        except TimeoutError as error:
-            raise DeadlineError("The picture was not finished in time.") from error
-
-    def cancel(self) -> None:
-        """Drops everything not yet computed, from any thread; waiting for a result then raises ``CancelledError``."""
-        self._scheduler._cancel(self)
-
-    def close(self) -> None:
-        """Cancels what is left and leaves the scheduler; may be called again."""
-        self._scheduler._close(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One window in the queue."""
-
-    job: Job
-    spec: ModelSpec
-    window: Pixels
-    future: Future[Pixels]
-
-    @property
-    def pixels(self) -> int:
-        height, width = self.window.shape[:2]
-        return int(height * width)
-
-    @property
-    def kind(self) -> tuple[str, str, tuple[int, ...]]:
-        """Windows of one kind may share a batch: one network, one depth, one shape."""
-        return self.spec.title, self.window.dtype.name, self.window.shape
-
-
 class Scheduler:
     """Admits jobs while the accepted work is estimated under ``max_seconds``, and runs their windows in turn.
 
     ``seconds_per_pixel`` gives the first estimate for a network; after that it is measured, batch by batch.
     ``batch_macs`` is the most multiply-accumulates (LR pixels x the network's) of one call of ``run_batch``; 0 makes
-    batches of one.
+    batches of one. ``run_beside``, where there is one, does what ``run_batch`` does with its part of the cores, in
+    ``LANES`` threads at a time; ``run_batch`` is then called only for what nothing was waiting beside.
     """
 
     def __init__(
@@ -138,7 +58,10 @@ class Scheduler:
         max_seconds: float,
         batch_macs: int = 0,
         on_batch: OnBatch = nobody,
+        run_beside: RunBatch | None = None,
     ) -> None:
+        self._beside = Batcher(run_beside) if run_beside else None
+        self._computing = 0  # batches
         self._batcher, self._rates = Batcher(run_batch, batch_macs), Rates(seconds_per_pixel)
         self._max_seconds, self._on_batch = max_seconds, on_batch
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one waits the longest
@@ -146,8 +69,10 @@ class Scheduler:
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
-        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
-        self._thread.start()
+        lanes = LANES if run_beside else 1
+        self._threads = [threading.Thread(target=self._run, name="scheduler", daemon=True) for _ in range(lanes)]
+        for thread in self._threads:
+            thread.start()
 
     # -- called by requests ------------------------------------------------------------------------------------
 
@@ -213,7 +138,8 @@ class Scheduler:
             for job in self._jobs:
                 self._drop(job)
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def refuse_new(self) -> None:
         """From now on no job is admitted; those in flight go on."""
@@ -222,7 +148,7 @@ class Scheduler:
 
     # -- called by jobs ----------------------------------------------------------------------------------------
 
-    def _enqueue(self, entry: Entry) -> Future[Pixels]:
+    def enqueue(self, entry: Entry) -> Future[Pixels]:
         with self._changed:
             if entry.job.cancelled or self._closed:
                 entry.future.cancel()
@@ -236,15 +162,15 @@ class Scheduler:
                 self._changed.notify_all()
         return entry.future
 
-    def _skip(self, job: Job, spec: ModelSpec, pixels: int) -> None:
+    def skip(self, job: Job, spec: ModelSpec, pixels: int) -> None:
         with self._changed:
             job.left[spec.title] -= pixels
 
-    def _cancel(self, job: Job) -> None:
+    def cancel(self, job: Job) -> None:
         with self._changed:
             self._drop(job)
 
-    def _close(self, job: Job) -> None:
+    def leave(self, job: Job) -> None:
         with self._changed:
             self._drop(job)
             self._jobs.pop(job, None)
@@ -255,25 +181,25 @@ class Scheduler:
         while job.waiting:
             job.waiting.popleft().future.cancel()
 
-    # -- the runner --------------------------------------------------------------------------------------------
+    # -- the runners -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         give_way()
         while taken := self._next_batch():
-            spec = taken[0].spec
+            beside = self._beside if taken.beside else None
             started = time.perf_counter()
-            for job in dict.fromkeys(entry.job for entry in taken if not entry.job.computing):
-                job.computing = True
-                job.clock.add("queue", started - job.queued_at)
-            outcomes = self._batcher.compute(spec, [entry.window for entry in taken])
-            self._finish(taken, outcomes, time.perf_counter() - started)
+            outcomes = (beside or self._batcher).compute(taken.spec, [entry.window for entry in taken.entries])
+            seconds = time.perf_counter() - started
+            self._finish(taken.entries, outcomes, seconds / LANES if beside else seconds)
 
-    def _finish(self, taken: "list[Entry]", outcomes: list[Outcome], seconds: float) -> None:
+    def _finish(self, taken: list[Entry], outcomes: list[Outcome], seconds: float) -> None:
+        """``seconds``: of the whole machine."""
         spec, pixels = taken[0].spec, sum(entry.pixels for entry in taken)
         self._on_batch(spec.title, len(taken), pixels, seconds)
-        for job in dict.fromkeys(entry.job for entry in taken):
-            job.clock.add("compute", seconds)
         with self._changed:
+            self._computing -= 1
+            for job in dict.fromkeys(entry.job for entry in taken):
+                job.clock.add("compute", seconds)
             if not any(isinstance(outcome, EnlargerError) for outcome in outcomes):
                 self._rates.learn(spec, pixels, seconds)
             for entry in taken:
@@ -284,33 +210,51 @@ class Scheduler:
             else:
                 entry.future.set_result(outcome)
 
-    def _next_batch(self) -> "list[Entry]":
+    def _next_batch(self) -> Batch | None:
         """Waits for work and takes it, from the job whose turn it is first; nothing when the scheduler is closed."""
         with self._changed:
             self._drop_expired()
             while not any(job.waiting for job in self._jobs):
                 if self._closed:
-                    return []
+                    return None
                 self._changed.wait()
                 self._drop_expired()
             first = self._first()
             self._cost = max(self._cost, first.cost)
-            taken = [first.waiting.popleft()]
-            turns = deque([*(job for job in self._jobs if job is not first), first])
-            room = self._batcher.most(taken[0].spec, taken[0].pixels)
-            while len(taken) < room and turns:
-                job = turns.popleft()
-                if job.waiting and job.waiting[0].kind == taken[0].kind:
-                    taken.append(job.waiting.popleft())
-                    turns.append(job)
-            while len(taken) & (len(taken) - 1):  # few shapes: batches of 1, 2, 4, 8...
-                entry = taken.pop()
-                entry.job.waiting.appendleft(entry)
+            taken = self._take(first)
             for entry in taken:
-                entry.job.left[entry.spec.title] -= entry.pixels
-                entry.job.cost += entry.pixels * max(1, entry.spec.macs)
-                self._jobs.move_to_end(entry.job)
-            return taken
+                self._count(entry)
+            self._computing += 1
+            return Batch(taken, beside=not self._is_alone(first))
+
+    def _take(self, first: Job) -> list[Entry]:
+        """The next window of a job, and as many of its kind, of all jobs in turn, as may be computed with it."""
+        taken = [first.waiting.popleft()]
+        turns = deque([*(job for job in self._jobs if job is not first), first])
+        room = self._batcher.most(taken[0].spec, taken[0].pixels)
+        while len(taken) < room and turns:
+            job = turns.popleft()
+            if job.waiting and job.waiting[0].kind == taken[0].kind:
+                taken.append(job.waiting.popleft())
+                turns.append(job)
+        while len(taken) & (len(taken) - 1):  # few shapes: batches of 1, 2, 4, 8...
+            entry = taken.pop()
+            entry.job.waiting.appendleft(entry)
+        return taken
+
+    def _count(self, entry: Entry) -> None:
+        """To its job, what a window costs that is computed now."""
+        job = entry.job
+        job.left[entry.spec.title] -= entry.pixels
+        job.cost += entry.pixels * max(1, entry.spec.macs)
+        self._jobs.move_to_end(job)
+        if not job.computing:
+            job.computing = True
+            job.clock.add("queue", time.perf_counter() - job.queued_at)
+
+    def _is_alone(self, job: Job) -> bool:
+        """Whether there is nothing to compute beside the window just taken of a job, nor is more of it announced."""
+        return self._computing == 1 and job.left.total() <= 0 and not any(other.waiting for other in self._jobs)
 
     def _first(self) -> Job:
         """The job that has cost least, of several the one that waits longest; or, while a deadline that can be met is

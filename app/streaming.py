@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.errors import CancelledError, EnlargerError
+from app.job import Job
 from app.priority import run_beside
 from app.record import record_of
-from app.scheduler import Job
 
 log = logging.getLogger("enlarger.streaming")
 

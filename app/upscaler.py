@@ -13,11 +13,12 @@ from app.decoder import SourceImage
 from app.encoders import FORMATS, Encoder, Options, Picture, create_encoder
 from app.errors import UnfitFormatError
 from app.formats import enlarged_xmp
+from app.job import Job
 from app.passes import Pass, PassedRows, Read, Size, Submit, load_of, plan_passes, run_pass, submit_colour
 from app.record import StageClock
 from app.resampler import Resampler
 from app.samples import at_depth, lay_on, luma, widened
-from app.scheduler import Job, Scheduler
+from app.scheduler import Scheduler
 from app.tiler import TileBudget
 from app.tone import ToneCurve, far_curve
 from app.zoo import ModelSpec

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeExc
 from app import binding as binding_module
 from app import engine as engine_module
 from app import providers as providers_module
-from app.batching import MOST_WINDOWS
+from app.batching import LANES, MOST_WINDOWS
 from app.binding import BoundSession, HostBuffer, page_lock
-from app.engine import WARM_UP_SIDE, Engine, check_face
+from app.engine import ALL_CORES, WARM_UP_SIDE, Engine, Key, check_face
 from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProviderError
 from app.providers import (
     PROVIDERS,
@@ -28,8 +29,8 @@ from app.providers import (
     choose_provider,
     create_session,
     provider_options,
-    share_resources,
 )
+from app.pruning import with_one_output
 from app.settings import usable_cores
 from app.zoo import ModelFile, ModelSpec, Zoo, load_zoo
 from tests.conftest import MODELS
@@ -94,6 +95,61 @@ def test_a_run_that_fails_is_a_compute_error_for_whoever_asked_and_for_nobody_af
         assert job.result(job.submit(spec, noise(16, 16, 3))).shape == (16 * spec.scale, 16 * spec.scale, 3)
 
 
+# -- beside one another ------------------------------------------------------------------------------------------
+
+
+@shipped
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16], ids=lambda dtype: dtype.__name__)
+def test_windows_beside_one_another_give_what_each_gives_alone(
+    engine: Engine, spec: ModelSpec, dtype: type[np.uint8 | np.uint16]
+) -> None:
+    level = np.iinfo(dtype).max // 255
+    windows = [noise(40, 56, 3, seed=seed).astype(dtype) * level for seed in range(4)]
+    with ThreadPoolExecutor(LANES) as pool:
+        beside = list(pool.map(lambda window: engine.run_beside(spec, [window])[0], windows))
+    for window, result in zip(windows, beside, strict=True):
+        (alone,) = engine.run(spec, [window])
+        assert result.dtype == dtype
+        assert np.abs(result.astype(int) - alone).max() <= level
+
+
+@pytest.fixture
+def bicubic() -> Zoo:
+    zoo = load_zoo(MODELS)
+    return dataclasses.replace(zoo, models=(zoo.find("bicubic", 2),))
+
+
+def test_each_lane_has_half_of_the_threads_and_waits_for_no_others(bicubic: Zoo) -> None:
+    engine, (spec,) = Engine(bicubic, "cpu", threads=5), bicubic.models
+    sessions = [engine.session(spec, "fp32", lane) for lane in (ALL_CORES, 1, 2)]
+    assert [session.get_session_options().intra_op_num_threads for session in sessions] == [5, 2, 2]
+    assert sessions[1] is not sessions[2]
+    assert engine.shares_cores
+
+
+def test_lanes_of_one_thread_share_a_session(bicubic: Zoo) -> None:
+    engine, (spec,) = Engine(bicubic, "cpu", threads=2), bicubic.models
+    assert engine.session(spec, "fp32", 1) is engine.session(spec, "fp32", 2)
+    assert engine.session(spec, "fp32", 1).get_session_options().intra_op_num_threads == 1
+
+
+def test_one_core_is_not_shared(bicubic: Zoo) -> None:
+    assert not Engine(bicubic, "cpu", threads=1).shares_cores
+
+
+@shipped
+def test_the_output_that_nobody_fetches_is_not_computed(spec: ModelSpec) -> None:
+    for precision in spec.files:
+        data = load_zoo(MODELS).read(spec, precision)
+        whole, pruned = onnx.load_from_string(data), onnx.load_from_string(with_one_output(data, "upscaled"))
+        assert [output.name for output in pruned.graph.output] == ["upscaled"]
+        assert len(pruned.graph.node) < len(whole.graph.node)
+        assert not any("upscaled16" in name for node in pruned.graph.node for name in node.output)
+        for model in (whole, pruned):
+            del model.graph.output[:], model.graph.node[:]
+        assert pruned == whole, "nothing else has changed"
+
+
 # -- the provider ------------------------------------------------------------------------------------------------
 
 
@@ -147,9 +203,8 @@ def test_a_session_that_fell_back_to_cpu_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         ort, "InferenceSession", lambda data, options, providers: real(data, options, providers=[PROVIDERS["cpu"]])
     )
-    share_resources(usable_cores())
     with pytest.raises(ProviderError, match="asked for CUDAExecutionProvider, got CPUExecutionProvider"):
-        create_session(face(), "net.onnx", "cuda")
+        create_session(face(), "net.onnx", "cuda", usable_cores())
 
 
 # -- memory ------------------------------------------------------------------------------------------------------
@@ -176,7 +231,7 @@ class Failing:
 def test_out_of_memory_is_told_apart_from_other_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
-    working, key = engine.session(spec, "fp32"), (spec.title, "fp32")
+    working, key = engine.session(spec, "fp32"), Key(spec.title, "fp32")
     engine._sessions[key] = Failing(error)
     with pytest.raises(OutOfMemoryError, match=spec.title):
         engine.run(spec, [noise(8, 8, 3)])
@@ -209,7 +264,7 @@ def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
     monkeypatch.setattr(engine, "provider", "cuda")
-    monkeypatch.setattr(engine_module, "create_session", lambda data, path, *_: create_session(data, path, "cpu"))
+    monkeypatch.setattr(engine_module, "create_session", lambda data, path, *_: create_session(data, path, "cpu", 1))
     engine._sessions.clear()
     window = noise(8, 8, 3)
     (expected,) = engine.run(spec, [window])  # through the buffers that a GPU has
@@ -311,15 +366,13 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_the_right_face_is_accepted() -> None:
-    share_resources(usable_cores())
-    check_face(create_session(face(), "net.onnx", "cpu"), SPEC)
+    check_face(create_session(face(), "net.onnx", "cpu", usable_cores()), SPEC)
 
 
 @pytest.mark.parametrize(("changes", "message"), FOREIGN.values(), ids=FOREIGN)
 def test_a_foreign_face_is_refused(changes: dict[str, Any], message: str) -> None:
-    share_resources(usable_cores())
     with pytest.raises(ModelFileError, match=f"tiny-x1: .*{message}"):
-        check_face(create_session(face(**changes), "net.onnx", "cpu"), SPEC)
+        check_face(create_session(face(**changes), "net.onnx", "cpu", usable_cores()), SPEC)
 
 
 def load_engine(folder: Path, spec: ModelSpec, data: bytes) -> Engine:

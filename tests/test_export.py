@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from app.engine import Engine
-from app.providers import create_session, share_resources
+from app.providers import create_session
 from app.settings import usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training.__main__ import main
@@ -96,14 +96,13 @@ class Core:
     model: onnx.ModelProto
 
     def session(self) -> ort.InferenceSession:
-        return create_session(self.model.SerializeToString(), "test", "cpu")
+        return create_session(self.model.SerializeToString(), "test", "cpu", usable_cores())
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    share_resources(usable_cores())
     yield
     torch.set_num_threads(threads)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.engine import FACE_OUTPUTS, Engine, check_face, choose_precision
 from app.errors import ModelFileError
-from app.providers import create_session, share_resources
+from app.providers import create_session
 from app.settings import usable_cores
 from app.zoo import ModelFile, ModelSpec, Zoo
 from tests.fakes import make_spec, nearest
@@ -84,8 +84,7 @@ def test_the_face_is_the_same_and_what_is_inside_is_float16(core: onnx.ModelProt
     weights = [kinds[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
     assert weights == [TensorProto.FLOAT16] * 3
     assert [i.type.tensor_type.elem_type for i in model.graph.input] == [TensorProto.FLOAT]
-    share_resources(usable_cores())
-    session = create_session(describe(model, SPEC, "fp16", {}), "half.onnx", "cpu")
+    session = create_session(describe(model, SPEC, "fp16", {}), "half.onnx", "cpu", usable_cores())
     check_face(session, SPEC)
     assert {o.name: o.type for o in session.get_outputs()} == FACE_OUTPUTS
     assert not [n for n in model.graph.node if n.op_type == "QuantizeLinear" and "upscaled16" in n.name]
@@ -107,10 +106,9 @@ def test_layers_may_stay_in_float(core: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("output", ["upscaled", "upscaled16"])
 def test_rounding_to_float16_moves_little(core: onnx.ModelProto, output: str) -> None:
-    share_resources(usable_cores())
     image = skimage.data.chelsea()[None, 50:114, 100:180].astype(np.float32) / 255
     fp32, fp16 = (
-        create_session(model.SerializeToString(), "half.onnx", "cpu").run([output], {"image": image})[0]
+        create_session(model.SerializeToString(), "half.onnx", "cpu", usable_cores()).run([output], {"image": image})[0]
         for model in faced(core).values()
     )
     peak = np.iinfo(fp16.dtype).max
@@ -156,7 +154,7 @@ def test_what_does_not_overflow_is_not_computed_again(tmp_path: Path) -> None:
     (result,) = engine.run(only(zoo), [window])
     assert np.abs(result.astype(int) - nearest(window, SCALE)).max() <= 1
     assert not engine.recomputed
-    assert set(engine._sessions) == {("half-x2", "fp16")}, "float32 is loaded when a picture needs it"
+    assert {key.precision for key in engine._sessions} == {"fp16"}, "float32 is loaded when a picture needs it"
 
 
 def test_the_float32_file_is_proven_at_the_start_although_it_is_loaded_later(tmp_path: Path) -> None:

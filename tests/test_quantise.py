@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from app.engine import Engine, choose_precision
-from app.providers import create_session, share_resources
+from app.providers import create_session
 from app.settings import Settings, usable_cores
 from app.zoo import ModelSpec, load_zoo
 from training import quantise as quantisation
@@ -56,7 +56,6 @@ NETWORKS = {
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    share_resources(usable_cores())
     yield
     torch.set_num_threads(threads)
 
@@ -70,7 +69,9 @@ class Pair:
 
     def session(self, precision: str) -> ort.InferenceSession:
         core = {"fp32": self.core, "int8": self.int8}[precision]
-        return create_session(attach_face(core, SCALE, phases=True).SerializeToString(), precision, "cpu")
+        return create_session(
+            attach_face(core, SCALE, phases=True).SerializeToString(), precision, "cpu", usable_cores()
+        )
 
     def run(self, precision: str, pixels: np.ndarray) -> np.ndarray:
         """uint8 ``[N, h, w, 3]`` to int ``[N, h * s, w * s, 3]``."""

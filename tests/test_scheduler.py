@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count, pairwise
 from types import SimpleNamespace
@@ -23,7 +23,8 @@ from app.errors import (
     ShuttingDownError,
     TooMuchWorkError,
 )
-from app.scheduler import SILENCE, Job, Scheduler
+from app.job import Job
+from app.scheduler import SILENCE, Scheduler
 from app.zoo import ModelSpec
 from tests.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, running, takes
 
@@ -553,14 +554,14 @@ def test_closing_ends_the_queue_at_once_and_the_runner_with_its_batch() -> None:
         closing.result(timeout=PATIENCE)
         assert len(finish(held_job, held)) == 1
     assert engine.computed == [PLUG]
-    assert not scheduler._thread.is_alive()
+    assert not any(thread.is_alive() for thread in scheduler._threads)
 
 
 def test_an_idle_scheduler_closes_and_may_be_closed_again() -> None:
     scheduler = Scheduler(FakeEngine().run, lambda spec: 1e-6, 60)
     scheduler.close()
     scheduler.close()
-    assert not scheduler._thread.is_alive()
+    assert not any(thread.is_alive() for thread in scheduler._threads)
 
 
 @pytest.mark.parametrize("first_estimate", [0.01, 1.0, 100.0], ids=["too low", "true", "too high"])
@@ -628,3 +629,104 @@ def test_of_200_jobs_from_8_threads_each_has_exactly_one_outcome(batch: int) -> 
         assert not scheduler._jobs
     assert len(outcomes) == 200
     assert all(outcome in OUTCOMES[kind] for kind, outcome in outcomes), Counter(outcomes)
+
+
+# -- beside one another ------------------------------------------------------------------------------------------
+
+
+class Lanes:
+    """Who is called is noted; the first ``2 * pairs`` calls beside one another go on only when two of them have met."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.pairs = 0
+        self._barrier = threading.Barrier(2, timeout=PATIENCE)
+
+    def run_alone(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        return self._run("alone", spec, windows)
+
+    def run_beside(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        meets = len(self.calls) < 2 * self.pairs
+        results = self._run("beside", spec, windows)
+        if meets:
+            self._barrier.wait()
+        return results
+
+    def _run(self, how: str, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        tag = int(windows[0][0, 0, 0])
+        self.calls.append((how, tag))
+        if tag == PLUG:
+            raise RuntimeError("no picture")
+        return [nearest(window, spec.scale) for window in windows]
+
+
+@pytest.fixture
+def lanes() -> Lanes:
+    return Lanes()
+
+
+@pytest.fixture
+def two_lanes(lanes: Lanes) -> Iterator[Scheduler]:
+    scheduler = Scheduler(lanes.run_alone, lambda spec: 1e-6, 60, run_beside=lanes.run_beside)
+    yield scheduler
+    scheduler.close()
+
+
+def test_a_pictures_windows_are_computed_two_at_a_time(lanes: Lanes, two_lanes: Scheduler) -> None:
+    lanes.pairs = 2
+    for result in finish(*start(two_lanes, 1, windows=6)):
+        np.testing.assert_array_equal(result, nearest(window(1), SPEC.scale))
+    assert lanes.calls[:4] == [("beside", 1)] * 4
+    assert len(lanes.calls) == 6
+
+
+def test_a_window_with_nothing_beside_it_has_all_cores(lanes: Lanes, two_lanes: Scheduler) -> None:
+    for tag in range(3):
+        finish(*start(two_lanes, tag))
+    assert lanes.calls == [("alone", tag) for tag in range(3)]
+
+
+def test_a_window_whose_picture_has_more_to_come_leaves_cores_for_that(lanes: Lanes, two_lanes: Scheduler) -> None:
+    with two_lanes.open([(SPEC, 2 * PIXELS)], time.monotonic() + PATIENCE) as job:
+        job.result(job.submit(SPEC, window(1)))  # nothing else is queued, but announced
+        job.result(job.submit(SPEC, window(2)))
+    assert lanes.calls == [("beside", 1), ("alone", 2)]
+
+
+def test_two_pictures_of_one_window_are_computed_beside_one_another(lanes: Lanes, two_lanes: Scheduler) -> None:
+    lanes.pairs = 1
+    with two_lanes._changed:  # both are queued before either is taken
+        jobs = [start(two_lanes, 1), start(two_lanes, 2)]
+    for job in jobs:
+        finish(*job)
+    assert sorted(lanes.calls) == [("beside", 1), ("beside", 2)]
+
+
+def test_a_window_that_fails_beside_others_fails_alone(two_lanes: Scheduler) -> None:
+    with two_lanes.open([(SPEC, 5 * PIXELS)], time.monotonic() + PATIENCE) as job:
+        futures = [job.submit(SPEC, window(tag)) for tag in (1, PLUG, 2, PLUG, 3)]
+        for place in (1, 3):
+            with pytest.raises(ComputeError):
+                job.result(futures[place])
+        assert [job.result(futures[place])[0, 0, 0] for place in (0, 2, 4)] == [1, 2, 3]
+
+
+def test_a_lane_takes_half_of_the_machines_seconds() -> None:
+    """What is told and learned of a window beside others is half the time it took, of one alone all of it."""
+    told: list[float] = []
+    engine = FakeEngine(before=takes(0.1, 0))
+    scheduler = Scheduler(
+        engine.run,
+        lambda spec: 1e-9,
+        60,
+        on_batch=lambda title, windows, pixels, seconds: told.append(seconds),
+        run_beside=engine.run,
+    )
+    with scheduler.open([(SPEC, 3 * PIXELS)], time.monotonic() + PATIENCE) as job:
+        for tag in range(3):
+            job.result(job.submit(SPEC, window(tag)))
+        assert job.clock.seconds["compute"] == pytest.approx(sum(told))
+    scheduler.close()
+    assert told[0] >= 0.05
+    assert told[2] >= 0.1
+    assert told[0] < told[2]

@@ -13,9 +13,9 @@ from PIL import Image
 from app.decoder import DecodeLimits, decode
 from app.encoders import Options
 from app.errors import CancelledError, ComputeError, DeadlineError, OutputTooLargeError, OverloadedError
+from app.job import Job
 from app.resampler import Resampler
 from app.samples import lay_on, luma
-from app.scheduler import Job
 from app.tiler import Plan, TileBudget
 from app.upscaler import Output, Work, open_job, prepare, upscale
 from app.zoo import ModelSpec

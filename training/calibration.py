@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from app.providers import create_session, share_resources
+from app.providers import create_session
 from app.settings import usable_cores
 from training.checkpoint import Folders
 from training.data import Pixels, list_pictures, read_picture
@@ -138,8 +138,7 @@ def probe(core: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Floats], l
     lr = core.graph.input[0].name
     inner = [name for name in tensors if name != lr]
     opened.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
-    share_resources(usable_cores())
-    session = create_session(opened.SerializeToString(), "calibration", "cpu")
+    session = create_session(opened.SerializeToString(), "calibration", "cpu", usable_cores())
 
     def values(image: Floats) -> list[Floats]:
         found = dict(zip(inner, session.run(inner, {lr: image}), strict=True)) if inner else {}

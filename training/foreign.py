@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, compose, inliner, numpy_helper, version_converter
 from torch import Tensor
 
-from app.engine import create_session, share_resources
+from app.engine import create_session
 from app.settings import usable_cores
 from training.export import to_onnx
 from training.face import OPSET, standard_opset
@@ -198,8 +198,7 @@ def normalised(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
 
 def as_function(model: onnx.ModelProto, name: str) -> Callable[[Tensor], Tensor]:
     """A graph of one input and one output as a function of tensors; a run that fails raises ``ValueError``."""
-    share_resources(usable_cores())
-    session = create_session(model.SerializeToString(), name, "cpu")
+    session = create_session(model.SerializeToString(), name, "cpu", usable_cores())
     lr = original_input(model).name
 
     def run(picture: Tensor) -> Tensor:

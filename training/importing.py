@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from app.engine import create_session
+from app.settings import usable_cores
 from app.zoo import MANIFEST, ModelSpec
 from training.architectures import Generator
 from training.checkpoint import Folders
@@ -218,7 +219,7 @@ def count_macs(core: onnx.ModelProto) -> int:
             opened.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, None))
     if not counted:
         return 0
-    session = create_session(opened.SerializeToString(), "count", "cpu")
+    session = create_session(opened.SerializeToString(), "count", "cpu", usable_cores())
     picture = np.zeros((1, 3, COUNTED_SIDE, COUNTED_SIDE), np.float32)
     shapes = [[int(n) for n in shape] for shape in session.run(None, {"lr": picture})]
     triples = zip(counted, shapes[::3], shapes[1::3], shapes[2::3], strict=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.providers import create_session, share_resources
+from app.providers import create_session
 from app.settings import usable_cores
 from training.architectures import Generator
 
@@ -24,8 +24,7 @@ def parity(network: Callable[[Tensor], Tensor], model: onnx.ModelProto, original
 
     More than 1 is an error. ``original`` is what that network is called there.
     """
-    share_resources(usable_cores())
-    session = create_session(model.SerializeToString(), "candidate", "cpu")
+    session = create_session(model.SerializeToString(), "candidate", "cpu", usable_cores())
     rng = np.random.default_rng(0)
     worst = 0
     for shape in ((1, 32, 32, 3), (2, 17, 41, 3), (1, 1, 1, 3), (1, 64, 5, 3)):
@@ -96,8 +95,7 @@ def least_context(model: onnx.ModelProto, scale: int, least: int) -> int:
     level may push a code over its rounding edge, layer after layer. That is rare, so the cores are large: 24 pictures
     of noise, 400,000 LR pixels.
     """
-    share_resources(usable_cores())
-    session = create_session(model.SerializeToString(), "candidate", "cpu")
+    session = create_session(model.SerializeToString(), "candidate", "cpu", usable_cores())
     margin, core = MAX_CONTEXT + BEYOND, 128
     side = 2 * margin + core
     smooth = np.random.default_rng(0).random((8, side, side, 3), np.float32)

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from app.engine import create_session, share_resources
+from app.engine import create_session
 from app.settings import usable_cores
 from app.zoo import GeneratorSpec, ModelFile
 from training.cards import write_cards
@@ -112,8 +112,7 @@ def attach_generator_face(core: onnx.ModelProto, latent: int) -> onnx.ModelProto
 @torch.no_grad()
 def check_parity(generator: nn.Module, model: onnx.ModelProto, latent: int) -> None:
     """``ValueError`` if the graph's pictures are more than one level from torch's, for any number of them."""
-    share_resources(usable_cores())
-    session = create_session(model.SerializeToString(), "candidate", "cpu")
+    session = create_session(model.SerializeToString(), "candidate", "cpu", usable_cores())
     for count in (1, 3, 32):
         noise = np.random.default_rng(count).standard_normal((count, latent), np.float32)
         pictures = session.run(["pictures"], {"latents": noise})[0]
