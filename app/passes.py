@@ -9,7 +9,6 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batching import LANES
 from app.job import Job
 from app.stitcher import Stitcher
 from app.tiler import Plan, TileBudget, choose_tile, plan_tiles
@@ -73,12 +72,12 @@ def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Call
 
 
 def windows_ahead(each: Pass) -> int:
-    """How many windows are queued behind the one that is waited for: one a lane or more, but no more than a band.
+    """How many windows are queued behind the one that is waited for: between one and a band of them.
 
     They keep the engine busy while rows are encoded, which takes a tenth of the time: more would only cost memory.
     """
     window_bytes = each.plan.tile_pixels * each.spec.scale**2 * 3
-    return min(len(each.plan.columns), max(LANES, AHEAD_BYTES // window_bytes))
+    return min(len(each.plan.columns), max(1, AHEAD_BYTES // window_bytes))
 
 
 def finished(queued: Iterator[Callable[[], Pixels]], ahead: int) -> Iterator[Pixels]:
