@@ -120,7 +120,6 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 def optimised(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """What ONNX Runtime makes of a graph."""
     options = ort.SessionOptions()
-    options.use_per_session_threads = False
     options.log_severity_level = 3  # it warns that what it saves fits this machine alone
     options.optimized_model_filepath = str(path)
     ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
