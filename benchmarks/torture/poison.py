@@ -17,19 +17,19 @@ MATES = 7  # beside the poisoned one: a batch of eight
 SIDE = 48  # LR pixels: one tile
 ASKED = {"model": "espcn", "scale": "2", "format": "png"}
 
-# The watched service with the batches of a GPU: a CPU makes batches of one.
+# The watched service with the batches of a GPU: a CPU makes batches of one, two at a time where it has two cores.
 BATCHING = f"""
 import app.engine
 app.engine.BATCH_MACS["cpu"] = 10**9
 {WATCHED.replace("windows[0][-1, -1]", "poisoned(windows)[-1, -1]")}
 """.replace(
-    "def watched(",
+    "def watch(",
     """def poisoned(windows):
     marked = [w for w in windows if tuple(w[-1, -1].tolist()) in ((1, 2, 3), (3, 2, 1), (2, 3, 1))]
     print("batch of", len(windows), bool(marked), flush=True)
     return (marked or windows)[0]
 
-def watched(""",
+def watch(""",
 )
 
 
@@ -64,7 +64,7 @@ def one_batch(server: Server, gate: Path, number: int, solo: list[bytes]) -> tup
 def measure(batches: int) -> Result:
     with small_zoo("espcn") as models, tempfile.TemporaryDirectory(prefix="enlarger-gate-") as folder:
         gate = Path(folder) / "open"
-        with running_server(("-c", BATCHING, str(gate)), models=str(models)) as server:
+        with running_server(("-c", BATCHING, str(gate)), models=str(models), threads="1") as server:
             solo = [ask(server, tile(seed)).content for seed in range(1, MATES + 1)]
             seen = [one_batch(server, gate, number, solo) for number in range(batches)]
             shared = [int(size) for size in re.findall(r"batch of (\d+) True", server.log()) if int(size) > 1]
