@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8 | np.uint16]
 RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
 Outcome = Pixels | EnlargerError
 
-LANES = 2  # batches computed at a time where cores are shared: more would only hold more memory
+LANES = 2  # batches computed at a time where cores are shared; each holds the memory of a tile
 MOST_WINDOWS = 16  # in a batch, however little a network costs: their results lie in the host's memory at once
 KEPT = 0.95  # of what was measured, at each further batch: an average over about the last twenty
 FIRST_PIXELS = 128 * 128  # what the first estimate of a network's speed counts for

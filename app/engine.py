@@ -151,9 +151,8 @@ class Engine:
     ) -> ort.InferenceSession:
         """The session of a network's file, made when it is asked for first and again after it ran out of memory."""
         threads = self._lane_threads if lane else self._threads
-        key = Key(
-            spec.title, precision, min(lane, 1) if threads == 1 else lane, output
-        )  # one thread waits for no other
+        own = min(lane, 1) if threads == 1 else lane  # without threads to wait for, lanes share a session
+        key = Key(spec.title, precision, own, output)
         with self._making:
             if key not in self._sessions:
                 data, path = self._zoo.read(spec, precision), spec.files[precision].path

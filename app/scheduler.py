@@ -60,17 +60,17 @@ class Scheduler:
         on_batch: OnBatch = nobody,
         run_beside: RunBatch | None = None,
     ) -> None:
-        self._beside = Batcher(run_beside) if run_beside else None
+        self._lanes = LANES if run_beside else 1
         self._computing = 0  # batches
         self._batcher, self._rates = Batcher(run_batch, batch_macs), Rates(seconds_per_pixel)
+        self._beside = Batcher(run_beside) if run_beside else self._batcher
         self._max_seconds, self._on_batch = max_seconds, on_batch
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one waits the longest
         self._cost = 0  # what the job served last had cost before that: who comes, or comes back, begins there
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
-        lanes = LANES if run_beside else 1
-        self._threads = [threading.Thread(target=self._run, name="scheduler", daemon=True) for _ in range(lanes)]
+        self._threads = [threading.Thread(target=self._run, name="scheduler", daemon=True) for _ in range(self._lanes)]
         for thread in self._threads:
             thread.start()
 
@@ -186,11 +186,10 @@ class Scheduler:
     def _run(self) -> None:
         give_way()
         while taken := self._next_batch():
-            beside = self._beside if taken.beside else None
+            batcher, share = (self._beside, 1 / self._lanes) if taken.beside else (self._batcher, 1)
             started = time.perf_counter()
-            outcomes = (beside or self._batcher).compute(taken.spec, [entry.window for entry in taken.entries])
-            seconds = time.perf_counter() - started
-            self._finish(taken.entries, outcomes, seconds / LANES if beside else seconds)
+            outcomes = batcher.compute(taken.spec, [entry.window for entry in taken.entries])
+            self._finish(taken.entries, outcomes, share * (time.perf_counter() - started))
 
     def _finish(self, taken: list[Entry], outcomes: list[Outcome], seconds: float) -> None:
         """``seconds``: of the whole machine."""

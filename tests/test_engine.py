@@ -113,28 +113,22 @@ def test_windows_beside_one_another_give_what_each_gives_alone(
         assert np.abs(result.astype(int) - alone).max() <= level
 
 
-@pytest.fixture
-def bicubic() -> Zoo:
-    zoo = load_zoo(MODELS)
-    return dataclasses.replace(zoo, models=(zoo.find("bicubic", 2),))
-
-
-def test_each_lane_has_half_of_the_threads_and_waits_for_no_others(bicubic: Zoo) -> None:
-    engine, (spec,) = Engine(bicubic, "cpu", threads=5), bicubic.models
+def test_each_lane_has_half_of_the_threads_and_waits_for_no_others() -> None:
+    engine, (spec,) = Engine(small_zoo(), "cpu", threads=5), small_zoo().models
     sessions = [engine.session(spec, "fp32", lane) for lane in (ALL_CORES, 1, 2)]
     assert [session.get_session_options().intra_op_num_threads for session in sessions] == [5, 2, 2]
     assert sessions[1] is not sessions[2]
     assert engine.shares_cores
 
 
-def test_lanes_of_one_thread_share_a_session(bicubic: Zoo) -> None:
-    engine, (spec,) = Engine(bicubic, "cpu", threads=2), bicubic.models
+def test_lanes_of_one_thread_share_a_session() -> None:
+    engine, (spec,) = Engine(small_zoo(), "cpu", threads=2), small_zoo().models
     assert engine.session(spec, "fp32", 1) is engine.session(spec, "fp32", 2)
     assert engine.session(spec, "fp32", 1).get_session_options().intra_op_num_threads == 1
 
 
-def test_one_core_is_not_shared(bicubic: Zoo) -> None:
-    assert not Engine(bicubic, "cpu", threads=1).shares_cores
+def test_one_core_is_not_shared() -> None:
+    assert not Engine(small_zoo(), "cpu", threads=1).shares_cores
 
 
 @shipped
@@ -148,6 +142,23 @@ def test_the_output_that_nobody_fetches_is_not_computed(spec: ModelSpec) -> None
         for model in (whole, pruned):
             del model.graph.output[:], model.graph.node[:]
         assert pruned == whole, "nothing else has changed"
+
+
+def test_what_a_graph_within_a_node_reads_is_computed() -> None:
+    def branch(value: str) -> onnx.GraphProto:
+        result = helper.make_tensor_value_info("result", UINT8, SHAPE)
+        return helper.make_graph([helper.make_node("Identity", [value], ["result"])], value, [], [result])
+
+    model = onnx.load_from_string(face())
+    cast = next(node for node in model.graph.node if node.output == ["upscaled"])
+    cast.output[0] = "within"
+    yes = helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("yes", TensorProto.BOOL, [], [True]))
+    choice = helper.make_node("If", ["yes"], ["upscaled"], then_branch=branch("within"), else_branch=branch("within"))
+    model.graph.node.extend([yes, choice])
+    pruned = with_one_output(model.SerializeToString(), "upscaled")
+    assert [node.op_type for node in onnx.load_from_string(pruned).graph.node] == ["Cast", "Constant", "If"]
+    image = np.full((1, 2, 2, 3), 7, np.float32)
+    np.testing.assert_array_equal(create_session(pruned, "pruned", "cpu", 1).run(None, {"image": image})[0], image)
 
 
 # -- the provider ------------------------------------------------------------------------------------------------
@@ -242,9 +253,13 @@ def test_out_of_memory_is_told_apart_from_other_failures(error: Exception, monke
     assert len(engine.run(spec, [noise(8, 8, 3)])) == 1
 
 
-def small_engine() -> Engine:
+def small_zoo() -> Zoo:
     zoo = load_zoo(MODELS)
-    return Engine(dataclasses.replace(zoo, models=(zoo.find("bicubic", 2),)), "cpu", usable_cores())
+    return dataclasses.replace(zoo, models=(zoo.find("bicubic", 2),))
+
+
+def small_engine() -> Engine:
+    return Engine(small_zoo(), "cpu", usable_cores())
 
 
 def test_at_rest_a_cpus_sessions_are_let_go_and_made_again_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
