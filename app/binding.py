@@ -1,4 +1,4 @@
-"""Host buffers that a GPU copies from and to by itself: kept from run to run, and page-locked where CUDA is."""
+"""Runs into memory of our own: a GPU's from and to host buffers that are kept and page-locked, a CPU's as it is."""
 
 import ctypes
 from functools import cache
@@ -58,6 +58,26 @@ def cuda_runtime() -> ctypes.CDLL | None:
     return ctypes.CDLL(min(paths)) if paths else None
 
 
+def enlarged(shape: tuple[int, ...], scale: int) -> tuple[int, ...]:
+    """The shape of a batch's result: ``[N, h, w, C]`` to ``[N, h * scale, w * scale, C]``."""
+    count, height, width, channels = shape
+    return count, height * scale, width * scale, channels
+
+
+def run_into(
+    upscaled: NDArray[np.unsignedinteger], session: Any, output: str, image: NDArray[np.float32], options: Any
+) -> None:
+    """Has a session of the one face write its ``output`` for ``image`` where it belongs: no copy, and none of ONNX
+    Runtime's arena, which never shrinks, is taken by windows that wait for their reader.
+
+    Raises what ONNX Runtime does, also where ``upscaled`` has another shape than the output.
+    """
+    binding = session.io_binding()
+    binding.bind_cpu_input("image", image)
+    binding.bind_output(output, "cpu", 0, upscaled.dtype.type, upscaled.shape, upscaled.ctypes.data)
+    session.run_with_iobinding(binding, options)
+
+
 class BoundSession:
     """Runs a session from and into its own host buffers, for providers whose memory is not the host's.
 
@@ -70,15 +90,10 @@ class BoundSession:
 
     def run(self, output: str, batch: NDArray[np.unsignedinteger], options: Any) -> NDArray[np.unsignedinteger]:
         """LR ``[N, h, w, 3]`` to HR ``[N, h * scale, w * scale, 3]`` of the same dtype, in memory of its own."""
-        count, height, width, channels = batch.shape
         image = self._image.array(batch.shape, np.dtype(np.float32))
         np.divide(batch, np.iinfo(batch.dtype).max, out=image, dtype=np.float32)
-        shape = (count, height * self._scale, width * self._scale, channels)
-        upscaled = self._upscaled.array(shape, batch.dtype)
-        binding = self._session.io_binding()
-        binding.bind_cpu_input("image", image)
-        binding.bind_output(output, "cpu", 0, batch.dtype.type, shape, upscaled.ctypes.data)
-        self._session.run_with_iobinding(binding, options)
+        upscaled = self._upscaled.array(enlarged(batch.shape, self._scale), batch.dtype)
+        run_into(upscaled, self._session, output, image, options)
         return upscaled.copy()
 
     def release(self) -> None:

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.batching import LANES, MOST_WINDOWS
-from app.binding import BoundSession
+from app.binding import BoundSession, enlarged, run_into
 from app.errors import ModelFileError, OutOfMemoryError
 from app.guard import is_poisoned
 from app.providers import (
@@ -119,16 +119,21 @@ class Engine:
         if precision == "fp16" and "fp32" in spec.files:
             self._zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
         session = self.session(spec, precision)
-        self._warm_up(spec, precision)
+        try:
+            self._warm_up(spec, precision)
+            seconds = self._seconds_per_pixel(spec, precision)
+        except RUN_ERRORS as error:  # also where the output does not fit the memory it is to be written to
+            raise ModelFileError(f"{spec.title} does not enlarge a picture {spec.scale} times: {error}") from error
+        return Network(spec, precision, session.get_providers()[0], seconds)
+
+    def _seconds_per_pixel(self, spec: ModelSpec, precision: str) -> float:
+        """What a LR pixel takes, by the second run: the first one allocates and tunes."""
         side = self.proof_side(spec)
         pixels = np.zeros((1, side, side, 3), np.uint8)
-        self._infer(spec, precision, pixels)  # the first run allocates and tunes; the second tells the speed
+        self._infer(spec, precision, pixels)
         started = time.perf_counter()
-        upscaled = self._infer(spec, precision, pixels)
-        seconds = time.perf_counter() - started
-        if upscaled.shape != (expected := (1, side * spec.scale, side * spec.scale, 3)):
-            raise ModelFileError(f"{spec.title}: its output has shape {upscaled.shape}, not {expected}.")
-        return Network(spec, precision, session.get_providers()[0], seconds / side**2)
+        self._infer(spec, precision, pixels)
+        return (time.perf_counter() - started) / side**2
 
     def proof_side(self, spec: ModelSpec) -> int:
         """LR pixels along the side of the tile on which a network is timed, and proven, at the start."""
@@ -229,7 +234,8 @@ class Engine:
                 return self._bound[key].run(output, batch, self._options)
             image = batch.astype(np.float32)
             image /= np.iinfo(batch.dtype).max
-            upscaled: Pixels = session.run([output], {"image": image}, self._options)[0]
+            upscaled: Pixels = np.empty(enlarged(batch.shape, spec.scale), batch.dtype)
+            run_into(upscaled, session, output, image, self._options)
             return upscaled
         except RUN_ERRORS as error:
             if not is_out_of_memory(error):

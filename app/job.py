@@ -2,12 +2,14 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +53,7 @@ class Job:
         self.started = self.computing = self.cancelled = False
         self.waiting: deque[Entry] = deque()
         self._queue = queue
+        self._ahead: WeakSet[Ahead] = WeakSet()  # what is fetched or given up leaves by itself
 
     def submit(self, spec: ModelSpec, window: Pixels) -> Future[Pixels]:
         """Queues one LR window, uint8 or uint16 ``[h, w, 3]``; the future gives the HR window of the same depth or the
@@ -71,6 +74,20 @@ class Job:
         except TimeoutError as error:
             raise DeadlineError("The picture was not finished in time.") from error
 
+    def ahead(self, spec: ModelSpec, pixels: int, submit: Callable[[], Callable[[], Pixels]]) -> "Ahead":
+        """Queues a window of so many LR pixels by ``submit``, which gives the call that waits for its result."""
+        ahead = Ahead(partial(self.skip, spec, -pixels), submit)
+        self._ahead.add(ahead)
+        return ahead
+
+    def let_go(self) -> None:
+        """Forgets the results that nobody has waited for yet; they are computed again once somebody does.
+
+        For a job whose reader has stopped: not while one of its results is waited for.
+        """
+        for ahead in self._ahead:
+            ahead.let_go()
+
     def cancel(self) -> None:
         """Drops everything not yet computed, from any thread; waiting for a result then raises ``CancelledError``."""
         self._queue.cancel(self)
@@ -86,6 +103,24 @@ class Job:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Ahead:
+    """A window queued before its result is waited for, and queued again if the result was let go since."""
+
+    def __init__(self, announce: Callable[[], None], submit: Callable[[], Callable[[], Pixels]]) -> None:
+        self._announce, self._submit = announce, submit
+        self._result: Callable[[], Pixels] | None = submit()
+
+    def result(self) -> Pixels:
+        """Waits for the HR window."""
+        if self._result is None:
+            self._announce()
+            self._result = self._submit()
+        return self._result()
+
+    def let_go(self) -> None:
+        self._result = None
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from app.job import Job
+from app.job import Ahead, Job
 from app.stitcher import Stitcher
-from app.tiler import Plan, TileBudget, choose_tile, plan_tiles
+from app.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
 from app.zoo import ModelSpec
 
 Pixels = NDArray[np.uint8 | np.uint16]
@@ -54,21 +54,24 @@ def load_of(passes: Sequence[Pass], has_alpha: bool) -> list[tuple[ModelSpec, in
 
 
 def run_pass(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Pixels]:
-    """HR rows in bands."""
+    """HR rows in bands. None is kept here once it is handed on: a slow reader may not ask for the next one for long."""
     stitcher = Stitcher(each.plan, each.spec.scale)
     windows = finished(submitted(each, read, submit, job), windows_ahead(each))
-    for row in each.plan.rows:
+
+    def stitched(row: Span) -> Pixels:
         with job.clock.stage("stitch"):
-            band = stitcher.band(row, islice(windows, len(each.plan.columns)))
-        yield band
+            return stitcher.band(row, islice(windows, len(each.plan.columns)))
+
+    return map(stitched, each.plan.rows)
 
 
-def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Callable[[], Pixels]]:
+def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Ahead]:
     """Queues one window whenever the next is asked for, left to right, then down."""
     for row in each.plan.rows:
         strip = read(row.start, row.stop)  # [h, width, C]
         for column in each.plan.columns:
-            yield submit(each.spec, strip[:, column.start : column.stop], job)
+            window = strip[:, column.start : column.stop]
+            yield job.ahead(each.spec, each.plan.tile_pixels, partial(submit, each.spec, window, job))
 
 
 def windows_ahead(each: Pass) -> int:
@@ -80,12 +83,12 @@ def windows_ahead(each: Pass) -> int:
     return min(len(each.plan.columns), max(1, AHEAD_BYTES // window_bytes))
 
 
-def finished(queued: Iterator[Callable[[], Pixels]], ahead: int) -> Iterator[Pixels]:
+def finished(queued: Iterator[Ahead], ahead: int) -> Iterator[Pixels]:
     """The HR windows in order, with ``ahead`` more queued behind each; it is let go once it is pasted."""
     waiting = deque(islice(queued, ahead))
     while waiting:
         waiting.extend(islice(queued, 1))
-        yield waiting.popleft()()
+        yield waiting.popleft().result()
 
 
 def submit_colour(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:

@@ -22,7 +22,8 @@ NEEDS = {
     "tensorrt": "there is no NVIDIA driver, no TensorRT build of ONNX Runtime or no TensorRT",
 }
 TENSORRT = "libnvinfer.so.10"  # ONNX Runtime lists the provider even where this, a separate installation, is missing
-RUN_ERRORS = (Fail, EPFail, RuntimeException, MemoryError)  # what a run raises beside errors of the caller
+# What a run raises beside errors of the caller; a run into bound memory raises the plain RuntimeError for all of them.
+RUN_ERRORS = (Fail, EPFail, RuntimeException, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)

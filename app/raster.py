@@ -13,7 +13,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8 | np.uint16]
 
-SPILL_BYTES = 8 * 2**20
+SPILL_BYTES = 2**20
 """A picture of more bytes than this goes to a file. Pillow holds RGB at 4 bytes a pixel, so the largest picture that is
 accepted would lie in memory with 200 MB for as long as its result is computed and sent, once a request."""
 STRIP_BYTES = 2**20

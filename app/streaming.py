@@ -1,5 +1,6 @@
 """Sending: the pieces of a picture to the client, computed as fast as it reads and no faster."""
 
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 
@@ -16,6 +17,9 @@ from app.record import record_of
 log = logging.getLogger("enlarger.streaming")
 
 CHUNK_BYTES = 256 * 2**10  # written at once; a client's pace is judged by this much
+STALL_SECONDS = 5.0
+"""A client that takes a chunk for longer is not worth the memory of what was computed ahead for it: some megabytes,
+that are computed again in a small part of the time it takes to read the next piece."""
 
 
 class PictureResponse(Response):
@@ -39,43 +43,38 @@ class PictureResponse(Response):
         self.init_headers(headers)
         self._pieces, self._job = pieces, job
         self._limiter, self._seconds = limiter, seconds
+        self._piece: bytes | None = None  # the next to be sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: EnlargerError | None = None
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._watch, receive)
+                group.start_soon(watch, receive, self._job)
                 try:
-                    first = await self._next_piece()
+                    self._piece = await self._next_piece()
                 except EnlargerError as error:
                     refused = error
                 else:
                     await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                    await self._send_all(send, first, scope)
+                    await self._send_all(send, scope)
                 group.cancel_scope.cancel()
         finally:
             self._job.close()
         if refused:  # raised outside the task group, which would wrap it
             raise refused
 
-    async def _watch(self, receive: Receive) -> None:
-        """Cancels the job when the client has left; the computing thread then stops at its next wait."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._job.cancel()
-
     async def _next_piece(self) -> bytes | None:
         return await run_beside(next, self._pieces, None, limiter=self._limiter)
 
-    async def _send_all(self, send: Send, piece: bytes | None, scope: Scope) -> None:
+    async def _send_all(self, send: Send, scope: Scope) -> None:
         """Returns without the final empty chunk if anything fails, which makes the server cut the connection."""
         record = record_of(scope)
         record.outcome = "broken"  # unless it turns out otherwise
         try:
-            while piece is not None:
+            while self._piece is not None:
                 with self._job.clock.stage("send"):
-                    await self._send_piece(send, piece)
-                piece = await self._next_piece()
+                    await self._send_piece(send)
+                self._piece = await self._next_piece()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             record.outcome = "cancelled" if self._job.cancelled else "answered"
         except CancelledError:
@@ -89,10 +88,26 @@ class PictureResponse(Response):
         except EnlargerError as error:
             log.error("transfer broken: %s: %s", error.code, error.detail)
 
-    async def _send_piece(self, send: Send, piece: bytes) -> None:
+    async def _send_piece(self, send: Send) -> None:
+        piece, self._piece = self._piece or b"", None  # let go before the next one is computed
         for start in range(0, len(piece), CHUNK_BYTES):
-            with anyio.fail_after(self._seconds):
-                chunk = piece[start : start + CHUNK_BYTES]
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            stalled = asyncio.get_running_loop().call_later(STALL_SECONDS, self._job.let_go)
+            try:
+                with anyio.fail_after(self._seconds):
+                    chunk = piece[start : start + CHUNK_BYTES]
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            finally:
+                stalled.cancel()
             if self._job.cancelled:
                 raise CancelledError("The client left.")
+
+
+async def watch(receive: Receive, job: Job) -> None:
+    """Cancels the job when the client has left; the computing thread then stops at its next wait.
+
+    Not a method: the trace of its own cancellation keeps its arguments until the next collection of garbage, and they
+    would be the picture and all that was computed of it.
+    """
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    job.cancel()

@@ -95,18 +95,20 @@ def open_job(work: Work, scheduler: Scheduler, seconds: float, clock: StageClock
 def upscale(work: Work, job: Job) -> Iterator[bytes]:
     """The enlarged picture's file, piece by piece: the first piece comes when the first band of rows is finished.
 
-    A few windows are computed while a band is encoded, and none beyond that before the next piece is asked for.
+    A few windows are computed while a band is encoded, and none beyond that before the next piece is asked for. While
+    a piece is with its reader no band is held here: a loop would hold its last one, ``map`` does not.
     Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; then what was given so far is no whole file.
     """
     alpha = Regrouped(alpha_rows(work, job)) if work.source.has_alpha else None
-    header = work.encoder.begin()
-    for rows in colour_rows(work, job):
+
+    def encoded(rows: Pixels) -> bytes:
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
         with job.clock.stage("encode"):
-            piece = header + work.encoder.write(rows)
-        del rows  # a band is let go before the next one is stitched
-        yield piece
-        header = b""
+            return work.encoder.write(rows)
+
+    bands = colour_rows(work, job)
+    yield work.encoder.begin() + encoded(next(bands))
+    yield from map(encoded, bands)
     yield work.encoder.finish()
 
 
@@ -118,8 +120,10 @@ def colour_rows(work: Work, job: Job) -> Iterator[Pixels]:
         rows = work.source.rows(top, bottom)
         return curve.towards(rows) if curve else widened(rows, depth)
 
-    for rows in enlarged_rows(work, read, submit_colour, job, 3, "lanczos"):
-        yield at_depth(curve.back(rows) if curve else rows, depth)
+    def finished(rows: Pixels) -> Pixels:
+        return at_depth(curve.back(rows) if curve else rows, depth)
+
+    return map(finished, enlarged_rows(work, read, submit_colour, job, 3, "lanczos"))
 
 
 def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
@@ -129,8 +133,10 @@ def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
     def read(top: int, bottom: int) -> Pixels:
         return widened(work.source.alpha_rows(top, bottom), depth)
 
-    for rows in enlarged_rows(work, read, submit_alpha, job, 1, "bicubic"):
-        yield at_depth(rows, depth)
+    def finished(rows: Pixels) -> Pixels:
+        return at_depth(rows, depth)
+
+    return map(finished, enlarged_rows(work, read, submit_alpha, job, 1, "bicubic"))
 
 
 def enlarged_rows(
@@ -142,13 +148,9 @@ def enlarged_rows(
         read = PassedRows(bands).rows
     size = work.picture.height, work.picture.width
     if size == work.passes[-1].size:
-        yield from bands
-        return
+        return bands
     resampler = Resampler(work.passes[-1].size, size, channels, kernel)
-    for band in bands:
-        rows = resampler.feed(band)
-        if len(rows):
-            yield rows
+    return filter(len, map(resampler.feed, bands))
 
 
 def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixels:

@@ -5,25 +5,15 @@ most and at the end. Promised (issue 4): less than 8 MB.
 """
 
 import argparse
-import re
 import socket
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from benchmarks.client import picture, post
 from tests.conftest import Server, head, running_server
 
 PACE = 1000  # bytes a second
 RECEIVE_BUFFER = 4096
-
-
-def resident(server: Server) -> float:
-    """MB that the server's process holds now."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert found
-    return int(found.group(1)) * 1024 / 1e6
 
 
 def sip(readers: list[socket.socket], seconds: float, server: Server) -> float:
@@ -34,7 +24,7 @@ def sip(readers: list[socket.socket], seconds: float, server: Server) -> float:
         for reader in readers:
             with suppress(BlockingIOError):  # nothing has come yet
                 reader.recv(PACE)
-        most = max(most, resident(server))
+        most = max(most, server.memory() / 1e6)
         time.sleep(max(0.0, begun + 1 - time.monotonic()))
     return most
 
@@ -51,7 +41,7 @@ def main() -> None:
     with running_server(send_seconds="3600", request_deadline_seconds="3600", max_queue_seconds="3600") as server:
         for _ in range(2):
             post(server, body, model=options.model, scale=4, format="png")
-        base = resident(server)
+        base = server.memory() / 1e6
         readers = [server.connect(head(len(body), target) + body, RECEIVE_BUFFER) for _ in range(options.readers)]
         for reader in readers:
             reader.settimeout(600)
@@ -59,7 +49,7 @@ def main() -> None:
                 raise SystemExit("a reader was refused")
             reader.setblocking(False)
         most = sip(readers, options.seconds, server)
-        last = resident(server)
+        last = server.memory() / 1e6
         for reader in readers:
             reader.close()
     print(f"{options.readers} readers of {options.side} x {options.side} x4: {base:.0f} MB without them")

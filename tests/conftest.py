@@ -88,8 +88,15 @@ class Server:
 
     def peak_memory(self) -> int:
         """Peak resident bytes of the process so far."""
+        return self._status_bytes("VmHWM")
+
+    def memory(self) -> int:
+        """Resident bytes of the process now."""
+        return self._status_bytes("VmRSS")
+
+    def _status_bytes(self, field: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        found = re.search(rf"{field}:\s+(\d+) kB", status)
         assert found
         return int(found.group(1)) * 1024
 

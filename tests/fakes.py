@@ -78,6 +78,13 @@ def takes(a_call: float, a_pixel: float) -> Callable[[list[Pixels]], None]:
     return wait
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.002)
+
+
 @contextmanager
 def running(
     engine: FakeEngine | Engine, rate: float = 1e-6, max_seconds: float = 60, batch_macs: int = 0

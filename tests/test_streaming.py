@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.streaming import STALL_SECONDS
 from tests.conftest import BICUBIC, Server, decoded, encode, head, running_server
 from tests.watched import (
     FAIL,
@@ -88,6 +89,18 @@ def test_no_more_is_computed_than_the_reader_takes(watched: Server) -> None:
         assert tiles(watched) - before == int(response.headers["enlarger-tiles"])
 
 
+def test_what_was_computed_ahead_of_a_stalled_reader_is_computed_again(watched: Server) -> None:
+    before = tiles(watched)
+    with ask(watched, noise(3000, 600), receive_buffer=LITTLE) as connection:
+        response = answer(connection)
+        planned, start = int(response.headers["enlarger-tiles"]), response.read(1)
+        settled(lambda: tiles(watched) - before)
+        time.sleep(STALL_SECONDS + 0.5)
+        open_wide(connection)
+        assert decoded(start + response.read()).shape == (12_000, 2400, 3)
+    assert tiles(watched) - before > planned
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
 def test_threads_that_compute_give_way_to_the_one_that_answers(watched: Server, photo: np.ndarray) -> None:
     """Whoever has used the processor for a picture is nicer than the event loop, which is the main thread."""
@@ -135,6 +148,21 @@ def test_memory_does_not_grow_with_the_height(photo: np.ndarray) -> None:
             peaks.append(server.peak_memory())
     low, high = peaks
     assert high < 1.25 * low, f"{low / 1e6:.0f} MB, then {high / 1e6:.0f} MB for nine times the height"
+
+
+def test_stalled_readers_need_little_memory(photo: np.ndarray) -> None:
+    readers, image = 20, encode(np.asarray(Image.fromarray(photo).resize((1024, 1024))), "JPEG")
+    target = f"/upscale?{httpx.QueryParams(model='espcn', scale=4, format='png')}"
+    with running_server() as server, ExitStack() as stack:
+        for _ in range(3):
+            discard(server, image, model="espcn", scale="4", format="png")
+        before = server.memory()
+        for _ in range(readers):
+            connection = stack.enter_context(server.connect(head(len(image), target) + image, LITTLE))
+            assert answer(connection).read(1)
+        time.sleep(STALL_SECONDS + 0.5)
+        each = (server.memory() - before) / readers
+        assert each < 8e6, f"{each / 1e6:.1f} MB"
 
 
 # -- clients that leave or dawdle --------------------------------------------------------------------------------

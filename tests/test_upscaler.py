@@ -2,7 +2,9 @@
 
 import io
 import time
+import tracemalloc
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +15,14 @@ from PIL import Image
 from app.decoder import DecodeLimits, decode
 from app.encoders import Options
 from app.errors import CancelledError, ComputeError, DeadlineError, OutputTooLargeError, OverloadedError
-from app.job import Job
+from app.job import Ahead, Job
 from app.resampler import Resampler
 from app.samples import lay_on, luma
 from app.tiler import Plan, TileBudget
 from app.upscaler import Output, Work, open_job, prepare, upscale
 from app.zoo import ModelSpec
 from tests.conftest import decoded, encode
-from tests.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, noise, running
+from tests.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, noise, running, wait_until
 
 BUDGET = TileBudget(pixels=1)  # the smallest tiles there are: 40 x 40, of which at least 32 x 32 are kept
 SHAPES = {"gray": (), "gray and alpha": (2,), "RGB": (3,), "RGB and alpha": (4,)}
@@ -195,6 +197,9 @@ class CountedJob:
     def result(self, future: Future[Pixels]) -> Pixels:
         return self._job.result(future)
 
+    def ahead(self, *arguments: Any) -> Ahead:
+        return self._job.ahead(*arguments)
+
 
 def test_no_more_than_one_band_is_computed_ahead_of_what_is_asked_for() -> None:
     work = work_on(noise(150, 131, 3))
@@ -218,6 +223,39 @@ def test_the_first_piece_comes_while_the_second_band_is_still_computed() -> None
         assert next(upscale(work, job)).startswith(b"\x89PNG")
         assert len(engine.computed) <= len(plan_of(work).columns) + 1
         engine.gate.set()
+
+
+@pytest.mark.parametrize("kind", ["RGB", "RGB and alpha"])
+def test_what_was_computed_ahead_can_be_let_go_and_is_computed_again(kind: str) -> None:
+    pixels = noise(150, 131, *SHAPES[kind])
+    work, engine = work_on(pixels), FakeEngine()
+    pictures = 1 + work.source.has_alpha
+    with running(engine) as scheduler, open_job(work, scheduler, PATIENCE) as job:
+        pieces = upscale(work, job)
+        file = next(pieces)
+        ahead = len(plan_of(work).columns) * pictures
+        wait_until(lambda: len(engine.computed) == 2 * ahead)
+        job.let_go()
+        job.let_go()  # a reader may stop for long
+        file += b"".join(pieces)
+        assert len(engine.computed) == plan_of(work).tiles * pictures + ahead
+        assert job.left.total() == 0
+    np.testing.assert_array_equal(decoded(file), decoded(run(work_on(pixels))))
+
+
+def test_while_a_reader_stalls_little_more_than_its_piece_is_held() -> None:
+    work = work_on(noise(300, 2000, 3), scale=4)
+    band = 4 * plan_of(work).rows[0].core_stop * 4 * 2000 * 3  # bytes
+    with running(FakeEngine()) as scheduler, open_job(work, scheduler, PATIENCE) as job:
+        tracemalloc.start()
+        try:
+            piece = next(upscale(work, job))
+            job.let_go()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert band > 1.5e6
+    assert held - len(piece) < band / 2
 
 
 def test_leaving_early_drops_what_was_not_computed() -> None:
