@@ -33,6 +33,7 @@ from training.proofs import least_context, measure_context, parity, seam_noted
 from training.qrcodes import CODES
 from training.quantise import quantised
 from training.recipe import Recipe
+from training.shortcut import with_broadcast_shortcut
 from training.starting import blended, load_exported
 from training.train import starting
 
@@ -56,7 +57,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     network, training = trained(recipe, folders)
     core = to_onnx(network)
     phases = isinstance(network, SubPixelGenerator)
-    graphs = {"fp32": attach_face(core, recipe.scale, phases)}
+    graphs = {"fp32": attach_face(with_broadcast_shortcut(core), recipe.scale, phases)}
     worst = parity(network, graphs["fp32"])
     context, seam = measure_context(network)
     if recipe.int8:
