@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from app.batching import LANES
 from app.job import Ahead, Job
 from app.stitcher import Stitcher
 from app.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
@@ -75,12 +76,13 @@ def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Ahea
 
 
 def windows_ahead(each: Pass) -> int:
-    """How many windows are queued behind the one that is waited for: between one and a band of them.
+    """How many windows are queued behind the one that is waited for: one a lane, and of small ones up to a band.
 
-    They keep the engine busy while rows are encoded, which takes a tenth of the time: more would only cost memory.
+    They keep the engine busy while rows are encoded, which takes a tenth of the time: more would only cost memory. With
+    one window for two lanes, one lane waits for the encoder and the other is the last to finish, alone (4 %).
     """
     window_bytes = each.plan.tile_pixels * each.spec.scale**2 * 3
-    return min(len(each.plan.columns), max(1, AHEAD_BYTES // window_bytes))
+    return max(LANES, min(len(each.plan.columns), AHEAD_BYTES // window_bytes))
 
 
 def finished(queued: Iterator[Ahead], ahead: int) -> Iterator[Pixels]:

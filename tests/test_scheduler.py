@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count, pairwise
 from types import SimpleNamespace
 
@@ -700,6 +701,29 @@ def test_two_pictures_of_one_window_are_computed_beside_one_another(lanes: Lanes
     for job in jobs:
         finish(*job)
     assert sorted(lanes.calls) == [("beside", 1), ("beside", 2)]
+
+
+@pytest.mark.parametrize(
+    ("first", "how"), [(0.3, "alone"), (0.0, "beside")], ids=["the other lane is nearly ready", "it has just begun"]
+)
+def test_a_last_window_waits_for_all_cores_if_they_are_free_soon(first: float, how: str) -> None:
+    """Each of three windows is thought to take 0.2 s alone, so 0.4 s beside another; the second really takes 0.4 s."""
+    calls: list[tuple[str, int]] = []
+    seconds = {1: first, 2: 0.4, 3: 0.0}
+
+    def run(how: str, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        tag = int(windows[0][0, 0, 0])
+        calls.append((how, tag))
+        time.sleep(seconds[tag])
+        return [nearest(window, spec.scale) for window in windows]
+
+    scheduler = Scheduler(partial(run, "alone"), lambda spec: 0.2 / PIXELS, 60, run_beside=partial(run, "beside"))
+    with scheduler.open([(SPEC, 3 * PIXELS)], time.monotonic() + PATIENCE) as job:
+        for future in [job.submit(SPEC, window(tag)) for tag in seconds]:
+            job.result(future)
+    scheduler.close()
+    assert sorted(calls[:2]) == [("beside", 1), ("beside", 2)]
+    assert calls[2] == (how, 3)
 
 
 def test_a_window_that_fails_beside_others_fails_alone(two_lanes: Scheduler) -> None:
