@@ -9,7 +9,6 @@ neighbours share ``blend`` pixels, over which the stitcher fades from one to the
 from dataclasses import dataclass
 from itertools import pairwise
 
-ALIGN = 8  # window sides are multiples of this where the picture is larger than one tile: few shapes, whole vectors
 FIRST_BAND = 1 / 4  # of the picture's height, where a band can be as flat as that
 SMALLEST_CORE = 32  # LR pixels a tile keeps at least in each direction, however much a network costs
 
@@ -24,7 +23,7 @@ class TileBudget:
     """
 
     macs: int = 50_000_000_000
-    pixels: int = 131_072
+    pixels: int = 114_688
     band_bytes: int = 24 * 2**20
 
 
@@ -80,7 +79,8 @@ def choose_tile(
 
     That is with the fewest computed pixels, and half a tile's more: so long one lane waits for another in the end.
     ``macs`` are the network's multiply-accumulates a pixel. Of equally good tiles the flattest is chosen: its band is
-    finished first, and no band is more than ``FIRST_BAND`` of the picture, so that its reader need not wait long.
+    finished first, and no band of a large picture is more than ``FIRST_BAND`` of it, so that its reader need not wait
+    long.
     """
     height, width = size
     least = 2 * context + blend + SMALLEST_CORE
@@ -88,31 +88,44 @@ def choose_tile(
     if height * width <= area:
         return height, width
     band = min(budget.band_bytes // (width * scale**2 * 3), int(height * FIRST_BAND))
+    lost = 2 * context + blend
+    tallest = min(max(2 * least, band), area // least)
+    fewest, most = windows_across(height, tallest, lost), windows_across(height, least, lost)
     best: tuple[int, int, int] | None = None
-    for rows in range(least, max(least, min(band, area // least)) + ALIGN, ALIGN):
-        columns = max(least, area // rows)
-        plan = plan_tiles(height, width, (rows, columns), context, blend)
-        cost = plan.computed_pixels + plan.tile_pixels // 2
-        if best is None or cost < best[0]:
+    for down in range(fewest, most + 1):
+        rows = window_size(height, down, lost)
+        across = windows_across(width, max(least, area // rows), lost)
+        columns = window_size(width, across, lost)
+        cost = rows * columns * (2 * down * across + 1)  # half pixels
+        if best is None or cost <= best[0]:
             best = cost, rows, columns
     assert best is not None  # the range above is never empty
     return best[1], best[2]
+
+
+def windows_across(length: int, largest: int, lost: int) -> int:
+    """How many windows of at most ``largest`` cover ``length``; each further one adds ``lost`` less than its size."""
+    return 1 + max(0, -(-(length - largest) // (largest - lost)))
+
+
+def window_size(length: int, count: int, lost: int) -> int:
+    """The least size of so many windows that cover ``length``."""
+    return -(-(length + (count - 1) * lost) // count)
 
 
 def spans(length: int, largest: int, context: int, blend: int) -> tuple[Span, ...]:
     """As few windows as cover ``length``, all of one size not over ``largest`` and no larger than needed.
 
     >>> [(s.start, s.stop, s.core_start, s.core_stop) for s in spans(100, 64, context=4, blend=2)]
-    [(0, 56, 0, 51), (44, 100, 49, 100)]
+    [(0, 55, 0, 51), (45, 100, 49, 100)]
     """
     if length <= largest:
         return (Span(0, length, 0, length),)
-    lost = 2 * context + blend  # what each further window adds is its size less this
-    if largest - lost < ALIGN:
+    lost = 2 * context + blend
+    if largest <= lost:
         raise ValueError(f"a tile of {largest} pixels is too small for a context of {context}")
-    count = 1 + -(-(length - largest) // (largest - lost))
-    size = -(-(length + (count - 1) * lost) // count)
-    size = min(largest, -(-size // ALIGN) * ALIGN)
+    count = windows_across(length, largest, lost)
+    size = window_size(length, count, lost)
     starts = [round(i * (length - size) / (count - 1)) for i in range(count)]
     joints = [(after + before + size) // 2 for before, after in pairwise(starts)]
     fades = [(joint - blend // 2, joint - blend // 2 + blend) for joint in joints]

@@ -10,9 +10,9 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 
-import httpx
 import numpy as np
 import skimage.data
 from PIL import Image
@@ -20,6 +20,7 @@ from PIL import Image
 from app.engine import Engine
 from app.settings import Settings, usable_cores
 from app.zoo import ModelSpec, load_zoo
+from benchmarks.client import post
 from tests.conftest import Server, running_server
 
 SIZES = [(1024, 1024), (2048, 1500), (2000, 1500), (4000, 3000)]
@@ -40,21 +41,6 @@ def bare_speed(engine: Engine, spec: ModelSpec, picture: Image.Image, seconds: f
             engine.run(spec, [window])
             best = max(best, side * side / (time.perf_counter() - started))
     return best
-
-
-def request(server: Server, body: bytes, model: str) -> tuple[float, float, int]:
-    """Seconds to the first byte and to the last, and the bytes of the answer."""
-    headers = {"Content-Type": "application/octet-stream", "Accept": "image/png"}
-    with server.client() as client:
-        started = time.perf_counter()
-        parameters = {"model": model, "scale": SCALE}
-        with client.stream("POST", "/upscale", params=parameters, content=body, headers=headers) as answer:
-            answer.raise_for_status()
-            pieces = answer.iter_raw()
-            size = len(next(pieces))
-            first = time.perf_counter() - started
-            size += sum(map(len, pieces))
-        return first, time.perf_counter() - started, size
 
 
 @contextmanager
@@ -82,10 +68,15 @@ def main() -> None:
         picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, options.input, **INPUTS[options.input])
         before = bare_speed(engine, spec, picture)
         with fresh_server() as server:
-            runs = [request(server, buffer.getvalue(), options.model) for _ in range(RUNS if width < 4000 else 1)]
+            runs = [
+                post(server, buffer.getvalue(), model=options.model, scale=SCALE, format="png")
+                for _ in range(RUNS if width < 4000 else 1)
+            ]
             peak = server.peak_memory() / 1e6
         bare = (before + bare_speed(engine, spec, picture)) / 2
-        first, total, size = min(runs, key=lambda run: run[1])
+        if not all(run.whole for run in runs):
+            raise SystemExit("a request failed")
+        first, total, size = min(((run.first, run.seconds, run.size) for run in runs), key=itemgetter(1))
         speed = width * height / total
         print(
             f"{f'{width}x{height}':>12}{total:9.2f}{first / total:12.0%}{peak:9.0f}{size / 1e6:8.0f}"
@@ -95,7 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except httpx.HTTPError as error:
-        raise SystemExit(f"the service failed: {error}") from error
+    main()

@@ -136,7 +136,7 @@ def test_twelve_megapixels_need_little_memory(photo: np.ndarray) -> None:
     image = encode(np.asarray(Image.fromarray(photo).resize((4000, 3000))), "JPEG")
     with running_server() as server:
         discard(server, image, model="fast", scale="4", format="png")
-        assert server.peak_memory() < 400e6, f"{server.peak_memory() / 1e6:.0f} MB"
+        assert server.peak_memory() < 350e6, f"{server.peak_memory() / 1e6:.0f} MB"
 
 
 def test_memory_does_not_grow_with_the_height(photo: np.ndarray) -> None:
