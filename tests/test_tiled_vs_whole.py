@@ -20,7 +20,7 @@ ASTRONAUT, COFFEE = skimage.data.astronaut(), skimage.data.coffee()
 SMALL = TileBudget(pixels=96 * 96)
 CASES = {  # no larger than several tiles need
     "astronaut, default": (ASTRONAUT[:400, 50:450], Settings().budget),
-    "noise, default": (noise(280, 360, 3), Settings().budget),
+    "noise, default": (noise(320, 380, 3), Settings().budget),
     "coffee, small tiles": (COFFEE[100:300, 150:400], SMALL),
     "noise, small tiles": (noise(180, 240, 3), SMALL),
 }

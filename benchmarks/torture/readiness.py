@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.readers import resident
 from benchmarks.torture.attacks import Attack, attacks
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
@@ -77,7 +76,7 @@ def measure_soak(minutes: float, most_growth: float = MOST_GROWTH) -> Result:
             until = time.monotonic() + 60 * minutes / SAMPLES
             tally = assault(server, itertools.takewhile(lambda _, until=until: time.monotonic() < until, traffic))
             count += sum(tally.answers.values())
-            points.append((count, resident(server)))
+            points.append((count, server.memory() / 1e6))
         alive, files = server.process.poll() is None, server.open_files()
     late = points[int(SETTLED * len(points)) :]
     growth = 1000 * float(np.polyfit(*np.array(late, float).T, 1)[0])
