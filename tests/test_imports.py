@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tone",
         "zoo",
     },
-    "passes": {"job", "stitcher", "tiler", "zoo"},
+    "passes": {"batching", "job", "stitcher", "tiler", "zoo"},
     "negotiation": {"decoder", "encoders", "errors", "parameters", "upscaler"},
     "problems": {"errors", "parameters", "record"},
     "openapi": {"encoders", "errors"},
