@@ -88,9 +88,12 @@ class Scheduler:
         A request whose reader is slow has nothing queued, so it keeps nobody waiting and is not counted.
         """
         with self._changed:
-            now = time.monotonic()
-            busy = [job for job in self._jobs if job.waiting or not job.started or now < job.active_at + SILENCE]
-            return sum(self._seconds_left(job) for job in busy)
+            return sum(self._seconds_left(job) for job in self._busy())
+
+    def _busy(self) -> list[Job]:
+        """The jobs that do not wait for their reader."""
+        now = time.monotonic()
+        return [job for job in self._jobs if job.waiting or not job.started or now < job.active_at + SILENCE]
 
     def _seconds_left(self, job: Job) -> float:
         return sum(self._rates.of(title) * pixels for title, pixels in job.left.items())
@@ -269,12 +272,10 @@ class Scheduler:
         waiting = [entry for job in self._jobs for entry in job.waiting]
         if not waiting:
             return None
-        now = time.monotonic()
-        active = [job for job in self._jobs if job.waiting or now < job.active_at + SILENCE]
-        announced = sum(job.left.total() for job in active)
+        announced = sum(job.left.total() for job in self._busy())
         if self._lanes == 1 or not self._computing or announced > waiting[0].pixels:
             return 0.0
-        alone, ready_in = self._seconds(waiting[0]), self._busy_until - now
+        alone, ready_in = self._seconds(waiting[0]), self._busy_until - time.monotonic()
         return max(0.0, ready_in + alone / 4) if ready_in < alone else 0.0
 
     def _seconds(self, entry: Entry) -> float:

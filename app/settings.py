@@ -14,7 +14,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
 DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.py
 SLOT_BANDS = 4  # of a request: one stitched, one with its last channels, one encoded, one that waits for its reader
-SLOT_BYTES = 24 * 2**20  # and two rasters too small for a file (raster.py), and the windows ahead (upscaler.py)
+SLOT_BYTES = 24 * 2**20  # and two rasters too small for a file (raster.py), and the windows ahead (passes.py)
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
 PrecisionName = Literal["auto", "fp32", "int8", "fp16"]

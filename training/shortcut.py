@@ -4,13 +4,12 @@ An exporter spells ``lr.repeat(1, s * s, 1, 1)`` as Tile, whose result ONNX Runt
 added in the end: of `fast` x4, 192 of 800 bytes a LR pixel. By broadcasting, the picture is added in place.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from training.calibration import find_layers, find_residual
+from training.quantise import needed
 
 
 def with_broadcast_shortcut(core: onnx.ModelProto) -> onnx.ModelProto:
@@ -36,18 +35,10 @@ def with_broadcast_shortcut(core: onnx.ModelProto) -> onnx.ModelProto:
         helper.make_node("Add", ["shortcut_residual", "shortcut_picture"], ["shortcut_sum"], name="shortcut_sum"),
         helper.make_node("Reshape", ["shortcut_sum", "shortcut_shape"], [result], name="shortcut"),
     ]
-    keep(graph, nodes, result)
-    return shared
-
-
-def keep(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], output: str) -> None:
-    """Leaves the graph those of the sorted nodes, and those constants, that ``output`` needs."""
-    wanted, kept = {output}, []
-    for node in reversed(list(nodes)):
-        if not wanted.isdisjoint(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    constants = [constant for constant in graph.initializer if constant.name in wanted]
+    nodes = needed(nodes, graph.output[0].name)
+    read = {name for node in nodes for name in node.input}
+    constants = [constant for constant in graph.initializer if constant.name in read]
     del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
+    graph.node.extend(nodes)
     graph.initializer.extend(constants)
+    return shared
