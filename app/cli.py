@@ -100,7 +100,8 @@ def run_files(arguments: list[str]) -> int:
     settings = Settings()
     tasks = list(plan_files(options.files, options.output, options.format))
     parameters = parameters_from(options)
-    zoo, engine = create_engine(settings)
+    engine = create_engine(settings)
+    zoo = engine.zoo
     zoo.scales(parameters.model or zoo.default)  # an unknown name fails before the first picture
     scheduler = create_scheduler(settings, engine)
     precisions = {network.spec.title: network.precision for network in engine.networks.values()}

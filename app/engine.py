@@ -87,6 +87,7 @@ class Engine:
     """Every network of a zoo, loaded and proven on one provider ("cpu", "cuda" or "tensorrt").
 
     ``precision`` is asked for, not demanded: a network's own says what it really has, see ``choose_precision``.
+    ``zoo`` is what it was made of, each network as it is run here: with the context of the file that was chosen.
     ``batch_macs`` is what one call of ``run`` may cost, multiply-accumulates. ``recomputed`` counts, by network, the
     batches that overflowed in float16 and were computed again in float32. One thread at a time may ``run``, and
     ``LANES`` may ``run_beside`` one another, where ``shares_cores``.
@@ -105,19 +106,20 @@ class Engine:
         self.shares_cores = self.provider == "cpu" and threads >= LANES
         self._threads, self._lane_threads = threads, threads // LANES
         self._free_lanes = list(range(1, 1 + LANES))
-        self._zoo, self._gpu = zoo, gpu or GpuOptions()
+        chosen = tuple(spec.at(choose_precision(precision, self.provider, spec)) for spec in zoo)
+        self.zoo, self._gpu = replace(zoo, models=chosen), gpu or GpuOptions()
         self._options = ort.RunOptions()
         self._options.only_execute_path_to_fetches = True  # a request; ORT 1.31 ignores it: both outputs run
         self._making = threading.Lock()
         self._sessions: dict[Key, ort.InferenceSession] = {}
         self._bound: dict[Key, BoundSession] = {}
-        self.networks = {(spec.name, spec.scale): self._load(spec) for spec in zoo}
-        self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
+        self.networks = {(spec.name, spec.scale): self._load(spec) for spec in self.zoo}
+        self.generators = {spec.name: self._load_generator(spec) for spec in self.zoo.generators}
 
     def _load(self, spec: ModelSpec) -> Network:
         precision = choose_precision(self.precision, self.provider, spec)
         if precision == "fp16" and "fp32" in spec.files:
-            self._zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
+            self.zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
         session = self.session(spec, precision)
         try:
             self._warm_up(spec, precision)
@@ -160,12 +162,12 @@ class Engine:
         key = Key(spec.title, precision, own, output)
         with self._making:
             if key not in self._sessions:
-                data, path = self._zoo.read(spec, precision), spec.files[precision].path
+                data, path = self.zoo.read(spec, precision), spec.files[precision].path
                 if output != BOTH:
                     data = with_one_output(data, output)
                 session = create_session(data, path, self.provider, threads, precision, self._gpu)
                 if output == BOTH:
-                    check_face(session, spec)
+                    check_face(session, spec.at(precision))
                 self._sessions[key] = session
                 if self.provider != "cpu":
                     self._bound[key] = BoundSession(session, spec.scale)
@@ -180,7 +182,7 @@ class Engine:
             self._sessions.clear()
 
     def _load_generator(self, spec: GeneratorSpec) -> PictureGenerator:
-        data, path = self._zoo.read(spec, "fp32"), spec.files["fp32"].path
+        data, path = self.zoo.read(spec, "fp32"), spec.files["fp32"].path
         session = create_session(data, path, self.provider, self._threads, gpu=self._gpu)
         check_generator_face(session, spec)
         generator = PictureGenerator(spec, session.get_providers()[0], session, 0.0)

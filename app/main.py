@@ -38,16 +38,15 @@ from app.settings import Settings
 from app.slots import Slots
 from app.study import Study, add_study
 from app.tracing import OpenTelemetry, PassOn
-from app.zoo import Zoo, load_zoo
+from app.zoo import load_zoo
 
 log = logging.getLogger("enlarger")
 
 
-def create_engine(settings: Settings) -> tuple[Zoo, Engine]:
-    """The zoo with every network loaded and proven, or a ``StartupError``."""
-    zoo = load_zoo(settings.models)
+def create_engine(settings: Settings) -> Engine:
+    """Every network of the model folder loaded and proven, or a ``StartupError``."""
     gpu = GpuOptions(settings.gpu_memory_bytes)
-    return zoo, Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu)
+    return Engine(load_zoo(settings.models), settings.provider, settings.compute_threads, settings.precision, gpu)
 
 
 def prove(engine: Engine) -> None:
@@ -80,7 +79,7 @@ class Worker:
 
 def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
-    zoo, engine = create_engine(settings)
+    engine = create_engine(settings)
     prove(engine)
     engine.rest()
     metrics = Metrics()
@@ -91,7 +90,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     }
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
     decoders = CapacityLimiter(settings.compute_threads)
-    service = Service(settings, zoo, scheduler, loaded, ledger=ledger, decoders=decoders)
+    service = Service(settings, engine.zoo, scheduler, loaded, ledger=ledger, decoders=decoders)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -113,8 +112,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     app.include_router(router)
     add_pages(app)
     if settings.study:
-        add_study(app, Study(settings, zoo, scheduler))
-    add_drawing(app, Drawing(zoo, scheduler, engine.generators))
+        add_study(app, Study(settings, engine.zoo, scheduler))
+    add_drawing(app, Drawing(engine.zoo, scheduler, engine.generators))
     add_error_handlers(app)
     add_metrics(app, metrics)
     app.add_middleware(

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ class ModelFile:
     """One precision of a network: a file in the model folder and what was measured with it.
 
     ``metrics`` maps a test set to figures, for example ``{"Set5": {"psnr_y": 31.1, "ssim_y": 0.88}}`` (dB, 0 to 1).
+    ``context``: LR pixels, where this file needs others than the network: int8's roundings carry farther.
     """
 
     path: str
     sha256: str
     bytes: int
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    context: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class ModelSpec:
     @property
     def title(self) -> str:
         return f"{self.name}-x{self.scale}"
+
+    def at(self, precision: str) -> "ModelSpec":
+        """The network as the file of that precision computes it: with its own context, if it has one."""
+        own = self.files[precision].context if precision in self.files else None
+        return self if own is None else replace(self, context=own)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from app.engine import Engine, choose_precision
+from app.errors import ModelFileError
 from app.providers import create_session
 from app.settings import Settings, usable_cores
 from app.zoo import ModelSpec, load_zoo
@@ -344,7 +345,7 @@ def test_export_writes_both_files_and_what_each_reaches(exported: Exported) -> N
         props = {p.key: p.value for p in onnx.load(exported.models / file.path).metadata_props}
         assert props["precision"] == precision
         assert json.loads(props["metrics"]) == file.metrics
-        assert props["context"] == str(spec.context)
+        assert props["context"] == str(spec.at(precision).context)
 
 
 def test_the_engine_takes_int8_where_it_is_asked_for_and_there(exported: Exported) -> None:
@@ -361,6 +362,22 @@ def test_the_engine_takes_int8_where_it_is_asked_for_and_there(exported: Exporte
     assert psnr(results["int8"], results["fp32"]) > 44
 
 
+def test_a_file_is_planned_with_its_own_context(exported: Exported) -> None:
+    zoo = load_zoo(exported.models)
+    assert zoo.find("tiny", SCALE).files["fp32"].context is None, "the network's"
+    for precision in ("fp32", "int8"):
+        engine = Engine(zoo, "cpu", usable_cores(), precision)
+        planned = engine.zoo.find("tiny", SCALE)
+        assert planned == engine.network(exported.tiny).spec == exported.tiny.at(precision)
+        session = engine.session(planned, precision)
+        assert session.get_modelmeta().custom_metadata_map["context"] == str(planned.context)
+    files = {**exported.tiny.files, "int8": replace(exported.tiny.files["int8"], context=31)}
+    wrong = replace(zoo, models=(replace(exported.tiny, files=files),))
+    assert Engine(wrong, "cpu", usable_cores(), "fp32").zoo.find("tiny", SCALE).context == exported.tiny.context
+    with pytest.raises(ModelFileError, match=r"its metadata says context '\d', the manifest 31"):
+        Engine(wrong, "cpu", usable_cores(), "int8")
+
+
 def test_a_provider_that_does_not_run_int8_well_is_not_given_it(exported: Exported) -> None:
     assert choose_precision("int8", "cpu", exported.tiny) == "int8"
     assert choose_precision("int8", "cuda", exported.tiny) == "fp32"
@@ -370,7 +387,7 @@ def test_the_setting_reaches_the_engine(exported: Exported, monkeypatch: pytest.
     from app.main import create_engine
 
     monkeypatch.setenv("ENLARGER_PRECISION", "int8")
-    _, engine = create_engine(Settings(models=exported.models, provider="cpu"))
+    engine = create_engine(Settings(models=exported.models, provider="cpu"))
     assert engine.network(exported.tiny).precision == "int8"
     monkeypatch.setenv("ENLARGER_PRECISION", "int4")
     with pytest.raises(ValueError, match="precision"):
@@ -425,13 +442,14 @@ def test_only_the_middle_of_a_large_picture_is_used(tmp_path: Path) -> None:
 # -- context -----------------------------------------------------------------------------------------------------
 
 
-def test_the_context_of_the_pair_is_enough_for_int8(exported: Exported) -> None:
+def test_the_context_of_int8_is_enough_for_it(exported: Exported) -> None:
     """The receptive field of three 3 x 3 convolutions is 3; with it a core is the whole picture's to the bit."""
-    assert exported.tiny.context <= 3
+    tiny = exported.tiny.at("int8")
+    assert exported.tiny.context <= tiny.context <= 3
     engine = Engine(load_zoo(exported.models), "cpu", usable_cores(), "int8")
     pixels = np.random.default_rng(1).integers(0, 256, (60, 60, 3), np.uint8)
     (whole,) = engine.run(exported.tiny, [pixels])
-    for context, limit in ((exported.tiny.context, 1), (3, 0)):
+    for context, limit in ((tiny.context, 1), (3, 0)):
         start, stop, margin = 20 - context, 40 + context, context * SCALE
         (part,) = engine.run(exported.tiny, [pixels[start:stop, start:stop]])
         inner = part[margin : margin + 20 * SCALE, margin : margin + 20 * SCALE]

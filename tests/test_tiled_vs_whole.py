@@ -1,5 +1,7 @@
 """The promise of the tiles: what is served differs from the network's own answer to the whole picture by at most 1."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import skimage.data
@@ -8,7 +10,7 @@ from app.decoder import DecodeLimits, decode
 from app.engine import DEAR_MACS, Engine
 from app.passes import plan_passes
 from app.scheduler import Scheduler
-from app.settings import Settings
+from app.settings import Settings, usable_cores
 from app.tiler import TileBudget
 from app.upscaler import Output, open_job, prepare, upscale
 from app.zoo import ModelSpec, load_zoo
@@ -41,9 +43,33 @@ def served(scheduler: Scheduler, spec: ModelSpec, pixels: Pixels, budget: TileBu
         return decoded(b"".join(upscale(work, job)))
 
 
-@pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda spec: spec.title)
-def test_a_served_picture_is_that_of_the_network_without_tiles(engine: Engine, spec: ModelSpec) -> None:
-    worst = {}
+FILES = [
+    pytest.param(spec.at(precision), precision, id=f"{spec.title}-{precision}")
+    for spec in load_zoo(MODELS)
+    for precision in spec.files
+    if precision != "fp16"
+]
+
+
+@pytest.fixture(scope="module")
+def int8_engine() -> Engine:
+    zoo = load_zoo(MODELS)
+    specs = tuple(spec for spec in zoo if "int8" in spec.files)
+    return Engine(replace(zoo, models=specs, generators=()), "cpu", usable_cores(), "int8")
+
+
+@pytest.fixture
+def engine_of(engine: Engine, int8_engine: Engine) -> dict[str, Engine]:
+    return {"fp32": engine, "int8": int8_engine}
+
+
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_a_served_picture_is_that_of_the_network_without_tiles(
+    engine_of: dict[str, Engine], spec: ModelSpec, precision: str
+) -> None:
+    worst, engine = {}, engine_of[precision]
+    assert engine.network(spec).precision == precision
+    assert spec in engine.zoo, "the engine plans with the context of the file it runs"
     with running(engine) as scheduler:
         for name, (pixels, budget) in cases(spec).items():
             (whole,) = engine.run(spec, [pixels])
@@ -54,10 +80,12 @@ def test_a_served_picture_is_that_of_the_network_without_tiles(engine: Engine, s
     assert max(worst.values()) <= ALLOWED, f"{worst}; is the context of {spec.context} LR pixels enough?"
 
 
-@pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda spec: spec.title)
-def test_the_context_is_enough_where_a_tile_has_no_more(engine: Engine, spec: ModelSpec) -> None:
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_the_context_is_enough_where_a_tile_has_no_more(
+    engine_of: dict[str, Engine], spec: ModelSpec, precision: str
+) -> None:
     """Planned windows often have context to spare; here they have exactly the manifest's, in noise and in a picture."""
-    core, c, s = 24, spec.context, spec.scale
+    engine, core, c, s = engine_of[precision], 24, spec.context, spec.scale
     for pixels in (noise(200, 200, 3), ASTRONAUT[:200, 100:300]):
         (whole,) = engine.run(spec, [pixels])
         for top, left in ((c, c), (60, 90), (100, 33), (200 - core - c, 200 - core - c)):
@@ -68,8 +96,8 @@ def test_the_context_is_enough_where_a_tile_has_no_more(engine: Engine, spec: Mo
             assert np.abs(kept - expected).max() <= ALLOWED, f"a context of {c} LR pixels is not enough"
 
 
-@pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda spec: spec.title)
-def test_the_pictures_need_several_tiles(spec: ModelSpec) -> None:
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_the_pictures_need_several_tiles(spec: ModelSpec, precision: str) -> None:
     for case, (pixels, budget) in cases(spec).items():
         (only,) = plan_passes(pixels.shape[:2], [spec], budget)
         assert only.plan.tiles > 1, case

@@ -75,6 +75,7 @@ class ServedPath:
 
     def upscale(self, spec: ModelSpec, image: bytes) -> Pixels:
         """An encoded picture to uint8 ``[H, W, 3]``, as a client would decode the PNG it gets."""
+        spec = self.engine.network(spec).spec  # with the context of the file that is run
         work = prepare(decode(image, DecodeLimits()), [spec], Output("png"), self.settings.budget)
         with open_job(work, self.scheduler, seconds=3600) as job:
             data = b"".join(upscale(work, job))

@@ -37,6 +37,9 @@ def write_manifest(models: Path, spec: ModelSpec) -> None:
     """Adds or replaces one entry; entries stay sorted by cost and scale, in whatever order models come."""
     manifest = read_manifest(models)
     entry = dataclasses.asdict(spec)
+    for file in entry["files"].values():
+        if file["context"] is None:
+            del file["context"]
     entries = [entry, *(e for e in manifest["models"] if (e["name"], e["scale"]) != (spec.name, spec.scale))]
     entries.sort(key=lambda e: e["scale"])
     cost = {e["name"]: e["macs"] for e in entries}  # of its largest scale
