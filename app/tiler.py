@@ -9,7 +9,7 @@ neighbours share ``blend`` pixels, over which the stitcher fades from one to the
 from dataclasses import dataclass
 from itertools import pairwise
 
-FIRST_BAND = 1 / 4  # of the picture's height, where a band can be as flat as that
+FIRST_BAND = 1 / 4  # of the picture's height and of the time, where a band can be as flat as that
 SMALLEST_CORE = 32  # LR pixels a tile keeps at least in each direction, however much a network costs
 
 
@@ -80,7 +80,7 @@ def choose_tile(
     That is with the fewest computed pixels, and half a tile's more: so long one lane waits for another in the end.
     ``macs`` are the network's multiply-accumulates a pixel. Of equally good tiles the flattest is chosen: its band is
     finished first, and no band of a large picture is more than ``FIRST_BAND`` of it, so that its reader need not wait
-    long.
+    long; as windows are computed two at a time, one takes as long as two, and three as four.
     """
     height, width = size
     least = 2 * context + blend + SMALLEST_CORE
@@ -88,18 +88,21 @@ def choose_tile(
     if height * width <= area:
         return height, width
     band = min(budget.band_bytes // (width * scale**2 * 3), int(height * FIRST_BAND))
-    lost = 2 * context + blend
-    tallest = min(max(2 * least, band), area // least)
+    lost, flat = 2 * context + blend, 2 * least
+    tallest = min(max(flat, band), area // least)
     fewest, most = windows_across(height, tallest, lost), windows_across(height, least, lost)
     best: tuple[int, int, int] | None = None
     for down in range(fewest, most + 1):
         rows = window_size(height, down, lost)
         across = windows_across(width, max(least, area // rows), lost)
-        columns = window_size(width, across, lost)
-        cost = rows * columns * (2 * down * across + 1)  # half pixels
-        if best is None or cost <= best[0]:
-            best = cost, rows, columns
-    assert best is not None  # the range above is never empty
+        for count in (across, min(across + 1, windows_across(width, least, lost))):
+            if rows > flat and count + count % 2 > FIRST_BAND * down * count:
+                continue
+            columns = window_size(width, count, lost)
+            cost = rows * columns * (2 * down * count + 1)  # half pixels
+            if best is None or cost <= best[0]:
+                best = cost, rows, columns
+    assert best is not None  # the range above is never empty, nor all too tall
     return best[1], best[2]
 
 

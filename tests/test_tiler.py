@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app import tiler
+from app.batching import LANES
 from app.tiler import FIRST_BAND, SMALLEST_CORE, Span, TileBudget, choose_tile, plan_tiles, spans
 
 CONTEXTS = st.integers(0, 48)
@@ -116,6 +117,14 @@ def test_a_picture_within_the_budget_is_one_exact_tile() -> None:
 def test_no_band_is_more_than_a_quarter_of_a_large_picture(size: tuple[int, int]) -> None:
     rows, _ = choose_tile(size, 4, 70_000, 8, 2, TileBudget())
     assert rows <= size[0] * FIRST_BAND, f"{rows} of {size[0]}"
+
+
+@pytest.mark.parametrize("size", [(512, 768), (1024, 1024), (1000, 1500), (1500, 1000), (3000, 4000), (9000, 500)])
+@pytest.mark.parametrize("macs", [70_000, 354_000])
+def test_the_first_band_takes_a_quarter_of_the_time_on_two_lanes(size: tuple[int, int], macs: int) -> None:
+    plan = plan_tiles(*size, choose_tile(size, 4, macs, 8, 2, TileBudget()), 8, 2)
+    until_then = -(-len(plan.columns) // LANES) * LANES  # the windows that are done with its last one
+    assert until_then <= FIRST_BAND * plan.tiles, f"{until_then} of {plan.tiles}"
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(0, 12), st.integers(4_000, 60_000))
