@@ -3,6 +3,7 @@
 import http.client
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -57,6 +58,26 @@ def post(server: Server, body: bytes, **parameters: str | int) -> Answer:
     finally:
         connection.close()
     return Answer(status, time.perf_counter() - started, first, size, told, status == 200)
+
+
+def closed_loop(
+    server: Server, body: bytes, clients: int, seconds: float, **parameters: str | int
+) -> tuple[list[Answer], float]:
+    """The answers to so many clients who each ask again as soon as they have one, and the seconds to the last of them.
+
+    After ``seconds`` nobody asks any more.
+    """
+    started = time.perf_counter()
+
+    def ask() -> list[Answer]:
+        answers = [post(server, body, **parameters)]
+        while time.perf_counter() < started + seconds:
+            answers.append(post(server, body, **parameters))
+        return answers
+
+    with ThreadPoolExecutor(clients) as pool:
+        answers = [answer for future in [pool.submit(ask) for _ in range(clients)] for answer in future.result()]
+    return answers, time.perf_counter() - started
 
 
 def percentile(values: list[float], share: int) -> float:

@@ -9,7 +9,7 @@ import argparse
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.client import Answer, percentile, picture, post
+from benchmarks.client import Answer, closed_loop, percentile, picture, post
 from tests.conftest import Server, running_server
 
 FILL = 4.0  # seconds of work beyond the limit, for the trial of Retry-After
@@ -19,18 +19,8 @@ THREADS = 512
 
 def capacity(server: Server, body: bytes, options: argparse.Namespace) -> float:
     """Pictures a second."""
-    end = time.perf_counter() + options.seconds
-
-    def ask() -> int:
-        done = 0
-        while time.perf_counter() < end:
-            done += post(server, body, model=options.model, scale=4, format="png").whole
-        return done
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(2) as pool:
-        done = sum(future.result() for future in [pool.submit(ask) for _ in range(2)])
-    return done / (time.perf_counter() - started)
+    answers, seconds = closed_loop(server, body, 2, options.seconds, model=options.model, scale=4, format="png")
+    return sum(answer.whole for answer in answers) / seconds
 
 
 def load(server: Server, body: bytes, pace: float, options: argparse.Namespace) -> tuple[list[Answer], float]:

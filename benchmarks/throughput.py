@@ -1,0 +1,183 @@
+"""What a machine gets through: ``python -m benchmarks.throughput [MODEL...] [--clients 1 8 32] [--sizes 256x256 ...]``
+
+Each network x4 and each precision: LR megapixels a second of the bare session, at its best tile and batch, and of the
+service over HTTP, PNG in and out, under so many clients who each ask again as soon as they have an answer. Beside it,
+of a picture's answer, the seconds in each stage (windows of different pictures are computed at a time, so "compute" may
+add up to more than the answer took); the peak of the server's memory, and of the GPU's if there is one.
+
+``--peak-tflops`` is the processor's arithmetic limit at that precision; the bare session's share of it is told then.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import skimage.data
+from PIL import Image
+
+from app.engine import PRECISIONS, Engine
+from app.providers import choose_provider
+from app.record import STAGES
+from app.settings import MODELS, usable_cores
+from app.zoo import ModelSpec, Zoo, load_zoo
+from benchmarks.client import closed_loop, percentile, post
+from tests.conftest import Server, running_server
+
+SCALE = 4
+SIZES = ("256x256", "1280x720", "2312x1734")
+TILES, BATCHES = (128, 192, 256, 384), (1, 4, 16)
+BARE_SECONDS = 4.0  # over all tiles and batches
+NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
+POLL = 0.2  # seconds between two looks at the GPU's memory
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The best of a session alone: LR pixels a second, in windows of ``side`` x ``side``, ``batch`` at a time."""
+
+    speed: float
+    side: int
+    batch: int
+
+
+def bare(engine: Engine, spec: ModelSpec) -> Bare:
+    picture = Image.fromarray(skimage.data.coffee())
+    batches = BATCHES if engine.batch_macs else BATCHES[:1]
+    cases = [(side, batch) for side in TILES for batch in batches]
+    fitting = [(s, b) for s, b in cases if b == 1 or s * s * b * spec.macs <= engine.batch_macs]
+    best = Bare(0.0, 0, 0)
+    for side, batch in fitting:
+        windows = [np.asarray(picture.resize((side, side)))] * batch
+        end = time.perf_counter() + BARE_SECONDS / len(fitting)
+        engine.run(spec, windows)  # allocates for this shape
+        while time.perf_counter() < end:
+            started = time.perf_counter()
+            engine.run(spec, windows)
+            speed = side * side * batch / (time.perf_counter() - started)
+            best = max(best, Bare(speed, side, batch), key=lambda each: each.speed)
+    return best
+
+
+class GpuMemory:
+    """The most bytes in use on the fullest GPU while it is entered; 0 where there is none."""
+
+    def __init__(self) -> None:
+        self.peak, self._ended = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(POLL):
+            try:
+                told = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, check=True).stdout
+            except (OSError, subprocess.CalledProcessError):
+                return
+            self.peak = max(self.peak, *(int(line) * 2**20 for line in told.split()))
+
+
+def photograph(size: str) -> tuple[bytes, int]:
+    """A photograph of ``WIDTHxHEIGHT`` as PNG, and its pixels."""
+    width, height = map(int, size.split("x"))
+    buffer = io.BytesIO()
+    image = Image.fromarray(skimage.data.coffee()).resize((width, height), Image.Resampling.BICUBIC)
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue(), width * height
+
+
+def stages(log: str, pictures: int) -> dict[str, float]:
+    """Mean seconds of a request in each stage, over the last so many in a log of JSON lines."""
+    lines = [json.loads(line) for line in log.splitlines() if '"stages"' in line][-pictures:]
+    total: Counter[str] = Counter()
+    for line in lines:
+        total.update(line["stages"])
+    return {stage: total[stage] / len(lines) for stage in STAGES}
+
+
+@contextmanager
+def server_of(options: argparse.Namespace, precision: str) -> Iterator[Server]:
+    settings = {"request_deadline_seconds": "3600", "max_queue_seconds": "3600", "log_format": "json"}
+    settings |= {"max_requests": str(max(64, *options.clients)), "provider": options.provider, "precision": precision}
+    with running_server(**settings, models=str(options.models)) as server:
+        yield server
+
+
+def measure(server: Server, spec: ModelSpec, alone: Bare, options: argparse.Namespace) -> None:
+    for size in options.sizes:
+        body, pixels = photograph(size)
+        asked = {"model": spec.name, "scale": SCALE, "format": "png"}
+        post(server, body, **asked)  # loads the network
+        for clients in options.clients:
+            with GpuMemory() as gpu:
+                answers, seconds = closed_loop(server, body, clients, options.seconds, **asked)
+            if not all(answer.whole for answer in answers):
+                raise SystemExit("a request failed")
+            speed = pixels * len(answers) / seconds
+            took = [answer.seconds for answer in answers]
+            memory = f"{server.peak_memory() / 1e6:9.0f}{gpu.peak / 1e6:9.0f}"
+            parts = "".join(f"{mean:9.3f}" for mean in stages(server.log(), len(answers)).values())
+            print(
+                f"{size:>11}{clients:>8}{speed / 1e6:9.2f}{speed / alone.speed:7.2f}"
+                f"{percentile(took, 50):8.2f}{percentile(took, 99):8.2f}{parts}{memory}",
+                flush=True,
+            )
+
+
+def files(zoo: Zoo, options: argparse.Namespace) -> list[tuple[ModelSpec, str]]:
+    """The networks x4 and their files, of the precisions that were asked for and that the provider runs."""
+    specs = [zoo.find(name, SCALE) for name in options.models_asked]
+    kinds = [kind for kind in PRECISIONS[choose_provider(options.provider)] if kind in (options.precisions or (kind,))]
+    return [(spec, kind) for spec in specs for kind in kinds if kind in spec.files]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models_asked", nargs="*", metavar="MODEL", default=["fast", "balanced"])
+    parser.add_argument("--precisions", nargs="+", metavar="PRECISION", help="fp32, fp16, int8")
+    parser.add_argument("--provider", default="auto")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT", help="in LR pixels")
+    parser.add_argument("--seconds", type=float, default=5, help="after which nobody asks any more")
+    parser.add_argument("--peak-tflops", type=float, help="of the processor, two operations a multiply-accumulate")
+    parser.add_argument("--models", type=Path, default=MODELS)
+    options = parser.parse_args()
+    zoo = load_zoo(options.models)
+    for spec, precision in files(zoo, options):
+        chosen = replace(zoo, default=spec.name, models=(spec,), generators=())
+        engine = Engine(chosen, options.provider, usable_cores(), precision)
+        alone, provider = bare(engine, spec), engine.network(spec).provider
+        del engine  # what it holds of a GPU
+        tflops = 2 * spec.macs * alone.speed / 1e12
+        share = f", {tflops / options.peak_tflops:.0%} of the limit" if options.peak_tflops else ""
+        print(
+            f"{spec.title} in {precision} on {provider}, {usable_cores()} cores: {alone.speed / 1e6:.2f} LR Mpx/s bare "
+            f"({alone.side} x {alone.side}, {alone.batch} at a time), {tflops:.2f} TFLOP/s{share}"
+        )
+        print(
+            f"{'LR size':>11}{'clients':>8}{'Mpx/s':>9}{'ratio':>7}{'p50 s':>8}{'p99 s':>8}"
+            + "".join(f"{stage:>9}" for stage in STAGES)
+            + f"{'peak MB':>9}{'GPU MB':>9}"
+        )
+        with server_of(options, precision) as server:
+            measure(server, spec, alone, options)
+
+
+if __name__ == "__main__":
+    main()
