@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from app.body import Upload, receive_upload
 from app.codes import check_readable, header_value, read_codes, read_when_whole
 from app.decoder import ImageHeader, SourceImage, decode, inspect
+from app.footprint import held_bytes
 from app.menu import describe, describe_model
 from app.negotiation import choose_output, content_disposition
 from app.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
@@ -20,6 +21,7 @@ from app.priority import run_ahead, run_beside
 from app.record import record_of
 from app.samples import at_depth
 from app.service import Service, service_of
+from app.slots import holding_of
 from app.streaming import PictureResponse
 from app.upscaler import Work, check_depth, prepare, upscale
 
@@ -83,6 +85,7 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         stack.enter_context(job)
         with record.clock.stage("decode"):
             work = await run_beside(decode_and_plan, upload.image, limiter=service.decoders)
+        holding_of(request.scope).widen(held_bytes(work, parameters.decode))
         codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
         stack.pop_all()  # the response closes the job
     record.model = work.passes[0].spec.name

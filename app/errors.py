@@ -113,6 +113,12 @@ class TooMuchWorkError(EnlargerError):
     status, code, title = 422, "too_much_work", "The picture would take too long"
 
 
+class TooMuchMemoryError(EnlargerError):
+    """All that this service has for pictures would not hold what this one needs while it is computed and sent."""
+
+    status, code, title = 422, "too_much_memory", "The picture would take too much memory"
+
+
 # -- the study ---------------------------------------------------------------------------------------------------
 
 

@@ -117,7 +117,11 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     add_error_handlers(app)
     add_metrics(app, metrics)
     app.add_middleware(
-        Slots, limit=settings.max_requests, most_bytes=settings.max_upload_bytes, refuse=on_enlarger_error
+        Slots,
+        limit=settings.max_requests,
+        slot_bytes=settings.slot_bytes,
+        most_bytes=settings.max_upload_bytes,
+        refuse=on_enlarger_error,
     )
     app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
     if settings.cors_origins:

@@ -13,8 +13,8 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
 DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.py
-SLOT_BANDS = 4  # of a request: one stitched, one with its last channels, one encoded, one that waits for its reader
-SLOT_BYTES = 24 * 2**20  # and two rasters too small for a file (raster.py), and the windows ahead (passes.py)
+SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
+SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (footprint.py)
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
 PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
@@ -43,7 +43,8 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     max_requests: int = Field(64, ge=1)
-    """Requests that bring or fetch a picture at a time; a further one is refused with 429."""
+    """Requests that bring or fetch a picture at a time; a further one is refused with 429. Those of which one takes
+    more than ``slot_bytes`` count for several."""
     max_upload_bytes: int = Field(256 * 2**20, ge=1)
     """Of the bodies held at a time, all requests together; what would be more is refused with 429."""
     max_pixels: int = Field(50_000_000, ge=1, le=89_000_000)
@@ -96,8 +97,12 @@ class Settings(BaseSettings):
         """What the process' memory stays below on a CPU, whatever is sent to it: the process, the bodies, the pictures
         being decoded, and what each request in the service holds."""
         decoding = self.compute_threads * (DECODE_BYTES * self.max_pixels + self.max_body_bytes)
-        slots = self.max_requests * (SLOT_BANDS * self.band_bytes + SLOT_BYTES)
-        return PROCESS_BYTES + self.max_upload_bytes + decoding + slots
+        return PROCESS_BYTES + self.max_upload_bytes + decoding + self.max_requests * self.slot_bytes
+
+    @property
+    def slot_bytes(self) -> int:
+        """What a request holds of the service's memory, or a multiple of it."""
+        return SLOT_BANDS * self.band_bytes + SLOT_BYTES
 
     @property
     def budget(self) -> TileBudget:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import OverloadedError
+from app.errors import OverloadedError, TooMuchMemoryError
 
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -18,59 +18,111 @@ class Slots:
     """Every POST takes one of ``limit`` slots when its body is there, until its answer is sent or broken. With none
     left it gets 429, if possible before the body; a client who sends slowly holds none.
 
-    The bodies of all of them together may have ``most_bytes``, counted as they arrive, given back with the first byte
-    of the answer, by which time a body has been let go. ``refuse`` makes an error's answer.
+    A slot stands for ``slot_bytes`` of memory; a picture that needs more takes several, see ``Holding.widen``. The
+    bodies of all requests together may have ``most_bytes``, counted as they arrive, given back with the first byte of
+    the answer, by which time a body has been let go. ``refuse`` makes an error's answer.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, most_bytes: int, refuse: Refuse) -> None:
-        self.app, self._limit, self._most_bytes, self._refuse = app, limit, most_bytes, refuse
-        self._taken, self._held = 0, 0
+    def __init__(self, app: ASGIApp, limit: int, slot_bytes: int, most_bytes: int, refuse: Refuse) -> None:
+        self.app, self._refuse = app, refuse
+        self.limit, self.slot_bytes, self._most_bytes = limit, slot_bytes, most_bytes
+        self._taken, self._received = 0, 0
         self._mean_seconds = 1.0  # that a slot is held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
-        elif self._taken >= self._limit:
-            await (await self._refuse(Request(scope), self._no_slot()))(scope, receive, send)
+            return
+        try:
+            self.check_room(1)
+        except OverloadedError as error:
+            await (await self._refuse(Request(scope), error))(scope, receive, send)
         else:
             await self._hold(scope, receive, send)
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held, taken_at = 0, 0.0
+        holding = scope["state"]["holding"] = Holding(self)
 
         async def receive_counted() -> Message:
-            nonlocal held, taken_at
             message = await receive()
-            size = len(message.get("body", b""))
-            held, self._held = held + size, self._held + size
-            if self._held > self._most_bytes:
-                raise self._full("Too many bytes are being received.", self._most_bytes)
-            if message["type"] == "http.request" and not message.get("more_body") and not taken_at:
-                if self._taken >= self._limit:
-                    raise self._no_slot()
-                self._taken, taken_at = self._taken + 1, time.monotonic()
+            holding.receive(len(message.get("body", b"")))
+            if message["type"] == "http.request" and not message.get("more_body") and not holding.slots:
+                holding.take(1)
             return message
-
-        def let_go() -> None:
-            nonlocal held
-            held, self._held = 0, self._held - held
 
         async def send_letting_go(message: Message) -> None:
             if message["type"] == "http.response.start":
-                let_go()
+                holding.let_go_of_body()
             await send(message)
 
         try:
             await self.app(scope, receive_counted, send_letting_go)
         finally:
-            let_go()
-            if taken_at:
-                self._taken -= 1
-                self._mean_seconds = KEPT * self._mean_seconds + (1 - KEPT) * (time.monotonic() - taken_at)
+            holding.let_go()
 
-    def _no_slot(self) -> OverloadedError:
-        return self._full("There are too many requests at a time.", self._limit)
+    # -- called by holdings ------------------------------------------------------------------------------------
+
+    def receive(self, size: int) -> None:
+        self._received += size
+        if self._received > self._most_bytes:
+            raise self._full("Too many bytes are being received.", self._most_bytes)
+
+    def forget(self, size: int) -> None:
+        self._received -= size
+
+    def check_room(self, count: int) -> None:
+        if self._taken + count > self.limit:
+            raise self._full("There are too many requests at a time.", self.limit)
+
+    def take(self, count: int) -> None:
+        self.check_room(count)
+        self._taken += count
+
+    def give_back(self, count: int, seconds: float) -> None:
+        self._taken -= count
+        self._mean_seconds = KEPT * self._mean_seconds + (1 - KEPT) * seconds
 
     def _full(self, detail: str, limit: int) -> OverloadedError:
         """With the time after which a slot is expected to be free."""
-        return OverloadedError(detail, retry_after=self._mean_seconds / self._limit, limit=limit)
+        return OverloadedError(detail, retry_after=self._mean_seconds / self.limit, limit=limit)
+
+
+class Holding:
+    """What one request has of them: the bytes of its body, and then its ``slots``."""
+
+    def __init__(self, all_slots: Slots) -> None:
+        self._all, self._body, self._since = all_slots, 0, 0.0
+        self.slots = 0
+
+    def receive(self, size: int) -> None:
+        self._body += size
+        self._all.receive(size)
+
+    def let_go_of_body(self) -> None:
+        self._all.forget(self._body)
+        self._body = 0
+
+    def take(self, count: int) -> None:
+        self._all.take(count)
+        self._since, self.slots = self._since or time.monotonic(), self.slots + count
+
+    def widen(self, needed: int) -> None:
+        """Takes as many slots as hold so many bytes; ``OverloadedError`` where they are not free, and
+        ``TooMuchMemoryError`` where there are not as many."""
+        count, most = -(-needed // self._all.slot_bytes), self._all.limit * self._all.slot_bytes
+        if needed > most:
+            raise TooMuchMemoryError("Ask for another format or a smaller size.", limit=most, actual=needed)
+        if count > self.slots:
+            self.take(count - self.slots)
+
+    def let_go(self) -> None:
+        self.let_go_of_body()
+        if self.slots:
+            self._all.give_back(self.slots, time.monotonic() - self._since)
+            self.slots = 0
+
+
+def holding_of(scope: Scope) -> Holding:
+    """The one that ``Slots`` has put into an ASGI scope."""
+    holding: Holding = scope["state"]["holding"]
+    return holding

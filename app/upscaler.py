@@ -1,8 +1,9 @@
 """The whole way of a picture, as one generator: the API, the command line and the evaluation all walk it."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from app.zoo import ModelSpec
 Pixels = NDArray[np.uint8 | np.uint16]
 
 DEFAULTS = Options()
+STRIP_BYTES = 2**20  # of a band that is brought to its size, depth and channels, and encoded, at a time
 
 
 @dataclass(frozen=True)
@@ -99,58 +101,79 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     a piece is with its reader no band is held here: a loop would hold its last one, ``map`` does not.
     Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; then what was given so far is no whole file.
     """
+    finish = finisher(work)
     alpha = Regrouped(alpha_rows(work, job)) if work.source.has_alpha else None
 
-    def encoded(rows: Pixels) -> bytes:
+    def encoded_strip(strip: Pixels) -> bytes:
+        rows = finish(strip)
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
         with job.clock.stage("encode"):
             return work.encoder.write(rows)
 
-    bands = colour_rows(work, job)
+    def encoded(band: Pixels) -> bytes:
+        return b"".join(map(encoded_strip, strips(band)))
+
+    bands = colour_bands(work, job)
     yield work.encoder.begin() + encoded(next(bands))
     yield from map(encoded, bands)
     yield work.encoder.finish()
 
 
-def colour_rows(work: Work, job: Job) -> Iterator[Pixels]:
-    """The result's colour in bands ``[n, W, 3]``, in the profile's numbers and of the result's depth."""
-    curve, depth = work.curve, work.picture.depth
+def strips(band: Pixels) -> Iterator[Pixels]:
+    """A band's rows, some at a time: what is made of them on their way into the file takes several times as much."""
+    count = max(1, STRIP_BYTES // band[0].nbytes)
+    return (band[top : top + count] for top in range(0, len(band), count))
+
+
+def colour_bands(work: Work, job: Job) -> Iterator[Pixels]:
+    """What the networks make of the colour, in bands ``[n, W, 3]``."""
 
     def read(top: int, bottom: int) -> Pixels:
         rows = work.source.rows(top, bottom)
-        return curve.towards(rows) if curve else widened(rows, depth)
+        return work.curve.towards(rows) if work.curve else widened(rows, work.picture.depth)
 
-    def finished(rows: Pixels) -> Pixels:
-        return at_depth(curve.back(rows) if curve else rows, depth)
+    return enlarged(work, read, submit_colour, job)
 
-    return map(finished, enlarged_rows(work, read, submit_colour, job, 3, "lanczos"))
+
+def finisher(work: Work) -> Callable[[Pixels], Pixels]:
+    """From the networks' rows, given from the top, to the result's colour ``[n, W, 3]``, in the profile's numbers.
+
+    ``n`` is another where the size is, and may be 0.
+    """
+    resized, curve = resizer(work, 3, "lanczos"), work.curve
+
+    def finish(rows: Pixels) -> Pixels:
+        rows = resized(rows)
+        return at_depth(curve.back(rows) if curve else rows, work.picture.depth)
+
+    return finish
 
 
 def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
-    """The result's alpha in bands ``[n, W, 1]`` of the result's depth."""
-    depth = work.picture.depth
+    """The result's alpha ``[n, W, 1]`` of the result's depth, some rows at a time."""
+    depth, resized = work.picture.depth, resizer(work, 1, "bicubic")
 
     def read(top: int, bottom: int) -> Pixels:
         return widened(work.source.alpha_rows(top, bottom), depth)
 
-    def finished(rows: Pixels) -> Pixels:
-        return at_depth(rows, depth)
+    def finish(rows: Pixels) -> Pixels:
+        return at_depth(resized(rows), depth)
 
-    return map(finished, enlarged_rows(work, read, submit_alpha, job, 1, "bicubic"))
+    return map(finish, chain.from_iterable(map(strips, enlarged(work, read, submit_alpha, job))))
 
 
-def enlarged_rows(
-    work: Work, read: Read, submit: Submit, job: Job, channels: int, kernel: Literal["lanczos", "bicubic"]
-) -> Iterator[Pixels]:
-    """The result's rows in bands, ``[n, W, channels]``: through each network in turn, then to the size asked for."""
+def enlarged(work: Work, read: Read, submit: Submit, job: Job) -> Iterator[Pixels]:
+    """Through each network in turn, in bands of the last one's."""
     for each in work.passes:
         bands = run_pass(each, read, submit, job)
         read = PassedRows(bands).rows
-    size = work.picture.height, work.picture.width
-    if size == work.passes[-1].size:
-        return bands
-    resampler = Resampler(work.passes[-1].size, size, channels, kernel)
-    return filter(len, map(resampler.feed, bands))
+    return bands
+
+
+def resizer(work: Work, channels: int, kernel: Literal["lanczos", "bicubic"]) -> Callable[[Pixels], Pixels]:
+    """From the networks' size to the one asked for; nothing to do where that is the same."""
+    size, networks = (work.picture.height, work.picture.width), work.passes[-1].size
+    return Resampler(networks, size, channels, kernel).feed if size != networks else lambda rows: rows
 
 
 def with_source_channels(rows: Pixels, alpha: Pixels | None, work: Work) -> Pixels:

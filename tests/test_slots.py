@@ -66,3 +66,37 @@ def test_bodies_share_their_bytes(narrow: Server, small: bytes) -> None:
     assert_free(narrow, small)
     for _ in range(10):  # nothing is left of them
         assert post(narrow, bytes(BYTES // 2)).status_code == 415
+
+
+@pytest.fixture(scope="module")
+def tight() -> Iterator[Server]:
+    """Two slots of 28 MiB."""
+    with running_server(max_requests=str(SLOTS), band_bytes=str(2**20)) as server:
+        yield server
+
+
+def as_webp(server: Server, image: bytes) -> httpx.Response:
+    return httpx.post(f"{server.url}/upscale", content=image, params=BICUBIC | {"format": "webp"}, timeout=60)
+
+
+def test_a_picture_that_takes_the_memory_of_two_takes_two_slots(tight: Server, photo: np.ndarray) -> None:
+    two_slots = encode(photo[:150, :200])  # 0.5 megapixels of WebP at 44 bytes, and what every request has
+    with ask(tight, noise(3000, 600), receive_buffer=LITTLE) as other:
+        assert answer(other).status == 200
+        assert as_webp(tight, encode(photo[:20, :20])).status_code == 200, "one slot is free"
+        refused = as_webp(tight, two_slots)
+        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert post(tight, two_slots).status_code == 200, "as PNG it takes one"
+    tight.wait_until(lambda: as_webp(tight, two_slots).status_code == 200)
+    assert_free(tight, two_slots)
+
+
+def test_a_picture_that_takes_more_memory_than_there_is_is_the_clients_to_change(
+    tight: Server, photo: np.ndarray
+) -> None:
+    too_large = as_webp(tight, encode(photo[:300, :400]))
+    assert (too_large.status_code, too_large.json()["code"]) == (422, "too_much_memory")
+    assert too_large.json()["retryable"] is False
+    assert too_large.json()["actual"] > too_large.json()["limit"] == SLOTS * 28 * 2**20
+    assert_free(tight, encode(photo[:20, :20]))

@@ -27,7 +27,7 @@ class Format:
     ``extension`` has its dot. ``bits``: the most a sample may have. Without ``alpha`` the caller flattens the picture
     first. ``streamed``: sent as it is computed, else encoded whole at the end. ``quality``, ``subsampling`` and
     ``lossless``: whether these options mean something to it. ``max_side`` and ``max_pixels`` are the result's,
-    ``max_bytes`` the file's.
+    ``max_bytes`` the file's. ``held``: bytes a pixel of the result, at most, where it is encoded whole.
     """
 
     media_type: str
@@ -36,6 +36,7 @@ class Format:
     bits: int = 8
     alpha: bool = True
     streamed: bool = True
+    held: int = 0
     quality: bool = False
     subsampling: bool = False
     lossless: bool = False
@@ -72,6 +73,7 @@ FORMATS: Mapping[str, Format] = {
     "webp": Format(
         media_type="image/webp",
         extension=".webp",
+        held=webp.HELD,
         create=lambda picture, options: webp.WebpEncoder(picture, quality_of(options), options.lossless),
         streamed=False,
         quality=True,
@@ -82,6 +84,7 @@ FORMATS: Mapping[str, Format] = {
     "avif": Format(
         media_type="image/avif",
         extension=".avif",
+        held=avif.HELD,
         create=lambda picture, options: avif.AvifEncoder(picture, quality_of(options), options.subsampling),
         streamed=False,
         quality=True,

@@ -9,7 +9,7 @@ MAX_SIDE = 16384
 
 # Measured peaks in bytes a pixel beside the collected picture's 4 (4:2:0, quality 90): RGB 20, RGBA and noise 26.
 # 2^24 pixels (4096 x 4096) therefore need 0.5 GiB, and a minute.
-MAX_PIXELS = 2**24
+MAX_PIXELS, HELD = 2**24, 4 + 26
 
 SPEED = 9  # of libavif's 0 to 10: 2.3 s a megapixel on one core of the test machine; 8: 5 s for a file 3 % smaller
 MODES = {1: "L", 2: "RGBA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow mode

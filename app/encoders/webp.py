@@ -10,7 +10,7 @@ MAX_SIDE = 16383  # libwebp's WEBP_MAX_DIMENSION: 14 bits in the bitstream, RFC 
 # Here memory grows with the picture: measured peaks in bytes a pixel, the 4 of the collected picture included, are
 #   lossy RGB 14-17 on photographs, 37 on noise; lossy RGBA 35 and 44; lossless 35-41 and 44.
 # 2^25 pixels (8192 x 4096) therefore need 0.5 GiB as a lossy photograph and 44 x 2^25 = 1.4 GiB at the very worst.
-MAX_PIXELS = 2**25
+MAX_PIXELS, HELD = 2**25, 44
 
 MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow mode; WebP has no gray
 
