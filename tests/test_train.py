@@ -180,6 +180,19 @@ def test_a_finished_run_is_not_trained_again(run: Run, monkeypatch: pytest.Monke
     assert_equal_weights(weights(network), weights(run.network))
 
 
+def test_batches_cut_on_the_device_train_the_same_network(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the device is the processor: the way is a GPU's, and every crop the same."""
+    short = replace(TINY, stages=(Stage(steps=8, rate=1e-3, warmup=0),))
+    usual = weights(train(short, Folders(data, tmp_path / "usual")))
+    monkeypatch.setattr(training, "fits", lambda pairs, device: True)
+    monkeypatch.delattr(training, "batches")
+    torch.testing.assert_close(weights(train(short, Folders(data, tmp_path / "device"))), usual)
+    other = weights(train(replace(short, seed=2), Folders(data, tmp_path / "other")))
+    assert not all(torch.allclose(other[name], usual[name]) for name in usual)
+
+
 def test_the_averaged_network_is_the_one_returned(run: Run) -> None:
     state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
     assert_equal_weights(weights(run.network), state["averaged"])

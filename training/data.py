@@ -7,8 +7,9 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from training.recipe import DataRecipe
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 Pixels = NDArray[np.uint8]
+Item = TypeVar("Item")
 
 MARGIN = 4  # LR pixels round a crop that are degraded with it, so that no blur and no JPEG block ends at its edge
 
@@ -63,6 +65,9 @@ class PairSet:
     The files are made once for a folder, scale and degradation, in ``cache``; a changed folder makes new ones. A random
     degradation's numbers depend on a picture's place in the folder alone. Each picture is there once for each of
     ``reductions``, the factors by which its sides are reduced first: 1 is the picture itself.
+
+    ``lr`` and ``hr`` are all pictures one behind the other, flat; the LR one of number ``i`` begins at ``starts[i]``,
+    the HR one at ``scale`` squared times that.
     """
 
     def __init__(
@@ -80,10 +85,10 @@ class PairSet:
         index = json.loads(index_file.read_text())
         self.sizes: list[tuple[int, int]] = [tuple(size) for size in index["sizes"]]
         self.detail = np.array(index["detail"])
-        self._hr = np.memmap(cache / f"{key}.hr", np.uint8, "r")
-        self._lr = np.memmap(cache / f"{key}.lr", np.uint8, "r")
+        self.hr: Pixels = np.memmap(cache / f"{key}.hr", np.uint8, "r")
+        self.lr: Pixels = np.memmap(cache / f"{key}.lr", np.uint8, "r")
         pixels = np.array([h * w * 3 for h, w in self.sizes])
-        self._starts = np.concatenate([[0], np.cumsum(pixels)])
+        self.starts = np.concatenate([[0], np.cumsum(pixels)])
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -92,9 +97,9 @@ class PairSet:
         """LR uint8 ``[h, w, 3]`` and HR uint8 ``[h * scale, w * scale, 3]``."""
         h, w = self.sizes[index]
         area = self.scale**2
-        start, stop = self._starts[index], self._starts[index + 1]
-        lr = self._lr[start:stop].reshape(h, w, 3)
-        hr = self._hr[start * area : stop * area].reshape(h * self.scale, w * self.scale, 3)
+        start, stop = self.starts[index], self.starts[index + 1]
+        lr = self.lr[start:stop].reshape(h, w, 3)
+        hr = self.hr[start * area : stop * area].reshape(h * self.scale, w * self.scale, 3)
         return lr, hr
 
 
@@ -125,13 +130,26 @@ def _degraded(hr: Pixels, scale: int, degradation: str, number: int) -> Pixels:
     return DEGRADATIONS[degradation](hr, scale)
 
 
-def batches(
-    pairs: PairSet, data: DataRecipe, seed: int, first_step: int, last_step: int, rank: int = 0
-) -> Iterator[tuple[Pixels, Pixels]]:
-    """One batch a step: LR uint8 ``[N, crop, crop, 3]`` and HR ``[N, crop * scale, crop * scale, 3]``.
+@dataclass(frozen=True)
+class Cut:
+    """Where a square crop lies, LR pixels, and what becomes of it: ``flips`` down and across, then ``transpose``, then
+    the channels in that ``order``."""
 
-    The random numbers of a step depend on the seed, the step and the process' rank alone, so a resumed run sees what an
-    unbroken one sees. By a random degradation LR is made anew for each crop.
+    picture: int
+    top: int
+    left: int
+    side: int
+    flips: tuple[bool, bool]
+    transpose: bool
+    order: tuple[int, int, int] = (0, 1, 2)
+
+
+def draws(
+    pairs: PairSet, data: DataRecipe, seed: int, first_step: int, last_step: int, rank: int = 0
+) -> Iterator[tuple[list[int], np.random.Generator]]:
+    """Of each step the pictures its crops are from, and the random numbers for the rest.
+
+    They depend on the seed, the step and the process' rank alone, so a resumed run sees what an unbroken one sees.
     """
     usable = np.array([i for i, (h, w) in enumerate(pairs.sizes) if min(h, w) >= data.crop])
     if not len(usable):
@@ -140,29 +158,48 @@ def batches(
     weights = weights / weights.sum()
     for step in range(first_step, last_step):
         rng = np.random.default_rng((seed, step, rank) if rank else (seed, step))
-        chosen = rng.choice(usable, size=data.batch, p=weights)
-        crops = [_random_crop(pairs, int(index), data, rng) for index in chosen]
+        yield rng.choice(usable, size=data.batch, p=weights).tolist(), rng
+
+
+def draw_cut(pairs: PairSet, picture: int, side: int, data: DataRecipe, rng: np.random.Generator) -> Cut:
+    height, width = pairs.sizes[picture]
+    top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    flip_y, flip_x, transpose = rng.integers(2, size=3).astype(bool).tolist()
+    cut = Cut(picture, top, left, side, (flip_y, flip_x), transpose)
+    return replace(cut, order=tuple(rng.permutation(3).tolist())) if data.permute else cut
+
+
+def batches(
+    pairs: PairSet, data: DataRecipe, seed: int, first_step: int, last_step: int, rank: int = 0
+) -> Iterator[tuple[Pixels, Pixels]]:
+    """One batch a step: LR uint8 ``[N, crop, crop, 3]`` and HR ``[N, crop * scale, crop * scale, 3]``, as ``draws``
+    has it. By a random degradation LR is made anew for each crop.
+    """
+    for chosen, rng in draws(pairs, data, seed, first_step, last_step, rank):
+        crops = [_random_crop(pairs, picture, data, rng) for picture in chosen]
         yield np.stack([lr for lr, _ in crops]), np.stack([hr for _, hr in crops])
 
 
-def _random_crop(pairs: PairSet, index: int, data: DataRecipe, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    lr, hr = pairs.pair(index)
-    s = pairs.scale
-    crop, degrade = data.crop, RANDOM_DEGRADATIONS.get(data.degradation)
-    margin = min(MARGIN, (min(lr.shape[:2]) - crop) // 2) if degrade else 0
-    side = crop + 2 * margin
-    y = int(rng.integers(lr.shape[0] - side + 1))
-    x = int(rng.integers(lr.shape[1] - side + 1))
-    patches = lr[y : y + side, x : x + side], hr[y * s : (y + side) * s, x * s : (x + side) * s]
-    flip_y, flip_x, transpose = rng.integers(2, size=3)
-    lr, hr = (_turn(p, bool(flip_y), bool(flip_x), bool(transpose)) for p in patches)
-    if data.permute:
-        order = rng.permutation(3)
-        lr, hr = lr[:, :, order], hr[:, :, order]
+def _random_crop(pairs: PairSet, picture: int, data: DataRecipe, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    s, crop, degrade = pairs.scale, data.crop, RANDOM_DEGRADATIONS.get(data.degradation)
+    margin = min(MARGIN, (min(pairs.sizes[picture]) - crop) // 2) if degrade else 0
+    lr, hr = cut_out(pairs, draw_cut(pairs, picture, crop + 2 * margin, data, rng))
     if degrade:
         lr = degrade(np.ascontiguousarray(hr), s, rng)
     kept, kept_hr = slice(margin, margin + crop), slice(margin * s, (margin + crop) * s)
     return lr[kept, kept], hr[kept_hr, kept_hr]
+
+
+def cut_out(pairs: PairSet, cut: Cut) -> tuple[Pixels, Pixels]:
+    """The LR and the HR crop, views where that is possible."""
+
+    def part(pixels: Pixels, scale: int) -> Pixels:
+        top, left, side = cut.top * scale, cut.left * scale, cut.side * scale
+        patch = _turn(pixels[top : top + side, left : left + side], *cut.flips, cut.transpose)
+        return patch if cut.order == (0, 1, 2) else patch[:, :, list(cut.order)]
+
+    lr, hr = pairs.pair(cut.picture)
+    return part(lr, 1), part(hr, pairs.scale)
 
 
 def _turn(patch: Pixels, flip_y: bool, flip_x: bool, transpose: bool) -> Pixels:
@@ -172,14 +209,14 @@ def _turn(patch: Pixels, flip_y: bool, flip_x: bool, transpose: bool) -> Pixels:
     return patch.transpose(1, 0, 2) if transpose else patch
 
 
-class Prefetcher:
+class Prefetcher(Generic[Item]):
     """Runs an iterator of batches in a thread, ``depth`` ahead; an exception there is raised here."""
 
-    def __init__(self, source: Iterator[tuple[Pixels, Pixels]], depth: int = 8) -> None:
-        self._queue: queue.Queue[tuple[Pixels, Pixels] | BaseException] = queue.Queue(depth)
+    def __init__(self, source: Iterator[Item], depth: int = 8) -> None:
+        self._queue: queue.Queue[Item | BaseException] = queue.Queue(depth)
         threading.Thread(target=self._fill, args=(source,), daemon=True).start()
 
-    def _fill(self, source: Iterator[tuple[Pixels, Pixels]]) -> None:
+    def _fill(self, source: Iterator[Item]) -> None:
         try:
             for item in source:
                 self._queue.put(item)
@@ -187,7 +224,7 @@ class Prefetcher:
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
             self._queue.put(error)
 
-    def next(self) -> tuple[Pixels, Pixels]:
+    def next(self) -> Item:
         item = self._queue.get()
         if isinstance(item, BaseException):
             raise item

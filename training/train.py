@@ -9,8 +9,10 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from training.architectures.discriminators import DISCRIMINATORS
 from training.checkpoint import Average, Folders, resume, save
 from training.data import Pairs, PairSet, Pixels, Prefetcher, batches
 from training.degradations import RANDOM_DEGRADATIONS
+from training.device import DevicePairs, fits, tables
 from training.distributed import Ranks, joined_ranks
 from training.hardware import computes_bf16, note_machine
 from training.log import Log
@@ -70,7 +73,8 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
 
     contents = content_losses(recipe, folders, device)
     with ranks.in_turn():
-        source, validation = training_batches(recipe, folders, step, ranks.rank), validation_pairs(recipe, folders)
+        source, take = training_batches(recipe, folders, step, ranks.rank, device)
+        validation = validation_pairs(recipe, folders)
     note_machine(run)
     loader = Prefetcher(source)
     if compiled:
@@ -88,9 +92,9 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
             group["lr"] = rate
 
         waited = time.perf_counter()
-        lr_pixels, hr_pixels = loader.next()
+        prepared = loader.next()
         waited = time.perf_counter() - waited
-        lr, hr = to_tensor(lr_pixels, device), to_tensor(hr_pixels, device)  # [N, 3, h, w], [N, 3, h s, w s]
+        lr, hr = (to_tensor(pixels, device) for pixels in take(prepared))  # [N, 3, h, w], [N, 3, h s, w s]
 
         adversary = adversaries.get(stage)
         with autocast(recipe, device):
@@ -132,14 +136,25 @@ def starting(recipe: Recipe, folders: Folders) -> Generator:
     return network
 
 
-def training_batches(recipe: Recipe, folders: Folders, step: int, rank: int) -> Iterator[tuple[Pixels, Pixels]]:
-    """The pairs to train on, from a step on."""
+Take = Callable[[Any], tuple[Pixels | Tensor, Pixels | Tensor]]
+"""From what a thread prepares for a step to its LR and HR pixels, uint8 ``[N, h, w, 3]``."""
+
+
+def training_batches(
+    recipe: Recipe, folders: Folders, step: int, rank: int, device: torch.device
+) -> tuple[Iterator[Any], Take]:
+    """What to prepare for each step, from ``step`` on, and how to take its pairs from that."""
     data = recipe.data
     if data.codes:
-        return code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
+        codes = code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
+        return codes, lambda pixels: pixels
     packed = "bicubic" if data.degradation in RANDOM_DEGRADATIONS else data.degradation  # those are made for each crop
     pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, folders.cache, data.reductions)
-    return batches(pairs, data, recipe.seed, step, recipe.steps, rank)
+    if data.degradation not in RANDOM_DEGRADATIONS and fits(pairs, device):
+        pictures = DevicePairs(pairs, device)
+        cuts = tables(pairs, data, recipe.seed, step, recipe.steps, rank)
+        return cuts, partial(pictures.cut, side=data.crop)
+    return batches(pairs, data, recipe.seed, step, recipe.steps, rank), lambda pixels: pixels
 
 
 def validation_pairs(recipe: Recipe, folders: Folders) -> Pairs:
@@ -252,9 +267,9 @@ def in_bf16(recipe: Recipe, device: torch.device) -> bool:
     return recipe.precision == "bf16" and computes_bf16(device)
 
 
-def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
+def to_tensor(pixels: Pixels | Tensor, device: torch.device) -> Tensor:
     """uint8 ``[N, H, W, 3]`` to float ``[N, 3, H, W]`` in [0, 1], channels last in memory as it was."""
-    return torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+    return torch.as_tensor(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
 
 
 def to_pixels(image: Tensor) -> Pixels:
