@@ -106,6 +106,8 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
 
     def encoded_strip(strip: Pixels) -> bytes:
         rows = finish(strip)
+        if not len(rows):  # of a wide picture made smaller
+            return b""
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work)
         with job.clock.stage("encode"):
             return work.encoder.write(rows)
