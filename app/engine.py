@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from app.batching import LANES, MOST_WINDOWS
 from app.binding import BoundSession, enlarged, run_into
 from app.errors import ModelFileError, OutOfMemoryError
 from app.guard import is_poisoned
+from app.proof import proving_tile
 from app.providers import (
     RUN_ERRORS,
     GpuOptions,
@@ -30,6 +31,9 @@ log = logging.getLogger("enlarger.engine")
 Latents = NDArray[np.float32]
 
 Pixels = NDArray[np.uint8 | np.uint16]
+
+Prove = Callable[[str, Pixels, Pixels], None]
+"""Raises unless a network, called by its title, has made of a tile uint8 ``[h, w, 3]`` what it should have."""
 
 OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # what a run fetches, by the depth of what it is shown
 PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
@@ -92,17 +96,28 @@ class Engine:
     batches that overflowed in float16 and were computed again in float32. One thread at a time may ``run``, and
     ``LANES`` may ``run_beside`` one another, where ``shares_cores``.
 
+    With ``prove`` each network has to pass that before the next one is loaded, and on a CPU its session is let go then:
+    it is made again, in 5 to 40 ms, when a picture asks for it, and what nobody asks for takes no memory. On a GPU
+    making one is dear.
+
     A run on all cores waits, after every layer, for the core that was late: for one that encodes, above all. Two runs
     with half of the cores each wait for nobody. Measured on 2 cores, `fast`: 1.08 times the pixels a second, and 1.15
     times while a third thread encodes. Sharing one pool of threads they would lose a tenth instead.
     """
 
     def __init__(
-        self, zoo: Zoo, provider: str, threads: int, precision: str = "auto", gpu: GpuOptions | None = None
+        self,
+        zoo: Zoo,
+        provider: str,
+        threads: int,
+        precision: str = "auto",
+        gpu: GpuOptions | None = None,
+        prove: Prove | None = None,
     ) -> None:
         self.provider, self.precision = choose_provider(provider), precision
         self.batch_macs = BATCH_MACS.get(self.provider, GPU_BATCH_MACS)
         self.recomputed: Counter[str] = Counter()
+        self._prove = prove
         self.shares_cores = self.provider == "cpu" and threads >= LANES
         self._threads, self._lane_threads = threads, threads // LANES
         self._free_lanes = list(range(1, 1 + LANES))
@@ -120,22 +135,21 @@ class Engine:
         precision = choose_precision(self.precision, self.provider, spec)
         if precision == "fp16" and "fp32" in spec.files:
             self.zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
-        session = self.session(spec, precision)
+        provider = self.session(spec, precision).get_providers()[0]
+        tile, run = proving_tile(self.proof_side(spec)), self._guarded if self._prove else self._infer
         try:
             self._warm_up(spec, precision)
-            seconds = self._seconds_per_pixel(spec, precision)
+            self._infer(spec, precision, tile[np.newaxis])  # allocates and tunes; only the second run is timed
+            started = time.perf_counter()
+            upscaled = run(spec, precision, tile[np.newaxis])
+            seconds = time.perf_counter() - started
         except RUN_ERRORS as error:  # also where the output does not fit the memory it is to be written to
             raise ModelFileError(f"{spec.title} does not enlarge a picture {spec.scale} times: {error}") from error
-        return Network(spec, precision, session.get_providers()[0], seconds)
-
-    def _seconds_per_pixel(self, spec: ModelSpec, precision: str) -> float:
-        """What a LR pixel takes, by the second run: the first one allocates and tunes."""
-        side = self.proof_side(spec)
-        pixels = np.zeros((1, side, side, 3), np.uint8)
-        self._infer(spec, precision, pixels)
-        started = time.perf_counter()
-        self._infer(spec, precision, pixels)
-        return (time.perf_counter() - started) / side**2
+        if self._prove:
+            self._prove(spec.title, tile, upscaled[0])
+            if self.provider == "cpu":
+                self._sessions.clear()
+        return Network(spec, precision, provider, seconds / tile[..., 0].size)
 
     def proof_side(self, spec: ModelSpec) -> int:
         """LR pixels along the side of the tile on which a network is timed, and proven, at the start."""
@@ -173,14 +187,6 @@ class Engine:
                     self._bound[key] = BoundSession(session, spec.scale)
             return self._sessions[key]
 
-    def rest(self) -> None:
-        """On a CPU, lets every network's session go: each is made again, in 5 to 40 ms, when a picture asks for it.
-
-        What nobody asks for then takes no memory (35 of 110 MB with 15 networks). On a GPU making one is dear.
-        """
-        if self.provider == "cpu":
-            self._sessions.clear()
-
     def _load_generator(self, spec: GeneratorSpec) -> PictureGenerator:
         data, path = self.zoo.read(spec, "fp32"), spec.files["fp32"].path
         session = create_session(data, path, self.provider, self._threads, gpu=self._gpu)
@@ -216,15 +222,17 @@ class Engine:
             self._free_lanes.append(lane)
 
     def _run(self, spec: ModelSpec, windows: Iterable[Pixels], lane: int) -> list[Pixels]:
-        batch = np.stack(list(windows))
-        precision = self.network(spec).precision
+        return list(self._guarded(spec, self.network(spec).precision, np.stack(list(windows)), lane))
+
+    def _guarded(self, spec: ModelSpec, precision: str, batch: Pixels, lane: int = ALL_CORES) -> Pixels:
+        """As ``_infer``; a batch that overflows in float16 is computed again in float32."""
         upscaled = self._infer(spec, precision, batch, lane)
         guarded = precision == "fp16" and "fp32" in spec.files  # only a file under evaluation stands alone
         if guarded and any(is_poisoned(lr, hr, spec.scale) for lr, hr in zip(batch, upscaled, strict=True)):
             log.warning("%s: float16 overflowed on this picture; computed again in float32", spec.title)
             self.recomputed[spec.title] += 1
             upscaled = self._infer(spec, "fp32", batch, lane)
-        return list(upscaled)
+        return upscaled
 
     def _infer(self, spec: ModelSpec, precision: str, batch: Pixels, lane: int = ALL_CORES) -> Pixels:
         """uint8 or uint16 ``[N, h, w, 3]`` to ``[N, h * scale, w * scale, 3]`` of the same depth."""

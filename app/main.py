@@ -21,7 +21,7 @@ from app import __version__
 from app.access import Access
 from app.api import router
 from app.drawing import Drawing, add_drawing
-from app.engine import Engine
+from app.engine import Engine, Prove
 from app.journal import Journal
 from app.ledger import Ledger
 from app.logs import configure_logging
@@ -29,7 +29,7 @@ from app.metrics import CONTENT_TYPE, Metrics
 from app.openapi import DESCRIPTION, only
 from app.pages import add_pages
 from app.problems import add_error_handlers, on_enlarger_error
-from app.proof import check_proof, proving_tile
+from app.proof import check_proof
 from app.protocol import Protocol
 from app.providers import RUNTIME_VERSION, GpuOptions
 from app.scheduler import OnBatch, Scheduler, nobody
@@ -43,17 +43,11 @@ from app.zoo import load_zoo
 log = logging.getLogger("enlarger")
 
 
-def create_engine(settings: Settings) -> Engine:
-    """Every network of the model folder loaded and proven, or a ``StartupError``."""
+def create_engine(settings: Settings, prove: Prove | None = None) -> Engine:
+    """Every network of the model folder loaded, and with ``prove`` proven, on this provider; or a ``StartupError``."""
     gpu = GpuOptions(settings.gpu_memory_bytes)
-    return Engine(load_zoo(settings.models), settings.provider, settings.compute_threads, settings.precision, gpu)
-
-
-def prove(engine: Engine) -> None:
-    """Has every network enlarge a known tile; ``ProofError`` for one that does not, on this provider."""
-    for network in engine.networks.values():
-        tile = proving_tile(engine.proof_side(network.spec))
-        check_proof(network.spec.title, tile, engine.run(network.spec, [tile])[0])
+    zoo = load_zoo(settings.models)
+    return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, prove)
 
 
 def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Scheduler:
@@ -79,9 +73,7 @@ class Worker:
 
 def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
-    engine = create_engine(settings)
-    prove(engine)
-    engine.rest()
+    engine = create_engine(settings, check_proof)
     metrics = Metrics()
     scheduler = create_scheduler(settings, engine, metrics.observe_batch)
     loaded = {

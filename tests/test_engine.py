@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,8 @@ from app import providers as providers_module
 from app.batching import LANES, MOST_WINDOWS
 from app.binding import BoundSession, HostBuffer, page_lock
 from app.engine import ALL_CORES, WARM_UP_SIDE, Engine, Key, check_face
-from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProviderError
+from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProofError, ProviderError
+from app.proof import check_proof
 from app.providers import (
     PROVIDERS,
     TENSORRT,
@@ -271,17 +273,40 @@ def small_engine() -> Engine:
     return Engine(small_zoo(), "cpu", usable_cores())
 
 
-def test_at_rest_a_cpus_sessions_are_let_go_and_made_again_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = small_engine()
-    spec, window = next(iter(engine.networks.values())).spec, noise(8, 8, 3)
-    before, (expected,) = engine.session(spec, "fp32"), engine.run(spec, [window])
-    engine.rest()
-    np.testing.assert_array_equal(engine.run(spec, [window])[0], expected)
-    kept = engine.session(spec, "fp32")
-    assert kept is not before
-    monkeypatch.setattr(engine, "provider", "cuda")  # where a session is dear
-    engine.rest()
-    assert engine.session(spec, "fp32") is kept
+def test_a_proven_network_is_let_go_on_a_cpu_and_made_again_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[ort.InferenceSession]] = []
+    proven: list[tuple[str, int]] = []
+
+    def watched(*arguments: Any) -> ort.InferenceSession:
+        session = create_session(*arguments)
+        made.append(weakref.ref(session))
+        return session
+
+    def held() -> int:
+        return sum(each() is not None for each in made)
+
+    def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
+        check_proof(title, tile, upscaled)
+        proven.append((title, held()))
+
+    monkeypatch.setattr(engine_module, "create_session", watched)
+    zoo = load_zoo(MODELS)
+    few = dataclasses.replace(zoo, models=tuple(zoo.find(name, 2) for name in ("bicubic", "espcn")), generators=())
+    engine = Engine(few, "cpu", usable_cores(), prove=prove)
+    assert proven == [("bicubic-x2", 1), ("espcn-x2", 1)], "one at a time"
+    assert (len(made), held()) == (2, 0)
+    spec, window = few.find("espcn", 2), noise(8, 8, 3)
+    (result,) = engine.run(spec, [window])
+    assert held() == 1
+    np.testing.assert_array_equal(result, Engine(few, "cpu", usable_cores()).run(spec, [window])[0])
+
+
+def test_a_network_that_is_not_proven_stops_the_start() -> None:
+    def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
+        check_proof(title, tile, upscaled // 2)
+
+    with pytest.raises(ProofError, match="bicubic-x2: it computes something else"):
+        Engine(small_zoo(), "cpu", usable_cores(), prove=prove)
 
 
 def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pruning": set(),
     "batching": {"errors", "zoo"},
     "providers": {"errors", "priority"},
-    "engine": {"batching", "binding", "errors", "guard", "providers", "pruning", "zoo"},
+    "engine": {"batching", "binding", "errors", "guard", "proof", "providers", "pruning", "zoo"},
     "job": {"errors", "record", "zoo"},
     "scheduler": {"batching", "errors", "job", "priority", "record", "zoo"},
     "stitcher": {"tiler"},
