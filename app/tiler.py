@@ -6,6 +6,7 @@ window ends at the picture's own edge, where the network pads exactly as it woul
 neighbours share ``blend`` pixels, over which the stitcher fades from one to the other.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -72,15 +73,41 @@ def plan_tiles(height: int, width: int, tile: tuple[int, int], context: int, ble
     return Plan(height, width, blend, rows, columns)
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """One way to cut a picture: so many windows of ``rows`` x ``columns``."""
+
+    rows: int
+    columns: int
+    down: int
+    across: int
+
+    @property
+    def computed(self) -> int:
+        """LR pixels of all windows."""
+        return self.down * self.across * self.rows * self.columns
+
+    @property
+    def cost(self) -> int:
+        """Half pixels: those computed and half a tile's more, so long one lane waits for another in the end."""
+        return 2 * self.computed + self.rows * self.columns
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a band takes no more than ``FIRST_BAND`` of the time. Windows are computed two at a time, so one
+        takes as long as two, and three as four."""
+        return self.across + self.across % 2 <= FIRST_BAND * self.down * self.across
+
+
 def choose_tile(
     size: tuple[int, int], scale: int, macs: int, context: int, blend: int, budget: TileBudget
 ) -> tuple[int, int]:
     """The tile (rows, columns) within the budget with which a picture of ``size`` is computed soonest.
 
-    That is with the fewest computed pixels, and half a tile's more: so long one lane waits for another in the end.
-    ``macs`` are the network's multiply-accumulates a pixel. Of equally good tiles the flattest is chosen: its band is
-    finished first, and no band of a large picture is more than ``FIRST_BAND`` of it, so that its reader need not wait
-    long; as windows are computed two at a time, one takes as long as two, and three as four.
+    That is with the least ``cost``. ``macs`` are the network's multiply-accumulates a pixel. Of equally good tiles the
+    flattest is chosen: its band is finished first, and no band of a large picture is more than ``FIRST_BAND`` of it, so
+    that its reader need not wait long; nor does it take more than that of the time, where half a tile's pixels more
+    suffice for that.
     """
     height, width = size
     least = 2 * context + blend + SMALLEST_CORE
@@ -89,21 +116,28 @@ def choose_tile(
         return height, width
     band = min(budget.band_bytes // (width * scale**2 * 3), int(height * FIRST_BAND))
     lost, flat = 2 * context + blend, 2 * least
-    tallest = min(max(flat, band), area // least)
-    fewest, most = windows_across(height, tallest, lost), windows_across(height, least, lost)
-    best: tuple[int, int, int] | None = None
-    for down in range(fewest, most + 1):
+    tilings = list(tilings_of(size, least, min(max(flat, band), area // least), area, lost))
+    fewest = min(each.computed for each in tilings)
+    quick = [each for each in tilings if each.is_quick or each.rows <= flat]
+    quick = [each for each in quick if 2 * (each.computed - fewest) <= area]
+    best = min(quick or tilings, key=lambda tiling: (tiling.cost, tiling.rows, tiling.columns))
+    return best.rows, best.columns
+
+
+def tilings_of(size: tuple[int, int], least: int, tallest: int, area: int, lost: int) -> Iterator[Tiling]:
+    """All ways to cut a picture by tiles of ``least`` to ``tallest`` rows and as many columns as ``area`` leaves them,
+    with no larger windows than are needed; and of each number of bands one with a window more.
+
+    Counts matter beyond their least: sides are rounded up, and of more windows that may come to fewer pixels.
+    """
+    height, width = size
+    most_across = windows_across(width, least, lost)
+    for down in range(windows_across(height, tallest, lost), windows_across(height, least, lost) + 1):
         rows = window_size(height, down, lost)
-        across = windows_across(width, max(least, area // rows), lost)
-        for count in (across, min(across + 1, windows_across(width, least, lost))):
-            if rows > flat and count + count % 2 > FIRST_BAND * down * count:
-                continue
-            columns = window_size(width, count, lost)
-            cost = rows * columns * (2 * down * count + 1)  # half pixels
-            if best is None or cost <= best[0]:
-                best = cost, rows, columns
-    assert best is not None  # the range above is never empty, nor all too tall
-    return best[1], best[2]
+        taller = min(tallest, window_size(height, down - 1, lost) - 1) if down > 1 else tallest  # and still as many
+        fewest, most = (windows_across(width, max(least, area // each), lost) for each in (rows, taller))
+        for across in range(fewest, min(max(fewest + 1, most), most_across) + 1):
+            yield Tiling(rows, window_size(width, across, lost), down, across)
 
 
 def windows_across(length: int, largest: int, lost: int) -> int:
