@@ -88,7 +88,7 @@ class Key(NamedTuple):
 
 
 class Engine:
-    """Every network of a zoo, loaded and proven on one provider ("cpu", "cuda" or "tensorrt").
+    """Every network of a zoo, loaded on one provider ("cpu", "cuda" or "tensorrt"); it has run there.
 
     ``precision`` is asked for, not demanded: a network's own says what it really has, see ``choose_precision``.
     ``zoo`` is what it was made of, each network as it is run here: with the context of the file that was chosen.
@@ -121,18 +121,19 @@ class Engine:
         self.shares_cores = self.provider == "cpu" and threads >= LANES
         self._threads, self._lane_threads = threads, threads // LANES
         self._free_lanes = list(range(1, 1 + LANES))
-        chosen = tuple(spec.at(choose_precision(precision, self.provider, spec)) for spec in zoo)
-        self.zoo, self._gpu = replace(zoo, models=chosen), gpu or GpuOptions()
+        self.zoo, self._gpu = zoo, gpu or GpuOptions()
         self._options = ort.RunOptions()
         self._options.only_execute_path_to_fetches = True  # a request; ORT 1.31 ignores it: both outputs run
         self._making = threading.Lock()
         self._sessions: dict[Key, ort.InferenceSession] = {}
         self._bound: dict[Key, BoundSession] = {}
-        self.networks = {(spec.name, spec.scale): self._load(spec) for spec in self.zoo}
-        self.generators = {spec.name: self._load_generator(spec) for spec in self.zoo.generators}
+        self.networks = {(spec.name, spec.scale): self._load(spec) for spec in zoo}
+        self.zoo = replace(zoo, models=tuple(network.spec for network in self.networks.values()))
+        self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
 
     def _load(self, spec: ModelSpec) -> Network:
         precision = choose_precision(self.precision, self.provider, spec)
+        spec = spec.at(precision)
         if precision == "fp16" and "fp32" in spec.files:
             self.zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
         provider = self.session(spec, precision).get_providers()[0]

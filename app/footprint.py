@@ -27,6 +27,7 @@ def held_bytes(work: Work, read_whole: bool = False) -> int:
     # A band as a file is no larger than its samples, however noisy, and is there in parts when it is joined.
     total += 2 * pixels * picture.channels * picture.depth // 8
     if (picture.height, picture.width) != (height, width):
+        # Rows as floats: those taken, those held with them, and a copy when they are joined.
         total += 3 * CHUNK * picture.width * channels * FLOAT_BYTES
     total += (kind.held + DECODED_BYTES * read_whole) * picture.width * picture.height
     return total + WORKING_STRIPS * STRIP_BYTES
