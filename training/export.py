@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -61,10 +60,8 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     graphs = {"fp32": attach_face(with_broadcast_shortcut(core), recipe.scale, phases)}
     worst = parity(network, graphs["fp32"])
     context, seam = measure_context(network)
-    contexts = {}
     if recipe.int8:
         graphs["int8"] = attach_face(quantised(core, recipe, folders), recipe.scale, phases)
-        contexts["int8"] = least_context(graphs["int8"], recipe.scale, context)
     if recipe.fp16:
         graphs["fp16"] = attach_gpu_outputs(attach_face(halved(core, recipe), recipe.scale, phases))
     spec = ModelSpec(
@@ -82,7 +79,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
     )
     print(f"{spec.title}: step {training['steps']}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
     judge = judge_codes if recipe.data.codes else partial(evaluate, folders=folders)
-    return publish(spec, graphs, judge, models, contexts)
+    return publish(spec, graphs, judge, models)
 
 
 def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]]:
@@ -104,20 +101,12 @@ def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]
     return collapse(copy.deepcopy(network)), training_summary(recipe, folders, step)
 
 
-def publish(
-    spec: ModelSpec,
-    graphs: Mapping[str, onnx.ModelProto],
-    judge: Judge,
-    models: Path,
-    contexts: Mapping[str, int] = MappingProxyType({}),
-) -> ModelSpec:
-    """Measures each precision, then writes all files, the manifest that names them and, from that, the card.
-
-    ``contexts``: of the precisions that were measured apart, LR pixels.
-    """
+def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], judge: Judge, models: Path) -> ModelSpec:
+    """Measures each precision, then writes all files, the manifest that names them and, from that, the card."""
     contents, files = {}, {}
     for precision, graph in graphs.items():
-        own = dataclasses.replace(spec, context=contexts.get(precision, spec.context))
+        context = least_context(graph, spec.scale, spec.context) if precision == "int8" else spec.context
+        own = dataclasses.replace(spec, context=context)
         judged = rounded_on_cpu(graph) if precision == "fp16" else graph
         metrics = evaluate_candidate(own, describe(judged, own, precision, {}), judge, precision)
         if precision == "fp16":
@@ -126,7 +115,7 @@ def publish(
         path = f"{spec.title}.onnx" if precision == "fp32" else f"{spec.title}.{precision}.onnx"
         contents[path] = data
         digest = hashlib.sha256(data).hexdigest()
-        differing = own.context if own.context != spec.context else None
+        differing = context if context != spec.context else None
         files[precision] = ModelFile(path, digest, len(data), metrics, differing)
     models.mkdir(parents=True, exist_ok=True)
     for path, data in contents.items():
