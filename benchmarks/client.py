@@ -29,11 +29,14 @@ class Answer:
     whole: bool
 
 
-def picture(width: int, height: int) -> bytes:
-    """A photograph of that size, as JPEG."""
-    image = Image.fromarray(skimage.data.coffee()).resize((width, height), Image.Resampling.BICUBIC)
+def photograph(width: int, height: int) -> Image.Image:
+    return Image.fromarray(skimage.data.coffee()).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def picture(width: int, height: int, format: str = "JPEG", **options: int) -> bytes:
+    """A photograph of that size, as a file; by default a JPEG of quality 90."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90)
+    photograph(width, height).save(buffer, format, **(options or {"quality": 90}))
     return buffer.getvalue()
 
 

@@ -7,40 +7,25 @@ as a ratio to the bare session's at its own best tile size, measured just before
 
 import argparse
 import io
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
 import skimage.data
 from PIL import Image
 
 from app.engine import Engine
 from app.settings import Settings, usable_cores
-from app.zoo import ModelSpec, load_zoo
+from app.zoo import load_zoo
+from benchmarks.bare import bare
 from benchmarks.client import post
 from tests.conftest import Server, running_server
 
 SIZES = [(1024, 1024), (2048, 1500), (2000, 1500), (4000, 3000)]
 INPUTS: dict[str, dict[str, int]] = {"png": {"compress_level": 1}, "jpeg": {"quality": 90}}
-BARE_TILES = [128, 192, 256, 384, 512]
 SCALE = 4
 RUNS = 5  # of which the best counts, as of the bare session
-
-
-def bare_speed(engine: Engine, spec: ModelSpec, picture: Image.Image, seconds: float = 2.0) -> float:
-    """LR pixels a second of the session alone at its best tile size: the best of some runs of each."""
-    best = 0.0
-    for side in BARE_TILES:
-        window = np.asarray(picture.resize((side, side)))
-        end = time.perf_counter() + seconds / len(BARE_TILES)
-        while time.perf_counter() < end:
-            started = time.perf_counter()
-            engine.run(spec, [window])
-            best = max(best, side * side / (time.perf_counter() - started))
-    return best
 
 
 @contextmanager
@@ -66,21 +51,21 @@ def main() -> None:
     for width, height in SIZES:
         buffer = io.BytesIO()
         picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, options.input, **INPUTS[options.input])
-        before = bare_speed(engine, spec, picture)
+        before = bare(engine, spec, picture).speed
         with fresh_server() as server:
             runs = [
                 post(server, buffer.getvalue(), model=options.model, scale=SCALE, format="png")
                 for _ in range(RUNS if width < 4000 else 1)
             ]
             peak = server.peak_memory() / 1e6
-        bare = (before + bare_speed(engine, spec, picture)) / 2
+        alone = (before + bare(engine, spec, picture).speed) / 2
         if not all(run.whole for run in runs):
             raise SystemExit("a request failed")
         first, total, size = min(((run.first, run.seconds, run.size) for run in runs), key=itemgetter(1))
         speed = width * height / total
         print(
             f"{f'{width}x{height}':>12}{total:9.2f}{first / total:12.0%}{peak:9.0f}{size / 1e6:8.0f}"
-            f"{speed / 1e6:8.2f}{bare / 1e6:7.2f}{speed / bare:7.2f}",
+            f"{speed / 1e6:8.2f}{alone / 1e6:7.2f}{speed / alone:7.2f}",
             flush=True,
         )
 

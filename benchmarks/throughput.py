@@ -9,64 +9,31 @@ add up to more than the answer took); the peak of the server's memory, and of th
 """
 
 import argparse
-import io
 import json
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import numpy as np
-import skimage.data
-from PIL import Image
 
 from app.engine import PRECISIONS, Engine
 from app.providers import choose_provider
 from app.record import STAGES
 from app.settings import MODELS, usable_cores
 from app.zoo import ModelSpec, Zoo, load_zoo
-from benchmarks.client import closed_loop, percentile, post
+from benchmarks.bare import Bare, bare
+from benchmarks.client import closed_loop, percentile, photograph, picture, post
 from tests.conftest import Server, running_server
 
 SCALE = 4
 SIZES = ("256x256", "1280x720", "2312x1734")
-TILES, BATCHES = (128, 192, 256, 384), (1, 4, 16)
-BARE_SECONDS = 4.0  # over all tiles and batches
+BARE_SECONDS, BARE_SIDE = 4.0, 512  # over all tiles and batches; of the picture they are made of
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 POLL = 0.2  # seconds between two looks at the GPU's memory
-
-
-@dataclass(frozen=True)
-class Bare:
-    """The best of a session alone: LR pixels a second, in windows of ``side`` x ``side``, ``batch`` at a time."""
-
-    speed: float
-    side: int
-    batch: int
-
-
-def bare(engine: Engine, spec: ModelSpec) -> Bare:
-    picture = Image.fromarray(skimage.data.coffee())
-    batches = BATCHES if engine.batch_macs else BATCHES[:1]
-    cases = [(side, batch) for side in TILES for batch in batches]
-    fitting = [(s, b) for s, b in cases if b == 1 or s * s * b * spec.macs <= engine.batch_macs]
-    best = Bare(0.0, 0, 0)
-    for side, batch in fitting:
-        windows = [np.asarray(picture.resize((side, side)))] * batch
-        end = time.perf_counter() + BARE_SECONDS / len(fitting)
-        engine.run(spec, windows)  # allocates for this shape
-        while time.perf_counter() < end:
-            started = time.perf_counter()
-            engine.run(spec, windows)
-            speed = side * side * batch / (time.perf_counter() - started)
-            best = max(best, Bare(speed, side, batch), key=lambda each: each.speed)
-    return best
 
 
 class GpuMemory:
@@ -93,15 +60,6 @@ class GpuMemory:
             self.peak = max(self.peak, *(int(line) * 2**20 for line in told.split()))
 
 
-def photograph(size: str) -> tuple[bytes, int]:
-    """A photograph of ``WIDTHxHEIGHT`` as PNG, and its pixels."""
-    width, height = map(int, size.split("x"))
-    buffer = io.BytesIO()
-    image = Image.fromarray(skimage.data.coffee()).resize((width, height), Image.Resampling.BICUBIC)
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue(), width * height
-
-
 def stages(log: str, pictures: int) -> dict[str, float]:
     """Mean seconds of a request in each stage, over the last so many in a log of JSON lines."""
     lines = [json.loads(line) for line in log.splitlines() if '"stages"' in line][-pictures:]
@@ -121,7 +79,8 @@ def server_of(options: argparse.Namespace, precision: str) -> Iterator[Server]:
 
 def measure(server: Server, spec: ModelSpec, alone: Bare, options: argparse.Namespace) -> None:
     for size in options.sizes:
-        body, pixels = photograph(size)
+        width, height = map(int, size.split("x"))
+        body, pixels = picture(width, height, "PNG", compress_level=1), width * height
         asked = {"model": spec.name, "scale": SCALE, "format": "png"}
         post(server, body, **asked)  # loads the network
         for clients in options.clients:
@@ -162,7 +121,10 @@ def main() -> None:
     for spec, precision in files(zoo, options):
         chosen = replace(zoo, default=spec.name, models=(spec,), generators=())
         engine = Engine(chosen, options.provider, usable_cores(), precision)
-        alone, provider = bare(engine, spec), engine.network(spec).provider
+        alone, provider = (
+            bare(engine, spec, photograph(BARE_SIDE, BARE_SIDE), BARE_SECONDS),
+            engine.network(spec).provider,
+        )
         del engine  # what it holds of a GPU
         tflops = 2 * spec.macs * alone.speed / 1e12
         share = f", {tflops / options.peak_tflops:.0%} of the limit" if options.peak_tflops else ""
