@@ -13,9 +13,9 @@ no bytes                                        ``EmptyImageError``
 truncated, damaged, contradictory               ``CorruptImageError``; bytes missing after the last pixel are forgiven
 more than ``max_pixels`` or ``max_side``        ``TooManyPixelsError``, from the header; TIFF tiles and a GIF frame that
                                                 enlarges its canvas count in full
-JPEG of over 100 scans, inflating PNG text or   ``TooComplexError``; profiles over 4 MiB, text over 8 MiB
-profiles, endless directories or chunks, large
-run-length BMP
+JPEG of over 100 scans, profiles over 4 MiB,     ``TooComplexError``
+also inflated, endless directories, chunks or
+boxes, large run-length BMP
 APNG, animated GIF and WebP, TIFF pages, MPO    the first picture (of an APNG the default image); the rest is not read
 orientation in Exif or TIFF                     applied. One in XMP or in PNG text is not, as browsers do
 1, 2, 4, 8 bits gray; gray palettes             gray
@@ -28,7 +28,7 @@ CMYK, YCCK (Adobe's inverted), LAB              sRGB: by the embedded profile if
                                                 black point compensation, else by formula; the profile is dropped
 profile of gray and RGB                         kept if it is whole and made for such pixels, else dropped
 XMP                                             kept as far as ``formats/xmp.py`` knows it to be harmless and true
-gAMA, cHRM, cICP, IPTC-IIM, text                dropped
+gAMA, cHRM, cICP, IPTC-IIM, text                dropped, unread
 alpha, tRNS, a transparent palette entry        alpha of its own; colour below 0 is that of the visible neighbours
 premultiplied alpha (TIFF)                      divided out
 Exif                                            kept without position, maker notes, thumbnail and orientation
@@ -59,6 +59,7 @@ from app.colour import INKS, bleed, fitting_profile, separate, turn_upright
 from app.depth import DEEP, Planes, bleed_planes, bytewise_planes, gray_plane, is_deep, png_planes
 from app.errors import CorruptImageError, EnlargerError, TooComplexError
 from app.formats import Container, DecodeLimits, Format, ImageHeader, read_container
+from app.formats.jpeg import check_scans
 from app.formats.png import check_pixels
 from app.raster import Raster
 
@@ -133,6 +134,8 @@ def decode(data: bytes, limits: DecodeLimits) -> SourceImage:
     container = read_container(data, limits)
     if container.header.format == "png":
         check_pixels(container)
+    elif container.header.format == "jpeg":
+        check_scans(container)
     colour, alpha, ink = _separated(container)
     orientation = container.header.orientation
     colour = tuple(turn_upright(plane, orientation) for plane in colour)

@@ -23,6 +23,7 @@ from app.errors import (
     UnsupportedFormatError,
 )
 from app.formats import read_container
+from app.formats.jpeg import check_scans
 
 Pixels = NDArray[np.uint8]
 LIMITS = DecodeLimits()
@@ -833,9 +834,6 @@ BOMB = zlib.compress(bytes(64 << 20), 9)
     "payload",
     [
         pytest.param(chunk(b"iCCP", b"profile\0\0" + BOMB), id="iCCP"),
-        pytest.param(chunk(b"zTXt", b"comment\0\0" + BOMB), id="zTXt"),
-        pytest.param(chunk(b"iTXt", b"comment\0\1\0en\0key\0" + BOMB), id="iTXt"),
-        pytest.param(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20), 9)) * 20, id="many zTXt"),
         pytest.param(chunk(b"quIz") * 40_000, id="many chunks"),
     ],
 )
@@ -867,15 +865,15 @@ def progressive_jpeg(scans: int) -> bytes:
 @pytest.mark.usefixtures("_no_pixels")
 def test_a_jpeg_of_thousands_of_scans() -> None:
     with pytest.raises(TooComplexError) as caught:
-        inspect(progressive_jpeg(2000), LIMITS)
+        decode(progressive_jpeg(2000), LIMITS)
     assert caught.value.limit == 100
 
 
 def test_ordinary_jpegs_pass_the_count_of_scans() -> None:
     assert decoded(saved(smooth(), "jpeg", progressive=True)).width == 16
-    inspect(progressive_jpeg(100), LIMITS)
+    check_scans(read_container(progressive_jpeg(100), LIMITS))
     with pytest.raises(TooComplexError):
-        inspect(progressive_jpeg(101), LIMITS)
+        check_scans(read_container(progressive_jpeg(101), LIMITS))
     noise = b"\xff\xda" * 500
     assert decoded(saved(smooth(), "jpeg", comment=noise) + noise).width == 16, "no scans of this picture"
 

@@ -4,7 +4,10 @@ Each reader takes the file apart far enough to know the size, the channels and t
 names the ``stream``: the parts of the file from which Pillow is to make the pixels, and nothing else. Pillow thus never
 sees text chunks, Exif, profiles, later frames or trailing data. So bombs hidden in them cannot go off, Pillow's
 warnings about them (which no thread can silence for itself alone) cannot arise, and it cannot read another picture out
-of the file than the one whose size was checked. (AVIF alone is passed on whole; see there.)
+of the file than the one whose size was checked.
+
+A header is a stranger's. Whatever it counts is bounded in all and not a part at a time; what is not used is neither
+unpacked nor inflated; and where it tells the size twice, the one that the codec goes by is checked.
 """
 
 import struct

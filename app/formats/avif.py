@@ -1,42 +1,28 @@
 """AVIF (AV1 Image File Format; HEIF, ISO/IEC 23008-12; ISO base media file format, 14496-12).
 
-The boxes of ``meta`` are read here for the size, the limits and what is to be restored. Pillow (libavif) is given the
-whole file: its offsets forbid taking it apart. libavif reads no Exif, profile or text when it makes pixels.
+What the boxes of ``meta`` tell is held against the AV1 streams themselves, of every tile and of alpha: libavif decodes
+what the streams say. Pillow (libavif) is given another file, written by ``avif_stream``, with those items alone that
+were looked at: no track, whose pictures it would prefer, no layer of another size, no Exif, profile or text.
 """
 
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
+from app.errors import CorruptImageError, TooManyPixelsError, UnsupportedFormatError
+from app.formats.av1 import read_av1
+from app.formats.avif_stream import Plane, write_avif
 from app.formats.base import Container, DecodeLimits, ImageHeader, checked_profile, upright
 from app.formats.ifd import Exif, read_exif
+from app.formats.isobmff import Box, Item, Meta
 from app.formats.xmp import cleaned_xmp
 
-MAX_BOXES = 1000  # at one level; a still picture has about ten
-MAX_EXTENTS = 1000
+MAX_TILES = 256  # of 512 x 512: 67 million pixels
 MAX_METADATA = 1 << 20
 
 _BRANDS = frozenset((b"avif", b"avis", b"mif1", b"msf1", b"miaf"))
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics (ITU-T H.273, table 3) of light far beyond a screen's white, which 8 bits cannot tell."""
-
-
-class Box(NamedTuple):
-    name: bytes
-    payload: memoryview
-
-    def inner(self, skipped: int = 0) -> "Iterator[Box]":
-        return boxes(self.payload[skipped:])
-
-
-class Item(NamedTuple):
-    """Where an item's bytes lie, and its properties: numbers from 1 into the list of all."""
-
-    kind: bytes
-    extents: tuple[tuple[int, int], ...]
-    properties: tuple[int, ...]
 
 
 def is_avif(data: bytes) -> bool:
@@ -48,162 +34,133 @@ def is_avif(data: bytes) -> bool:
 
 
 def read_avif(data: bytes, limits: DecodeLimits) -> Container:
-    meta = next((box for box in boxes(memoryview(data)) if box.name == b"meta"), None)
-    if meta is None:
-        raise CorruptImageError("The AVIF has no meta box")
-    parts = {box.name: box for box in meta.inner(4)}
-    if not {b"pitm", b"iinf", b"iloc", b"iprp"} <= set(parts):
-        raise CorruptImageError("The AVIF lacks what its picture is made of")
-    version = parts[b"pitm"].payload[0]
-    (primary,) = struct.unpack_from(">I" if version else ">H", parts[b"pitm"].payload, 4)
-    properties, belonging = _properties(parts[b"iprp"])
-    items = _items(parts, belonging)
-    own = {box.name: box for box in _owned(items, primary, properties)}
-    if b"ispe" not in own:
-        raise CorruptImageError("The AVIF does not tell its size")
-    stored_width, stored_height = struct.unpack_from(">II", own[b"ispe"].payload, 4)
+    meta = Meta(data)
+    primary = meta.item(meta.primary)
+    stored_width, stored_height = _size(primary)
     limits.check(stored_width, stored_height)
-    orientation = _orientation(own)
+    colour = _plane(meta, meta.primary)
+    alpha = _alpha(meta, colour)
+    contents = _contents(meta, (colour, alpha) if alpha else (colour,))
+    for plane in (colour, alpha) if alpha else (colour,):
+        _check_streams(meta, plane, contents, limits)
+    orientation = _orientation(primary)
     width, height = upright(stored_width, stored_height, orientation)
-    exif = _exif(data, items)
+    exif = _exif(meta)
+    configuration = meta.item(colour.tiles[0]).property(b"av1C")
     return Container(
         header=ImageHeader(
             format="avif",
             width=width,
             height=height,
-            gray=b"av1C" in own and bool(own[b"av1C"].payload[2] & 0x10),  # monochrome (AV1-ISOBMFF 2.3.3)
-            has_alpha=_has_alpha(parts, items, primary, properties),
+            gray=configuration is not None and bool(configuration[2] & 0x10),  # monochrome (AV1-ISOBMFF 2.3.3)
+            has_alpha=alpha is not None,
             orientation=orientation,
         ),
-        stream=(data,),
-        icc_profile=_colour(_owned(items, primary, properties)),
+        stream=write_avif(meta, colour, alpha, contents),
+        icc_profile=_colour(each.box for each in primary.properties),
         exif=exif.block,
         dpi=exif.dpi,
-        xmp=next((cleaned_xmp(_bytes(data, item)) for item in items.values() if item.kind == b"mime"), None),
+        xmp=_xmp(meta),
     )
 
 
-def boxes(view: memoryview) -> Iterator[Box]:
-    """The boxes one after another: size, name, contents; size 1 means a longer size follows, 0 the rest."""
-    position = count = 0
-    while position + 8 <= len(view):
-        size, name = struct.unpack_from(">I4s", view, position)
-        head = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", view, position + 8)
-            head = 16
-        size = size or len(view) - position
-        count += 1
-        if size < head or count > MAX_BOXES:
-            raise CorruptImageError("An AVIF box is smaller than its own head, or there are too many")
-        yield Box(name, view[position + head : position + size])
-        position += size
+def _size(item: Item) -> tuple[int, int]:
+    size = item.property(b"ispe")
+    if size is None:
+        raise CorruptImageError("The AVIF does not tell its size")
+    width, height = struct.unpack_from(">II", size, 4)
+    return width, height
 
 
-def _properties(iprp: Box) -> tuple[list[Box], dict[int, tuple[int, ...]]]:
-    """All properties in order, and which of them belong to which item (HEIF 9.3)."""
-    listed: list[Box] = []
-    belonging: dict[int, tuple[int, ...]] = {}
-    for box in iprp.inner():
-        if box.name == b"ipco":
-            listed = list(box.inner())
-        if box.name == b"ipma":
-            version, wide = box.payload[0], box.payload[3] & 1
-            (count,) = struct.unpack_from(">I", box.payload, 4)
-            position = 8
-            for _ in range(min(count, MAX_BOXES)):
-                (item,) = struct.unpack_from(">I" if version else ">H", box.payload, position)
-                position += 4 if version else 2
-                number = box.payload[position]
-                found = struct.unpack_from(f">{number}{'H' if wide else 'B'}", box.payload, position + 1)
-                position += 1 + number * (2 if wide else 1)
-                belonging[item] = tuple(index & (0x7FFF if wide else 0x7F) for index in found)
-    return listed, belonging
+def _plane(meta: Meta, number: int) -> Plane:
+    """An item that is one picture, or a grid of them (HEIF 6.6.2.3)."""
+    item = meta.item(number)
+    if item.kind == b"av01":
+        return Plane(number, (number,))
+    if item.kind != b"grid":
+        raise UnsupportedFormatError(f"An AVIF made by way of {item.kind.decode('latin-1')!r} is not supported")
+    grid = meta.content(item, MAX_METADATA)
+    rows, columns = grid[2] + 1, grid[3] + 1
+    size = struct.unpack_from(">II" if grid[1] & 1 else ">HH", grid, 4)
+    tiles = meta.targets(b"dimg", number)
+    if len(tiles) != rows * columns or len(tiles) > MAX_TILES or size != _size(item):
+        raise CorruptImageError(
+            f"The AVIF's grid of {columns} x {rows} does not fit its {len(tiles)} tiles or its size"
+        )
+    return Plane(number, tiles)
 
 
-def _items(parts: dict[bytes, Box], belonging: dict[int, tuple[int, ...]]) -> dict[int, Item]:
-    extents = _locations(parts[b"iloc"])
-    items = {}
-    payload = parts[b"iinf"].payload
-    for box in boxes(payload[8 if payload[0] else 6 :]):
-        if box.name == b"infe" and box.payload[0] >= 2:
-            layout = ">IH4s" if box.payload[0] >= 3 else ">HH4s"
-            number, _, kind = struct.unpack_from(layout, box.payload, 4)
-            items[number] = Item(kind, extents.get(number, ()), belonging.get(number, ()))
-    return items
+def _alpha(meta: Meta, colour: Plane) -> Plane | None:
+    """The item of the whole picture's alpha, or the grid of alphas of its tiles."""
+    alphas = {
+        target: each.source
+        for each in meta.references
+        if each.kind == b"auxl" and _is_alpha(meta.item(each.source))
+        for target in each.targets
+    }
+    if colour.item in alphas:
+        return _plane(meta, alphas[colour.item])
+    if colour.is_grid and all(tile in alphas for tile in colour.tiles):
+        return Plane(None, tuple(alphas[tile] for tile in colour.tiles))
+    return None
 
 
-def _locations(iloc: Box) -> dict[int, tuple[tuple[int, int], ...]]:
-    """Item -> (offset, length) of its pieces in the file (ISOBMFF 8.11.3); those that lie elsewhere are left out."""
-    payload, version = iloc.payload, iloc.payload[0]
-    sizes = payload[4] >> 4, payload[4] & 15, payload[5] >> 4, payload[5] & 15 if version else 0
-    position = 6
-
-    def number(size: int) -> int:
-        nonlocal position
-        position += size
-        if position > len(payload):
-            raise struct.error("iloc ends early")
-        return int.from_bytes(payload[position - size : position])
-
-    offset_size, length_size, base_size, index_size = sizes
-    found = {}
-    for _ in range(min(number(4 if version == 2 else 2), MAX_BOXES)):
-        item = number(4 if version == 2 else 2)
-        method = number(2) & 15 if version else 0
-        number(2)  # data reference: this file
-        base, count = number(base_size), number(2)
-        if count > MAX_EXTENTS:
-            raise TooComplexError("An AVIF item has too many pieces", limit=MAX_EXTENTS, actual=count)
-        extents = []
-        for _ in range(count):
-            number(index_size)
-            extents.append((base + number(offset_size), number(length_size)))
-        if method == 0:
-            found[item] = tuple(extents)
-    return found
+def _is_alpha(item: Item) -> bool:
+    kind = item.property(b"auxC")
+    return kind is not None and bytes(kind[4:104]).split(b"\0")[0] in _ALPHA
 
 
-def _owned(items: dict[int, Item], number: int, properties: list[Box]) -> list[Box]:
-    if number not in items:
-        raise CorruptImageError("The AVIF's picture is not among its items")
-    return [properties[index - 1] for index in items[number].properties if 0 < index <= len(properties)]
+def _contents(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
+    """The bytes of each tile. All together are no more than the file: pieces may be used twice, but not half of one."""
+    numbers = {tile for plane in planes for tile in plane.tiles}
+    extents = {meta.item(number).extents for number in numbers}
+    if sum(length for each in extents for _, length in each) > len(meta.data):
+        raise CorruptImageError("The AVIF's pictures are larger than the file")
+    read: dict[tuple[tuple[int, int], ...], memoryview] = {}
+    for number in numbers:
+        item = meta.item(number)
+        if item.extents not in read:
+            read[item.extents] = meta.content(item, len(meta.data))
+    return {number: read[meta.item(number).extents] for number in numbers}
 
 
-def _has_alpha(parts: dict[bytes, Box], items: dict[int, Item], primary: int, properties: list[Box]) -> bool:
-    """Whether an auxiliary item says that it is alpha and that it belongs to the picture."""
-    if b"iref" not in parts:
-        return False
-    wide = parts[b"iref"].payload[0]
-    for box in parts[b"iref"].inner(4):
-        if box.name != b"auxl":
-            continue
-        source, count = struct.unpack_from(">IH" if wide else ">HH", box.payload)
-        targets = struct.unpack_from(f">{count}{'I' if wide else 'H'}", box.payload, 6 if wide else 4)
-        if primary in targets and source in items:
-            kinds = [own.payload[4:] for own in _owned(items, source, properties) if own.name == b"auxC"]
-            if any(bytes(kind).split(b"\0")[0] in _ALPHA for kind in kinds):
-                return True
-    return False
+def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits) -> None:
+    """What will be decoded for a plane, each picture and all together."""
+    total = 0
+    for number in plane.tiles:
+        item = meta.item(number)
+        if item.kind != b"av01":
+            raise UnsupportedFormatError("An AVIF of anything but AV1 is not supported")
+        stream = read_av1(contents[number], meta.count)
+        for width, height in ((stream.width, stream.height), *stream.frames):
+            limits.check(width, height)
+        total += sum(width * height for width, height in stream.frames)
+        layered = len(stream.frames) > 1 or item.property(b"lsel") or item.property(b"a1op")
+        if not layered and _size(item) != (stream.width, stream.height):
+            raise CorruptImageError("The AVIF's picture has another size than its header says")
+    if total > limits.max_pixels:
+        detail = f"Tiles and layers of {total} pixels are more than the {limits.max_pixels} allowed"
+        raise TooManyPixelsError(detail, limit=limits.max_pixels, actual=total)
 
 
-def _orientation(own: dict[bytes, Box]) -> int:
+def _orientation(item: Item) -> int:
     """Rotation (counter-clockwise quarters), then mirror, as one orientation of Exif, which itself does not count here.
 
     HEIF 6.5.10 and 6.5.12: ``imir`` axis 0 swaps top and bottom, 1 left and right.
     """
-    quarters = own[b"irot"].payload[0] & 3 if b"irot" in own else 0
-    if b"imir" not in own:
+    rotation, mirror = item.property(b"irot"), item.property(b"imir")
+    quarters = rotation[0] & 3 if rotation else 0
+    if not mirror:
         return (1, 8, 3, 6)[quarters]
-    return ((4, 2), (5, 7), (2, 4), (7, 5))[quarters][own[b"imir"].payload[0] & 1]
+    return ((4, 2), (5, 7), (2, 4), (7, 5))[quarters][mirror[0] & 1]
 
 
-def _colour(own: list[Box]) -> bytes | None:
+def _colour(own: Iterable[Box]) -> bytes | None:
     """The ICC profile. Light that no profile of ours tells is refused rather than shown wrongly."""
     profile = None
     for box in own:
         if box.name == b"colr" and bytes(box.payload[:4]) in (b"prof", b"rICC"):
-            profile = checked_profile(bytes(box.payload[4:]))
+            profile = checked_profile(box.payload[4:])
         if box.name == b"colr" and bytes(box.payload[:4]) == b"nclx":
             (transfer,) = struct.unpack_from(">H", box.payload, 6)
             if transfer in _HDR:
@@ -211,17 +168,13 @@ def _colour(own: list[Box]) -> bytes | None:
     return profile
 
 
-def _exif(data: bytes, items: dict[int, Item]) -> Exif:
+def _exif(meta: Meta) -> Exif:
     """An Exif item begins with the offset of its TIFF header (HEIF A.2.1)."""
-    for item in items.values():
-        if item.kind == b"Exif":
-            block = _bytes(data, item)
-            if len(block) > 4:
-                return read_exif(block[4 + int.from_bytes(block[:4]) :])
-    return Exif()
+    item = next((item for item in meta.items.values() if item.kind == b"Exif"), None)
+    block = meta.content(item, MAX_METADATA) if item else b""
+    return read_exif(block[4 + int.from_bytes(block[:4]) :]) if len(block) > 4 else Exif()
 
 
-def _bytes(data: bytes, item: Item) -> bytes:
-    if sum(length for _, length in item.extents) > MAX_METADATA:
-        return b""
-    return b"".join(data[offset : offset + length] for offset, length in item.extents)
+def _xmp(meta: Meta) -> bytes | None:
+    item = next((item for item in meta.items.values() if item.kind == b"mime"), None)
+    return cleaned_xmp(meta.content(item, MAX_METADATA)) if item else None

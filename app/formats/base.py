@@ -116,7 +116,9 @@ def is_gray_palette(colours: Buffer, stride: int = 3) -> bool:
     return first == second == third
 
 
-def checked_profile(profile: bytes) -> bytes:
-    if len(profile) > MAX_PROFILE:
-        raise TooComplexError("The colour profile is too large", limit=MAX_PROFILE, actual=len(profile))
-    return profile
+def checked_profile(*parts: Buffer) -> bytes:
+    """A profile put together from its parts; nothing of one that is too large is copied."""
+    size = sum(map(len, parts))
+    if size > MAX_PROFILE:
+        raise TooComplexError("The colour profile is too large", limit=MAX_PROFILE, actual=size)
+    return b"".join(parts)

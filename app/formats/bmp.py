@@ -34,7 +34,8 @@ def read_bmp(data: bytes, limits: DecodeLimits) -> Container:
         raise TooComplexError(detail, limit=MAX_RLE_PIXELS, actual=width * height)
     stride = 3 if header_size == _CORE else 4
     start = 14 + header_size
-    palette = data[start : start + stride * (colours or 1 << bits)] if bits <= 8 else b""
+    # As many as an index reaches; a header may tell of four thousand million.
+    palette = data[start : start + stride * min(colours or 1 << bits, 1 << bits)] if bits <= 8 else b""
     return Container(
         header=ImageHeader(
             format="bmp",

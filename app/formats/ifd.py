@@ -8,6 +8,7 @@ picture was taken, how it was to be turned, the thumbnail of the small picture).
 import math
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from app.errors import TooComplexError
@@ -58,15 +59,20 @@ class Directory:
     order: str
     fields: Mapping[int, Field]
 
-    def numbers(self, tag: int) -> tuple[int, ...]:
-        """All values of an unsigned integer field; empty if it is missing or of another type."""
+    def numbers(self, tag: int, most: int) -> tuple[int, ...]:
+        """The first ``most`` values of an unsigned integer field; empty if it is missing or of another type.
+
+        A field of twelve bytes may point at millions of values, and a directory at the same ones again and again: no
+        more is read of them than the caller has a use for.
+        """
         field = self.fields.get(tag)
         if field is None or field.type not in _UNSIGNED:
             return ()
-        return struct.unpack(f"{self.order}{field.count}{_UNSIGNED[field.type]}", field.value)
+        return struct.unpack_from(f"{self.order}{min(field.count, most)}{_UNSIGNED[field.type]}", field.value)
 
     def number(self, tag: int, default: int) -> int:
-        return next(iter(self.numbers(tag)), default)
+        """The first value."""
+        return next(iter(self.numbers(tag, 1)), default)
 
     def rational(self, tag: int) -> float:
         """The first value of a rational field; NaN if it is missing, of another type or over zero."""
@@ -184,14 +190,13 @@ def cleaned_exif(main: Directory, data: bytes | memoryview) -> bytes | None:
 
     Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of storage.
     """
-    kept = {tag: field for tag, field in main.fields.items() if _worth_keeping(tag, field)}
+    kept = _worth_keeping(main.fields)
     details: dict[int, Field] = {}
     if pointer := main.number(EXIF_IFD, 0):
-        try:
-            fields = read_directory(data, pointer, main.order).fields
-            details = {tag: field for tag, field in fields.items() if _worth_keeping(tag, field)}
-        except (struct.error, TooComplexError):
-            pass  # damaged details: the rest is still good
+        with suppress(struct.error, TooComplexError):  # damaged details: the rest is still good
+            details = _worth_keeping(read_directory(data, pointer, main.order).fields)
+    if sum(len(field.value) for fields in (kept, details) for field in fields.values()) > MAX_EXIF:
+        return None  # before it is put together: a thousand fields may all point at the same bytes
     block = header(main.order, 8)
     if details:
         # The length does not depend on the pointer's value, so a first writing tells where the details will lie.
@@ -213,5 +218,9 @@ def _long(value: int, order: str) -> Field:
     return longs((value,), order)
 
 
-def _worth_keeping(tag: int, field: Field) -> bool:
-    return tag not in _NOT_KEPT and field.type <= 12 and len(field.value) <= MAX_EXIF_VALUE
+def _worth_keeping(fields: Mapping[int, Field]) -> dict[int, Field]:
+    return {
+        tag: field
+        for tag, field in fields.items()
+        if tag not in _NOT_KEPT and field.type <= 12 and len(field.value) <= MAX_EXIF_VALUE
+    }

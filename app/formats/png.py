@@ -1,6 +1,5 @@
 """PNG (W3C PNG specification, third edition; the numbers of sections below are its). An APNG is its default image."""
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from app.formats.ifd import Exif, plausible_dpi, read_exif
 from app.formats.xmp import MAX_XMP, cleaned_xmp
 
 MAX_CHUNKS = 16_384  # 128 MB of libpng's IDATs, which hold 8 KB each; as many empty ones cost 40 ms
-MAX_TEXT = 8 << 20  # bytes of compressed text, inflated; it is only measured
+MAX_PALETTE = 256  # colours (11.2.2)
 
 _IEND = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 _USED = frozenset((b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs"))
@@ -42,7 +41,7 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
     gray, has_alpha = _CHANNELS[colour]
     alpha = used[b"tRNS"].payload if b"tRNS" in used else None
     if colour == 3:
-        gray, bits = is_gray_palette(used[b"PLTE"].payload), 8
+        gray, bits = is_gray_palette(_palette(used[b"PLTE"])), 8
         pixels.insert(0, used[b"PLTE"].whole)
     exif = read_exif(used[b"eXIf"].payload) if b"eXIf" in used else Exif()
     width, height = upright(width, height, exif.orientation)
@@ -61,7 +60,7 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
         exif=exif.block,
         dpi=_dpi(used[b"pHYs"].payload) if b"pHYs" in used else exif.dpi,
         xmp=_xmp(used[_XMP].payload) if _XMP in used else None,
-        palette_alpha=bytes(alpha) if alpha is not None and colour == 3 else None,
+        palette_alpha=bytes(alpha[:MAX_PALETTE]) if alpha is not None and colour == 3 else None,
         transparent=_key(alpha, colour) if alpha is not None else None,
     )
 
@@ -75,10 +74,12 @@ def check_pixels(container: Container) -> None:
 
 
 def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
-    """The first chunk of each kind in use, checked, and all that hold pixels, unchecked."""
+    """The first chunk of each kind in use, checked, and all that hold pixels, unchecked.
+
+    Nothing is inflated here, and other text nowhere: what is not used may hold what it likes.
+    """
     used: dict[bytes, Chunk] = {}
     pixels: list[Buffer] = []
-    text = 0
     for chunk in _chunks(data, 33):
         if chunk.name == b"IDAT":
             pixels.append(chunk.whole)
@@ -86,10 +87,8 @@ def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
             if not chunk.intact():
                 raise CorruptImageError(f"The checksum of the PNG {chunk.name.decode()} chunk is wrong")
             used[chunk.name] = chunk
-        elif chunk.name in (b"zTXt", b"iTXt"):
-            text += _inflated_text(chunk, MAX_TEXT - text)
-            if bytes(chunk.payload[: len(_XMP)]) == _XMP:
-                used.setdefault(_XMP, chunk)
+        elif chunk.name == b"iTXt" and bytes(chunk.payload[: len(_XMP)]) == _XMP:
+            used.setdefault(_XMP, chunk)
     return used, pixels
 
 
@@ -106,7 +105,7 @@ def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
         end = start + 12 + length
         if end > len(view) and seen_pixels and name != b"IDAT":
             return
-        if end > len(view) or not re.fullmatch(rb"[A-Za-z]{4}", name):
+        if end > len(view) or not name.isalpha():  # of bytes: the letters of ASCII
             raise CorruptImageError("A PNG chunk is cut short or has no name")
         yield Chunk(name, view[start + 8 : end - 4], struct.unpack_from(">I", view, end - 4)[0], view[start:end])
         seen_pixels |= name == b"IDAT"
@@ -123,22 +122,19 @@ def _inflate(data: Buffer, limit: int) -> bytes:
     return inflated
 
 
-def _inflated_text(chunk: Chunk, limit: int) -> int:
-    """How much a zTXt or compressed iTXt (11.3.3) expands to. No text is kept: one that would flood is only refused."""
-    head, _, rest = bytes(chunk.payload).partition(b"\0")
-    if chunk.name == b"iTXt":
-        if rest[:1] != b"\1":
-            return 0
-        rest = b"\0" + rest[2:].split(b"\0", 2)[-1]  # skip language and translated keyword; then as in zTXt
-    try:
-        return len(head) + len(_inflate(rest[1:], limit))
-    except zlib.error:
-        return 0
+def _palette(chunk: Chunk) -> memoryview:
+    colours, rest = divmod(len(chunk.payload), 3)
+    if rest or not 0 < colours <= MAX_PALETTE:
+        raise CorruptImageError(f"The PNG has a palette of {len(chunk.payload)} bytes")
+    return chunk.payload
 
 
 def _xmp(payload: memoryview) -> bytes | None:
     """The text of an iTXt (11.3.3.4): keyword, compression flag and method, language, translated keyword, text."""
-    compressed, rest = payload[len(_XMP)] == 1, bytes(payload[len(_XMP) + 2 :])
+    start = len(_XMP) + 2
+    if len(payload) > start + 2 * MAX_XMP:  # even before it is inflated
+        return None
+    compressed, rest = bytes(payload[len(_XMP) : start - 1]) == b"\1", bytes(payload[start:])
     text = rest.split(b"\0", 2)[-1]
     try:
         return cleaned_xmp(_inflate(text, 2 * MAX_XMP) if compressed else text)
@@ -147,10 +143,10 @@ def _xmp(payload: memoryview) -> bytes | None:
 
 
 def _profile(payload: memoryview) -> bytes | None:
-    """An iCCP chunk: name, zero, compression method 0, zlib stream (11.3.2.3)."""
-    _, _, rest = bytes(payload).partition(b"\0")
+    """An iCCP chunk: name of at most 79 bytes, zero, compression method 0, zlib stream (11.3.2.3)."""
+    end = bytes(payload[:80]).find(b"\0")
     try:
-        return _inflate(rest[1:], MAX_PROFILE)
+        return _inflate(payload[end + 2 :], MAX_PROFILE) or None if end > 0 else None
     except zlib.error:
         return None  # a broken profile is as good as none
 

@@ -19,6 +19,10 @@ MAX_BLOCKS = 100_000
 MAX_SAMPLES = 6
 """A pixel; with more, Pillow refuses by way of the log."""
 
+MAX_COLOURS = 256  # of a palette, for indices of 8 bits
+MAX_LIST = 65_536
+"""Bytes of a list of storage that is handed on; JPEG's tables, the longest, have some 1,200."""
+
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_SIZES, PLANES, COLOUR_MAP = 273, 277, 278, 279, 284, 320
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
@@ -60,7 +64,7 @@ def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
             orientation=orientation,
         ),
         stream=_rebuilt(data, tags, bytewise),
-        icc_profile=checked_profile(bytes(profile.value)) if profile else None,
+        icc_profile=checked_profile(profile.value) if profile else None,
         exif=ifd.cleaned_exif(tags, data),
         dpi=tags.dpi(),
         xmp=cleaned_xmp(xmp.value) if xmp else None,
@@ -77,6 +81,9 @@ def _check_kind(tags: ifd.Directory) -> None:
         raise UnsupportedFormatError(f"TIFF compression {compression} is not supported")
     if (samples := tags.number(SAMPLES, 1)) > MAX_SAMPLES:
         raise UnsupportedFormatError(f"A TIFF of {samples} samples a pixel is not supported")
+    for tag in _LISTS & set(tags.fields):
+        if (size := len(tags.fields[tag].value)) > MAX_LIST:
+            raise TooComplexError(f"The TIFF's tag {tag} has too many values", limit=MAX_LIST, actual=size)
 
 
 def _check_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLimits) -> None:
@@ -104,14 +111,14 @@ def _is_tiled(tags: ifd.Directory) -> bool:
 def _is_gray(tags: ifd.Directory) -> bool:
     photometric = tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
     if photometric == PALETTE:  # all reds, then all greens, then all blues
-        colours = tags.numbers(COLOUR_MAP)
+        colours = tags.numbers(COLOUR_MAP, 3 * MAX_COLOURS)
         third = len(colours) // 3
         return colours[:third] == colours[third : 2 * third] == colours[2 * third :]
     return photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) or (photometric == YCBCR and tags.number(SAMPLES, 1) == 1)
 
 
 def _has_alpha(tags: ifd.Directory) -> bool:
-    extra = tags.numbers(EXTRA_SAMPLES)
+    extra = tags.numbers(EXTRA_SAMPLES, 1)
     if not extra:  # Pillow takes an undeclared fourth sample of RGB for alpha
         return tags.number(PHOTOMETRIC, WHITE_IS_ZERO) == RGB and tags.number(SAMPLES, 1) == 4
     return extra[0] in _ALPHA
@@ -123,7 +130,8 @@ def _bytewise(tags: ifd.Directory, width: int) -> Bytewise | None:
     What is compressed is bytes, whatever they mean; so the file is declared to hold gray of 8 bits.
     """
     samples, photometric = tags.number(SAMPLES, 1), tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
-    plain = set(tags.numbers(BITS)) == {16} and set(tags.numbers(SAMPLE_FORMAT)) <= {1} and tags.number(PLANES, 1) == 1
+    depths, kinds = (set(tags.numbers(tag, MAX_SAMPLES)) for tag in (BITS, SAMPLE_FORMAT))
+    plain = depths == {16} and kinds <= {1} and tags.number(PLANES, 1) == 1
     colours = {RGB: 3, BLACK_IS_ZERO: 1}.get(photometric, 0)
     if not plain or colours == 0 or samples not in (3, 4, 2) or samples - colours not in (0, 1):
         return None
@@ -139,7 +147,7 @@ def _rebuilt(data: bytes, tags: ifd.Directory, bytewise: Bytewise | None) -> tup
     """A new header, a new directory, and then the file as it is, all of its offsets moved by so much."""
     tiled = _is_tiled(tags)
     numbers = _NUMBERS | ({TILE_WIDTH, TILE_HEIGHT} if tiled else {STRIP_ROWS})
-    fields = {tag: ifd.longs(found[:1], tags.order) for tag in numbers if (found := tags.numbers(tag))}
+    fields = {tag: ifd.longs(found, tags.order) for tag in numbers if (found := tags.numbers(tag, 1))}
     fields |= {tag: field for tag in _LISTS if (field := tags.fields.get(tag))}
     if bytewise:
         wide = 2 * bytewise.samples
@@ -150,9 +158,10 @@ def _rebuilt(data: bytes, tags: ifd.Directory, bytewise: Bytewise | None) -> tup
         fields |= {tag: ifd.longs((number,), tags.order) for tag, number in plain.items()}
     offsets, sizes = (TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)
     if sizes in tags.fields:
-        fields[sizes] = ifd.longs(tags.numbers(sizes), tags.order)
-    fields[offsets] = ifd.longs(tags.numbers(offsets), tags.order)
+        fields[sizes] = ifd.longs(tags.numbers(sizes, MAX_BLOCKS), tags.order)
+    stored = tags.numbers(offsets, MAX_BLOCKS)
+    fields[offsets] = ifd.longs(stored, tags.order)
     start = 8
     moved = start + len(ifd.write_directory(fields, tags.order, start))  # whatever the offsets will be
-    fields[offsets] = ifd.longs((offset + moved for offset in tags.numbers(offsets)), tags.order)
+    fields[offsets] = ifd.longs((offset + moved for offset in stored), tags.order)
     return ifd.header(tags.order, start), ifd.write_directory(fields, tags.order, start), data

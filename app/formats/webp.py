@@ -22,10 +22,11 @@ class Chunk(NamedTuple):
 
 
 def read_webp(data: bytes, limits: DecodeLimits) -> Container:
-    chunks = list(_chunks(data))
+    chunks = list(_chunks(data, 12, min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])))
     first = chunks[0]
     width, height, has_alpha = _size(first)
     limits.check(width, height)
+    _check_frame(chunks, width, height)
     used = {chunk.name: chunk.payload for chunk in reversed(chunks)}  # the first of each kind
     exif = read_exif(used[b"EXIF"]) if b"EXIF" in used else Exif()
     stream: list[Buffer] = [part for chunk in chunks if chunk.name in _PIXELS for part in (chunk.whole, chunk.padding)]
@@ -44,20 +45,35 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Container:
             orientation=exif.orientation,
         ),
         stream=(riff, *stream),
-        icc_profile=checked_profile(bytes(used[b"ICCP"])) if b"ICCP" in used else None,
+        icc_profile=checked_profile(used[b"ICCP"]) if b"ICCP" in used else None,
         exif=exif.block,
         dpi=exif.dpi,
         xmp=cleaned_xmp(used[b"XMP "]) if b"XMP " in used else None,
     )
 
 
-def _chunks(data: bytes) -> Iterator[Chunk]:
-    """The chunks of the file; of an animation those up to and including the first frame.
+def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
+    """The picture itself, or the first frame of an animation, tells a size of its own, by which it is decoded."""
+    frame = next((chunk for chunk in chunks if chunk.name in (b"VP8 ", b"VP8L", b"ANMF")), None)
+    if frame is None:
+        raise CorruptImageError("The WebP has no picture")
+    left = top = 0
+    whole = width, height
+    if frame.name == b"ANMF":  # RFC 9649, 2.7.1.1: a head of 16 bytes, numbers of 24 bits; then chunks
+        left, top, *less = (int.from_bytes(frame.payload[at : at + 3], "little") for at in (0, 3, 6, 9))
+        whole = less[0] + 1, less[1] + 1
+        inner = _chunks(frame.payload, 16, len(frame.payload))
+        frame = next((chunk for chunk in inner if chunk.name in (b"VP8 ", b"VP8L")), frame)
+    if _size(frame)[:2] != whole or 2 * left + whole[0] > width or 2 * top + whole[1] > height:
+        raise CorruptImageError("The WebP's picture has another size than its header says")
+
+
+def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
+    """The chunks of the file, or of a frame; of an animation those up to and including the first frame.
 
     Bytes after the length that the file gives are no part of it; one cut short is left to the decoder to miss.
     """
     view = memoryview(data)
-    position, end = 12, min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
     for _ in range(MAX_CHUNKS):
         name, length = struct.unpack_from("<4sI", view, position)
         start, position = position, position + 8 + length

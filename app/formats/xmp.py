@@ -4,19 +4,17 @@ A packet is kept by a list of what describes the picture as a whole. What is not
 orientation and size, thumbnails, edit histories, developing settings, gain maps) would be private, or no longer true.
 """
 
-from collections.abc import Callable, Iterator
-from xml.dom import Node, minidom
-from xml.parsers.expat import ExpatError, ParserCreate
+from collections.abc import Iterator
+
+from app.formats.base import Buffer
+from app.formats.xmltree import Element, Name, parse_xml
 
 MAX_XMP = 65_000
 """Bytes. One APP1 segment of a JPEG holds 65,502; the mark of the enlargement needs some of them."""
 
-MAX_DEPTH = 16
-
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 ENHANCED = SOURCE_TYPES + "algorithmicallyEnhanced"
 
-_XMLNS = "http://www.w3.org/2000/xmlns/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
@@ -45,24 +43,27 @@ _EMPTY = (
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
     '<rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
 )
+_SOURCE_TYPE = (_IPTC, "DigitalSourceType")
 _BEGIN, _END = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>', b'<?xpacket end="w"?>'
 
 
-def cleaned_xmp(packet: bytes | memoryview) -> bytes | None:
-    """The packet less what must not travel on. One damaged, too large or with entities is as good as none."""
-    document = _parsed(bytes(packet))
-    if document is None:
+def cleaned_xmp(packet: Buffer) -> bytes | None:
+    """The packet less what must not travel on. One damaged, too large or with a document type is as good as none."""
+    root = _parsed(packet)
+    if root is None:
         return None
-    root = _root(document)
-    for outer in (root, *root.getElementsByTagNameNS(_RDF, "RDF")):  # the first is x:xmpmeta, or an RDF itself
-        _remove(outer, lambda node: _name(node) in ((_RDF, "RDF"), (_RDF, "Description")))
-    for description in list(_descriptions(document)):
-        for attribute in list(description.attributes.values()):
-            if not (attribute.namespaceURI == _XMLNS or _worth_keeping(attribute)):
-                description.removeAttributeNode(attribute)
-        _remove(description, _worth_keeping)
-    kept = root.toxml().encode()
-    return kept if len(kept) <= MAX_XMP else None
+    for outer in _outer(root):
+        outer.attributes = {name: value for name, value in outer.attributes.items() if _worth_keeping(name)}
+        inner = (_RDF, "Description" if outer.name[:2] == (_RDF, "RDF") else "RDF")
+        outer.children = [each for each in outer.elements if each.name[:2] == inner]
+    for description in _descriptions(root):
+        kept = {name: value for name, value in description.attributes.items() if _worth_keeping(name)}
+        description.attributes = kept
+        description.children = [each for each in description.elements if _worth_keeping(each.name)]
+        for each in description.elements:
+            _remove_private(each)
+    cleaned = root.to_xml().encode()
+    return cleaned if len(cleaned) <= MAX_XMP else None
 
 
 def enlarged_xmp(kept: bytes | None) -> bytes:
@@ -70,91 +71,65 @@ def enlarged_xmp(kept: bytes | None) -> bytes:
 
     IPTC Photo Metadata Standard, "Digital Source Type". A picture that said it was generated goes on saying so.
     """
-    document = _parsed(kept or _EMPTY.encode()) or minidom.parseString(_EMPTY)
-    descriptions = list(_descriptions(document))
-    told = list(_source_types(descriptions))
-    if not any(value.removeprefix(SOURCE_TYPES) in _GENERATED for value in told):
-        for description in descriptions:
-            if description.hasAttributeNS(_IPTC, "DigitalSourceType"):
-                description.removeAttributeNS(_IPTC, "DigitalSourceType")
-            for element in [each for each in description.childNodes if each.localName == "DigitalSourceType"]:
-                description.removeChild(element)
-        element = document.createElementNS(_IPTC, "Iptc4xmpExt:DigitalSourceType")
-        element.setAttributeNS(_XMLNS, "xmlns:Iptc4xmpExt", _IPTC)
-        element.appendChild(document.createTextNode(ENHANCED))
-        descriptions[0].appendChild(element)
-    return _BEGIN + _root(document).toxml().encode() + _END
+    root = _parsed(kept or b"") or _parsed(_EMPTY.encode())
+    assert root is not None  # _EMPTY is a packet
+    descriptions = _descriptions(root)
+    if not any(value.removeprefix(SOURCE_TYPES) in _GENERATED for value in _source_types(descriptions)):
+        for each in descriptions:
+            each.attributes = {name: value for name, value in each.attributes.items() if name[:2] != _SOURCE_TYPE}
+            each.children = [
+                child for child in each.children if isinstance(child, str) or child.name[:2] != _SOURCE_TYPE
+            ]
+        element = Element(Name(*_SOURCE_TYPE, "Iptc4xmpExt"), namespaces={"Iptc4xmpExt": _IPTC})
+        element.children.append(ENHANCED)
+        descriptions[0].children.append(element)
+    return _BEGIN + root.to_xml().encode() + _END
 
 
-def _source_types(descriptions: list[minidom.Element]) -> Iterator[str]:
+def _source_types(descriptions: list[Element]) -> Iterator[str]:
     for description in descriptions:
-        yield description.getAttributeNS(_IPTC, "DigitalSourceType")
-        for element in description.getElementsByTagNameNS(_IPTC, "DigitalSourceType"):
-            yield "".join(node.data for node in element.childNodes if node.nodeType == Node.TEXT_NODE)
+        yield from (value for name, value in description.attributes.items() if name[:2] == _SOURCE_TYPE)
+        yield from (each.text for each in description.elements if each.name[:2] == _SOURCE_TYPE)
 
 
-def _parsed(packet: bytes) -> minidom.Document | None:
-    """The tree of a packet that has properties. Entities and great depth, by which small files grow, are refused."""
-    packet = packet.strip(b"\0 \r\n\t")
-    if len(packet) > 2 * MAX_XMP or b"<!" in packet or not _is_shallow(packet):
+def _parsed(packet: Buffer) -> Element | None:
+    """The tree of a packet that has properties."""
+    if len(packet) > 2 * MAX_XMP:
         return None
-    try:
-        document = minidom.parseString(packet)
-    except (ExpatError, ValueError, LookupError):  # LookupError: an encoding that nobody knows
-        return None
-    if next(_descriptions(document), None) is None:
-        return None
-    return document
+    root = parse_xml(bytes(packet).strip(b"\0 \r\n\t"))
+    return root if root is not None and _descriptions(root) else None
 
 
-def _is_shallow(packet: bytes) -> bool:
-    """Whether the packet is well-formed and nowhere deeper than ``MAX_DEPTH``: the tree is walked by recursion."""
-    parser = ParserCreate()
-    depth = deepest = 0
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, deepest
-        depth += 1
-        deepest = max(deepest, depth)
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    try:
-        parser.Parse(packet, True)
-    except (ExpatError, ValueError, LookupError):
-        return False
-    return deepest <= MAX_DEPTH
+def _outer(root: Element) -> list[Element]:
+    """What stands around the descriptions: ``x:xmpmeta`` and the ``rdf:RDF`` in it, or an ``rdf:RDF`` alone."""
+    is_rdf = root.name[:2] == (_RDF, "RDF")
+    return [root] if is_rdf else [root, *(each for each in root.elements if each.name[:2] == (_RDF, "RDF"))]
 
 
-def _descriptions(document: minidom.Document) -> Iterator[minidom.Element]:
+def _descriptions(root: Element) -> list[Element]:
     """The ``rdf:Description`` elements whose attributes and children are the packet's properties."""
-    for rdf in document.getElementsByTagNameNS(_RDF, "RDF"):
-        for child in rdf.childNodes:
-            if isinstance(child, minidom.Element) and _name(child) == (_RDF, "Description"):
-                yield child
+    return [
+        each
+        for outer in _outer(root)
+        if outer.name[:2] == (_RDF, "RDF")
+        for each in outer.elements
+        if each.name[:2] == (_RDF, "Description")
+    ]
 
 
-def _remove(parent: minidom.Element, kept: Callable[[minidom.Element], bool]) -> None:
-    """Takes every child away that is no element or not to be kept."""
-    for child in list(parent.childNodes):
-        if not (isinstance(child, minidom.Element) and kept(child)):
-            parent.removeChild(child)
+def _remove_private(element: Element) -> None:
+    """Of a property that is kept, what must not travel on, at whatever depth."""
+    element.attributes = {name: value for name, value in element.attributes.items() if not _private(name)}
+    element.children = [each for each in element.children if isinstance(each, str) or not _private(each.name)]
+    for each in element.elements:
+        _remove_private(each)
 
 
-def _worth_keeping(node: minidom.Element | minidom.Attr) -> bool:
-    namespace, local = _name(node)
-    if namespace == _TIFF:
-        return local in _TIFF_KEPT
-    return namespace in _KEPT and (namespace, local) not in _NOT_KEPT and not local.startswith("GPS")
+def _worth_keeping(name: Name) -> bool:
+    if name.namespace == _TIFF:
+        return name.local in _TIFF_KEPT
+    return name.namespace in _KEPT and not _private(name)
 
 
-def _name(node: minidom.Element | minidom.Attr) -> tuple[str | None, str]:
-    return node.namespaceURI, node.localName or ""
-
-
-def _root(document: minidom.Document) -> minidom.Element:
-    assert document.documentElement is not None  # a parsed document has one
-    return document.documentElement
+def _private(name: Name) -> bool:
+    return name[:2] in _NOT_KEPT or name.local.startswith("GPS")
