@@ -2,6 +2,9 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Further extras for `make serve`, comma between: `make serve EXTRAS=openvino`.
+EXTRAS ?=
+comma := ,
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
@@ -36,10 +39,10 @@ clean:
 
 .venv/serve: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[codes]
+	$(PIP) -e .[codes$(if $(EXTRAS),$(comma)$(EXTRAS))]
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[test,train,import,otel]
+	$(PIP) -e .[test,train,import,otel,openvino]
 	touch $@ .venv/serve

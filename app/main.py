@@ -28,7 +28,7 @@ from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
 from app.http.routes import router
 from app.http.service import Loaded, Service
-from app.inference.engine import Engine, Prove
+from app.inference.engine import Engine, Network, Prove
 from app.inference.providers import RUNTIME_VERSION, GpuOptions
 from app.inference.scheduler import OnBatch, Scheduler, nobody
 from app.inference.self_test import check_proof
@@ -61,6 +61,11 @@ def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nob
     )
 
 
+def loaded_of(network: Network) -> Loaded:
+    deep = loaded_of(network.deep) if network.deep else None
+    return Loaded(network.precision, network.spec.files[network.way.file], network.provider, deep)
+
+
 @dataclass(frozen=True)
 class Worker:
     """What a supervisor gives its worker: file descriptors, what to refuse, and how many workers there were before."""
@@ -76,10 +81,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     engine = create_engine(settings, check_proof)
     metrics = Metrics()
     scheduler = create_scheduler(settings, engine, metrics.observe_batch)
-    loaded = {
-        network.spec.title: Loaded(network.precision, network.spec.files[network.precision], network.provider)
-        for network in engine.networks.values()
-    }
+    loaded = {network.spec.title: loaded_of(network) for network in engine.networks.values()}
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
     decoders = CapacityLimiter(settings.compute_threads)
     service = Service(settings, engine.zoo, scheduler, loaded, ledger=ledger, decoders=decoders)
@@ -91,7 +93,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         service.ready = True
         ledger.ready()
         most = settings.most_bytes / 1e6
-        log.info("ready: %d networks on %s, memory at most %.0f MB", len(loaded), engine.provider, most)
+        on = ", ".join(engine.providers)
+        log.info("ready: %d networks on %s, memory at most %.0f MB", len(loaded), on, most)
         yield
         service.ready = False
         scheduler.close()

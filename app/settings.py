@@ -14,8 +14,8 @@ DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.
 SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
 SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (memory.py)
 
-ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
-PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
+ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+PrecisionName = Literal["auto", "fp32", "bf16", "int8", "fp16"]
 LogFormat = Literal["text", "json"]
 
 
@@ -29,11 +29,13 @@ class Settings(BaseSettings):
     models: Path = MODELS
 
     provider: ProviderName = "auto"
-    """``auto``: CUDA where it works, else CPU. A named one must work, or the service does not start; ``tensorrt`` only
-    where it is named, because it builds its engines for minutes."""
+    """``auto``: CUDA where it works, else CPU: by OpenVINO where it is installed and faster for a network, else by ONNX
+    Runtime. A named one must work, or the service does not start; ``tensorrt`` only where it is named, because it
+    builds its engines for minutes."""
     precision: PrecisionName = "auto"
     """Which of a network's files is run. ``int8``: over twice as fast on a CPU, some hundredths of a dB worse, 8 bits
-    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, ``fp16`` on a GPU."""
+    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, or ``bf16`` by OpenVINO where the
+    processor computes that; ``fp16`` on a GPU."""
     gpu_memory_bytes: int = Field(0, ge=0)
     """The most that each network may hold on the GPU; 0: no limit."""
     threads: int = Field(0, ge=0)

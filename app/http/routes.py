@@ -169,10 +169,12 @@ def picture_headers(
 ) -> dict[str, str]:
     specs = [each.spec for each in work.passes]
     loaded = [service.loaded[spec.title] for spec in specs]
+    if work.is_deep:
+        loaded = [each.deep or each for each in loaded]
     return {
         "Enlarger-Model": ", ".join(spec.title for spec in specs),
         "Enlarger-Model-Sha256": ", ".join(each.file.sha256 for each in loaded),
-        "Enlarger-Provider": loaded[0].provider,
+        "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in loaded)),
         "Enlarger-Precision": ", ".join(each.precision for each in loaded),
         "Enlarger-Output-Size": f"{work.picture.width}x{work.picture.height}",
         "Enlarger-Metadata": f"{parameters.metadata}; position removed",
@@ -215,6 +217,7 @@ async def get_healthz() -> dict[str, str]:
 async def get_readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     status = "draining" if service.draining else "ready" if service.ready else "starting"
-    providers = sorted({loaded.provider for loaded in service.loaded.values()})
+    ways = [each for loaded in service.loaded.values() for each in (loaded, loaded.deep) if each]
+    providers = sorted({each.provider for each in ways})
     body = {"status": status, "providers": providers, "models": sorted(service.loaded)}
     return JSONResponse(body, 200 if status == "ready" else 503)

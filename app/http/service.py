@@ -14,11 +14,12 @@ from app.telemetry.in_flight import Ledger
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the engine really runs for a network."""
+    """What the engine really runs for a network. ``deep``: for windows of 16 bits, where that is otherwise."""
 
     precision: str
     file: ModelFile
     provider: str
+    deep: "Loaded | None" = None
 
 
 @dataclass

@@ -18,7 +18,7 @@ def held_bytes(work: Work, read_whole: bool = False) -> int:
     """An upper bound. ``read_whole``: codes are looked for in the result before it is sent."""
     picture, kind = work.picture, FORMATS[work.output.format]
     channels = 3 + work.source.has_alpha
-    sample = 2 if max(work.source.depth, picture.depth) > 8 or work.curve else 1  # bytes, within the networks' passes
+    sample = 2 if work.is_deep else 1  # bytes, within the networks' passes
     *firsts, last = [(each, band_bytes(each, channels * sample)) for each in work.passes]
     total = sum(pass_bytes(each, channels, sample) for each in work.passes)
     total += last[1] + sum(3 * band for _, band in firsts)  # two joined where the next one's windows need both

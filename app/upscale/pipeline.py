@@ -53,6 +53,11 @@ class Work:
     encoder: Encoder
     curve: ToneCurve | None
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether the networks are shown, and asked for, 16 bits a sample."""
+        return max(self.source.depth, self.picture.depth) > 8 or self.curve is not None
+
 
 def prepare(
     source: SourceImage, specs: Sequence[ModelSpec], output: Output, budget: TileBudget, size: Size | None = None

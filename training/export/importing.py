@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from app.inference.engine import create_session
+from app.inference.providers import create_session
 from app.inference.zoo import MANIFEST, ModelSpec
 from app.settings import usable_cores
 from training.architectures import Generator
