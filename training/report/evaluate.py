@@ -17,7 +17,8 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from app.images.decoder import DecodeLimits, decode
-from app.inference.engine import PRECISIONS, Engine
+from app.inference.engine import Engine
+from app.inference.runtimes.onnx_runtime import PRECISIONS
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec, Zoo, load_zoo
 from app.settings import Settings, usable_cores
