@@ -176,8 +176,13 @@ class Engine:
         if self._prove:
             self._prove(spec.title, tile, upscaled[0])
             if not self.on_gpu:
-                self._sessions.clear()
+                self._let_go()
         return Network(spec, way, session.provider, session.precision, seconds / tile[..., 0].size)
+
+    def _let_go(self) -> None:
+        for session in self._sessions.values():
+            session.release()
+        self._sessions.clear()
 
     def proof_side(self, spec: ModelSpec) -> int:
         """LR pixels along the side of the tile on which a network is timed, and proven, at the start."""

@@ -119,6 +119,10 @@ class Kept:
         with self._lock:
             compiled.users -= 1
 
+    def forget(self, compiled: Compiled) -> None:
+        with self._lock:
+            self._all.pop(compiled, None)
+
 
 class OpenVinoSession:
     """Compiled for tiles of any size when it is made, and for one size once its tiles have come for a while."""
@@ -190,7 +194,8 @@ class OpenVinoSession:
             del self._compiled[shape]
 
     def release(self) -> None:
-        """Nothing: what it holds goes with it."""
+        for compiled in list(self._compiled.values()):
+            self._runtime.kept.forget(compiled)
 
 
 def place(result: Pixels, upscaled: Pixels) -> None:
