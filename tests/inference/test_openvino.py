@@ -5,7 +5,6 @@ It computes bf16 where the processor does (AVX-512 BF16, AMX), else float32: the
 
 import logging
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from app.inference.engine import Engine
 from app.inference.runtimes.base import Source
 from app.inference.runtimes.channels_last import with_channels_last
 from app.inference.runtimes.openvino import ANY_SIZE, MOST_COMPILED, OpenVinoRuntime, OpenVinoSession, place
-from app.inference.zoo import ModelSpec, Zoo, load_zoo
+from app.inference.zoo import ModelSpec, load_zoo
 from app.settings import usable_cores
 from harness import MODELS
 from harness.fakes import PATIENCE, Pixels, noise
