@@ -23,16 +23,20 @@ def with_channels_last(model: Model, output: str, scale: int) -> Model:
     What it gives is ``[N, H, W, s, s * 3]``, the runs of the ``s`` HR rows of each LR row, or ``[N, H * s, W * s, 3]``
     where the network itself ends in planes. ``ValueError`` where it does not end as the face has it.
     """
-    levels = quantised(model.output(output).get_node())
-    image = model.input("image").get_node()
+    levels, image = quantised(model.output(output).get_node()), model.input("image").get_node()
     channels = levels.get_partial_shape()[1].get_length()
-    last = with_picture_added(levels, image)
-    whole = opset13.convert(rounded(transposed(levels) if last is None else last), "u8")
-    if channels > 3:
-        whole = opset13.reshape(whole, np.array([0, 0, 0, scale, channels // scale]), special_zero=True)
     pixels = opset13.parameter(image.get_partial_shape(), Type.u8, name="pixels")
-    samples = opset13.divide(opset13.convert(pixels, "f32"), np.float32(PEAK))
-    image.output(0).replace(samples.output(0))
+    samples = opset13.convert(pixels, "f32")
+    residual = without_picture(levels, image)
+    if residual is None:
+        scaled = opset13.multiply(rows_of(levels), np.float32(PEAK))
+    else:
+        picture = rows_of(spread(samples, channels))
+        scaled = opset13.add(opset13.multiply(rows_of(residual), np.float32(PEAK)), picture)
+    whole = opset13.convert(opset13.clamp(opset13.round(scaled, "half_to_even"), 0, PEAK), "u8")
+    split = [0, 0, -1, scale, channels // scale] if channels > 3 else [0, 0, -1, 3]
+    whole = opset13.reshape(whole, np.array(split), special_zero=True)
+    image.output(0).replace(opset13.divide(samples, np.float32(PEAK)).output(0))
     return Model([opset13.result(whole)], [pixels], model.get_friendly_name())
 
 
@@ -47,8 +51,8 @@ def quantised(node: Any) -> Any:
     return planes
 
 
-def with_picture_added(levels: Any, image: Any) -> Any:
-    """``levels`` as f32 ``[N, H, W, s * s * 3]`` where they are phases to each of which the picture is added
+def without_picture(levels: Any, image: Any) -> Any:
+    """f32 planes ``[N, C, H, W]`` to each of which the picture is added to make ``levels``
     (``training/export/shortcut.py``), None where they are made otherwise."""
     addition = producer(levels, "Reshape")
     residual, picture = (
@@ -56,12 +60,7 @@ def with_picture_added(levels: Any, image: Any) -> Any:
         if addition and addition.get_type_name() == "Add"
         else (None, None)
     )
-    if not residual or not picture or not is_image(picture, image):
-        return None
-    split = np.array([0, 0, 0, levels.get_partial_shape()[1].get_length() // 3, 3])
-    phases = opset13.reshape(transposed(residual.output(0)), split, special_zero=True)
-    added = opset13.add(phases, opset13.unsqueeze(image, np.array(3)))
-    return opset13.reshape(added, np.array([0, 0, 0, -1]), special_zero=True)
+    return residual.output(0) if residual and picture and is_image(picture, image) else None
 
 
 def producer(value: Any, through: str) -> Any:
@@ -75,12 +74,17 @@ def is_image(planes: Any, image: Any) -> bool:
     return bool(source and source.get_friendly_name() == image.get_friendly_name())
 
 
-def transposed(planes: Any) -> Any:
-    """``[N, C, H, W]`` to ``[N, H, W, C]``."""
-    return opset13.transpose(planes, np.array([0, 2, 3, 1]))
+def spread(samples: Any, channels: int) -> Any:
+    """Pixels ``[N, H, W, 3]`` to planes ``[N, channels, H, W]``, colour by colour again and again.
+
+    By a convolution, whose result lies as that of the network's last one does; 0 to 255 are exact in bf16.
+    """
+    weights = np.tile(np.eye(3, dtype=np.float32), (channels // 3, 1)).reshape(channels, 3, 1, 1)
+    planes = opset13.transpose(samples, np.array([0, 3, 1, 2]))
+    return opset13.convolution(planes, opset13.constant(weights), [1, 1], [0, 0], [0, 0], [1, 1])
 
 
-def rounded(levels: Any) -> Any:
-    """0 to 1 to whole numbers from 0 to 255, half to even and saturated, as QuantizeLinear has it."""
-    scaled = opset13.multiply(levels, np.float32(PEAK))
-    return opset13.clamp(opset13.round(scaled, "half_to_even"), 0, PEAK)
+def rows_of(planes: Any) -> Any:
+    """``[N, C, H, W]`` to ``[N, H, W * C]``: of three dimensions, so that it can lie in memory in one way only."""
+    pixels = opset13.transpose(planes, np.array([0, 2, 3, 1]))
+    return opset13.reshape(pixels, np.array([0, 0, -1]), special_zero=True)
