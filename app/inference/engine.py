@@ -20,7 +20,8 @@ from app.inference.providers import GpuOptions
 from app.inference.runtimes import OPENVINO, choose_runtimes
 from app.inference.runtimes.base import ALL_OUTPUTS, FILES, OUTPUTS, Pixels, Runtime, Session, Source
 from app.inference.self_test import proving_tile
-from app.inference.zoo import GeneratorSpec, ModelSpec, Zoo
+from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo
+from app.threads import usable_cores
 
 log = logging.getLogger("enlarger.engine")
 Latents = NDArray[np.float32]
@@ -69,6 +70,21 @@ class Network:
         """As it is run for windows of that dtype."""
         return self.deep if self.deep and depth == DEEP else self
 
+    @property
+    def providers(self) -> set[str]:
+        """Those that run it, for results of either depth."""
+        return {self.provider} | (self.deep.providers if self.deep else set())
+
+    @property
+    def file(self) -> ModelFile:
+        """The file that runs."""
+        return self.spec.files[self.way.file]
+
+    @property
+    def max_depth(self) -> int:
+        """Bits per sample that it can tell apart: ``int8`` holds the input in steps of 1/255."""
+        return 8 if self.precision == "int8" else 16
+
 
 @dataclass(frozen=True)
 class PictureGenerator:
@@ -102,6 +118,7 @@ class Engine:
     Where both ONNX Runtime and OpenVINO are there, each network is run by the one that was faster here, ONNX Runtime if
     the other was not ``CLEARLY`` so; by the latter alone for results of 16 bits.
     ``zoo`` is what it was made of, each network as it is run here: with the context of the file that was chosen.
+    ``threads``: 0 means every core that this process may use.
     ``batch_macs`` is what one call of ``run`` may cost, multiply-accumulates. ``recomputed`` counts, by network, the
     batches that overflowed in float16 and were computed again in float32. One thread at a time may ``run``, and
     ``LANES`` may ``run_beside`` one another, where ``shares_cores``.
@@ -129,19 +146,18 @@ class Engine:
         self.on_gpu = self._onnx.on_gpu
         self.batch_macs = GPU_BATCH_MACS if self.on_gpu else 0  # a CPU gains nothing by batches
         self.recomputed: Counter[str] = Counter()
-        self.shares_cores = not self.on_gpu and threads >= LANES
-        self.zoo, self._threads = zoo, threads
+        self.zoo, self._threads = zoo, threads or usable_cores()
+        self.shares_cores = not self.on_gpu and self._threads >= LANES
         self._making = threading.Lock()
         self._sessions: dict[Key, Session] = {}
-        self.networks = {(spec.name, spec.scale): self._load(spec) for spec in zoo}
+        self.networks = {spec.title: self._load(spec) for spec in zoo}
         self.zoo = replace(zoo, models=tuple(network.spec for network in self.networks.values()))
         self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Those that really run a network, for results of either depth."""
-        ways = [each for network in self.networks.values() for each in (network, network.deep) if each]
-        return tuple(sorted({each.provider for each in ways}))
+        """Those that really run a network."""
+        return tuple(sorted(set().union(*(network.providers for network in self.networks.values()))))
 
     def _load(self, spec: ModelSpec) -> Network:
         network = self._tried(spec, self._onnx)
@@ -234,7 +250,7 @@ class Engine:
         return replace(generator, seconds_per_picture=seconds / WARM_UP_PICTURES)
 
     def network(self, spec: ModelSpec) -> Network:
-        return self.networks[spec.name, spec.scale]
+        return self.networks[spec.title]
 
     def run(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
         """LR windows of one shape and depth, uint8 or uint16 ``[h, w, 3]``, to HR windows ``[h * s, w * s, 3]`` of the

@@ -31,7 +31,7 @@ from app.inference.runtimes.base import Session, Source
 from app.inference.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
 from app.inference.self_test import check_proof
 from app.inference.zoo import ModelFile, ModelSpec, Zoo, load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS
 from harness.fakes import PATIENCE, Pixels, make_spec, noise, running
 

@@ -19,7 +19,7 @@ from app.errors import ModelFileError
 from app.inference.engine import Engine
 from app.inference.runtimes.onnx_runtime import PRECISIONS
 from app.inference.zoo import load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS, ROOT
 from harness.pictures import decoded
 from training.__main__ import main
