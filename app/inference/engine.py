@@ -4,8 +4,10 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -150,7 +152,7 @@ class Engine:
         self.shares_cores = not self.on_gpu and self._threads >= LANES
         self._making = threading.Lock()
         self._sessions: dict[Key, Session] = {}
-        self.networks = {spec.title: self._load(spec) for spec in zoo}
+        self.networks = {network.spec.title: network for network in self._load()}
         self.zoo = replace(zoo, models=tuple(network.spec for network in self.networks.values()))
         self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
 
@@ -159,12 +161,26 @@ class Engine:
         """Those that really run a network."""
         return tuple(sorted(set().union(*(network.providers for network in self.networks.values()))))
 
-    def _load(self, spec: ModelSpec) -> Network:
-        network = self._tried(spec, self._onnx)
-        if self._further is None:
+    def _load(self) -> Iterator[Network]:
+        """Some networks are loaded at a time; then each is timed and proven, with the machine for itself."""
+        at_a_time = LANES if self._further else 1
+        for group in batched(self.zoo, at_a_time):
+            with ThreadPoolExecutor(at_a_time) as pool:
+                prepared = [(pool.submit(self._prepare, spec, self._onnx), self._also(pool, spec)) for spec in group]
+            for first, further in prepared:
+                yield self._chosen(self._tried(first.result()), further)
+            if self._prove and not self.on_gpu:
+                self._let_go()
+
+    def _also(self, pool: ThreadPoolExecutor, spec: ModelSpec) -> Future[Network] | None:
+        return pool.submit(self._prepare, spec, self._further) if self._further else None
+
+    def _chosen(self, network: Network, further: Future[Network] | None) -> Network:
+        """As ONNX Runtime runs it, or as the further runtime does."""
+        if self._further is None or further is None:
             return network
         try:
-            other = self._tried(spec, self._further)
+            other = self._tried(further.result())
         except (ModelFileError, ProofError) as error:
             if self._named:
                 raise
@@ -175,25 +191,29 @@ class Engine:
             return replace(other, deep=None if DEEP in other.way.runtime.depths else network)
         return network
 
-    def _tried(self, spec: ModelSpec, runtime: Runtime) -> Network:
-        """A network by one runtime: loaded, run, timed and proven."""
+    def _prepare(self, spec: ModelSpec, runtime: Runtime) -> Network:
+        """A network loaded by one runtime. It has run, and was not timed."""
         way = Way(runtime, choose_precision(self.precision, runtime, spec))
         spec = spec.at(way.file)
         if way.precision == "fp16" and "fp32" in spec.files:
             self.zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
-        session = self.session(spec, way)
-        tile, run = proving_tile(self.proof_side(spec)), self._guarded if self._prove else self._infer
+        key, session = self._make(spec, way)
+        self._sessions[key] = session
         try:
             self._warm_up(spec, way)
-            self._infer(spec, way, tile[np.newaxis])  # allocates and tunes; only later runs are timed
-            seconds, upscaled = timed(lambda: run(spec, way, tile[np.newaxis]))
+            session.run(proving_tile(self.proof_side(spec))[np.newaxis])  # allocates and tunes
         except runtime.errors as error:  # also where the output does not fit the memory it is to be written to
             raise ModelFileError(f"{spec.title} does not enlarge a picture {spec.scale} times: {error}") from error
+        return Network(spec, way, session.provider, session.precision, 0.0)
+
+    def _tried(self, network: Network) -> Network:
+        """The same, timed and proven."""
+        spec, way = network.spec, network.way
+        tile, run = proving_tile(self.proof_side(spec)), self._guarded if self._prove else self._infer
+        seconds, upscaled = timed(lambda: run(spec, way, tile[np.newaxis]))
         if self._prove:
             self._prove(spec.title, tile, upscaled[0])
-            if not self.on_gpu:
-                self._let_go()
-        return Network(spec, way, session.provider, session.precision, seconds / tile[..., 0].size)
+        return replace(network, seconds_per_pixel=seconds / tile[..., 0].size)
 
     def _let_go(self) -> None:
         for session in self._sessions.values():
@@ -221,20 +241,23 @@ class Engine:
 
         One with all outputs, where there is one from the start on, serves for each of them.
         """
-        key = Key(spec.title, way.runtime.name, way.precision, beside, output)
+        whole = Key(spec.title, way.runtime.name, way.precision, beside)
         with self._making:
-            whole = key._replace(output=ALL_OUTPUTS)
-            if whole in self._sessions or self.on_gpu or len(way.runtime.depths) == 1:
-                key = whole
+            if whole in self._sessions or self.on_gpu or DEEP not in way.runtime.depths:
+                output = ALL_OUTPUTS
+            key = whole._replace(output=output)
             if key not in self._sessions:
-                threads, callers = (self._threads // LANES, LANES) if beside else (self._threads, 1)
-                data, path = self.zoo.read(spec, way.file), spec.files[way.file].path
-                source = Source(spec.title, path, data, spec.scale, way.precision, key.output)
-                session = way.runtime.load(source, threads, callers)
-                if key.output == ALL_OUTPUTS:
-                    check_face(session.face, spec.at(way.file))
-                self._sessions[key] = session
+                _, self._sessions[key] = self._make(spec, way, beside, output)
             return self._sessions[key]
+
+    def _make(self, spec: ModelSpec, way: Way, beside: bool = False, output: str = ALL_OUTPUTS) -> tuple[Key, Session]:
+        threads, callers = (self._threads // LANES, LANES) if beside else (self._threads, 1)
+        data, path = self.zoo.read(spec, way.file), spec.files[way.file].path
+        source = Source(spec.title, path, data, spec.scale, way.precision, output)
+        session = way.runtime.load(source, threads, callers)
+        if output == ALL_OUTPUTS:
+            check_face(session.face, spec.at(way.file))
+        return Key(spec.title, way.runtime.name, way.precision, beside, output), session
 
     def _load_generator(self, spec: GeneratorSpec) -> PictureGenerator:
         session = self._onnx.load_plain(self.zoo.read(spec, "fp32"), spec.files["fp32"].path, self._threads)
@@ -289,6 +312,13 @@ class Engine:
                 session.release()
                 self._sessions = {key: kept for key, kept in self._sessions.items() if kept is not session}
             raise
+
+
+def batched(specs: Iterable[ModelSpec], count: int) -> Iterator[list[ModelSpec]]:
+    """So many at a time, in order (``itertools.batched`` of Python 3.12)."""
+    rest = iter(specs)
+    while group := list(islice(rest, count)):
+        yield group
 
 
 def timed(run: Callable[[], Pixels]) -> tuple[float, Pixels]:

@@ -8,9 +8,9 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import openvino
@@ -52,6 +52,7 @@ class OpenVinoRuntime:
         try:
             return OpenVinoSession(self, source, threads * callers, callers)
         except (RuntimeError, ValueError) as error:
+            self.compiles_sizes = False
             raise ModelFileError(f"{source.path}: OpenVINO cannot load it: {error}") from error
 
     def read(self, source: Source) -> Any:
@@ -73,8 +74,8 @@ class OpenVinoRuntime:
 class Compiled:
     """A network compiled for tiles of one shape, or for all; each thread that runs it takes a request of its own."""
 
-    def __init__(self, model: Any, drop: Callable[[], None]) -> None:
-        self.model, self.drop = model, drop
+    def __init__(self, model: Any, shape: Shape, session: "OpenVinoSession") -> None:
+        self.model, self._shape, self._session = model, shape, ref(session)
         self.users, self.holds_memory = 0, False
         self._requests: list[Any] = []
 
@@ -86,6 +87,12 @@ class Compiled:
             place(request.get_output_tensor().data, upscaled)
         finally:
             self._requests.append(request)
+
+    def drop(self) -> None:
+        """Its session compiles it again when it is needed."""
+        session = self._session()
+        if session and session._compiled.get(self._shape) is self:
+            del session._compiled[self._shape]
 
 
 class Kept:
@@ -185,13 +192,8 @@ class OpenVinoSession:
             model = model.clone()
             model.reshape(list(shape))
         made = self._runtime.compile(model, self._source.precision, self._threads, self._streams)
-        compiled = Compiled(made, lambda: self._drop(shape, compiled))
-        self._compiled[shape] = compiled
+        self._compiled[shape] = compiled = Compiled(made, shape, self)
         return compiled
-
-    def _drop(self, shape: Shape, compiled: Compiled) -> None:
-        if self._compiled.get(shape) is compiled:
-            del self._compiled[shape]
 
     def release(self) -> None:
         for compiled in list(self._compiled.values()):
