@@ -20,7 +20,7 @@ from app.inference.batching import LANES
 from app.inference.engine import Engine
 from app.inference.runtimes.base import Source
 from app.inference.runtimes.channels_last import with_channels_last
-from app.inference.runtimes.openvino import ANY_SIZE, MOST_COMPILED, OpenVinoRuntime, OpenVinoSession, place
+from app.inference.runtimes.openvino import ANY_SIZE, LARGE_MACS, MOST_COMPILED, OpenVinoRuntime, OpenVinoSession, place
 from app.inference.zoo import ModelSpec, load_zoo
 from app.settings import usable_cores
 from harness import MODELS
@@ -116,6 +116,16 @@ def test_a_size_of_its_own_gives_the_same_bytes_as_any_size(
     other = np.ascontiguousarray(batch[:, :17])
     assert session.run(other).shape == (1, 17 * 4, 31 * 4, 3)
     assert set(session._compiled) == {ANY_SIZE, batch.shape}
+
+
+def test_a_large_tile_is_compiled_for_at_once(runtime: OpenVinoRuntime) -> None:
+    spec = ZOO.find("bicubic", 4)
+    source = Source(spec.title, spec.title, ZOO.read(spec, "fp32"), 4, "fp32", macs=LARGE_MACS // 100)
+    session = runtime.load(source, 1)
+    session.run(noise(1, 9, 9, 3))
+    assert set(session._compiled) == {ANY_SIZE}
+    session.run(noise(1, 10, 10, 3))
+    assert set(session._compiled) == {ANY_SIZE, (1, 10, 10, 3)}
 
 
 def test_tiles_beside_one_another_give_what_each_gives_alone(openvino_engine: Engine) -> None:

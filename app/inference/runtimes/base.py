@@ -36,7 +36,7 @@ class Face:
 class Source:
     """The file of a network of that title: ``data`` is proven, ``path`` its name; ``precision`` is what is asked for.
 
-    ``output``: the one that will be fetched, or ``ALL_OUTPUTS``.
+    ``output``: the one that will be fetched, or ``ALL_OUTPUTS``. ``macs``: multiply-accumulates of a LR pixel.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Source:
     scale: int
     precision: str
     output: str = ALL_OUTPUTS
+    macs: int = 0
 
 
 class Session(Protocol):

@@ -5,6 +5,7 @@ size too: `fast` is 1.24 times as fast then, its int8 file 1.45 times. Both give
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -26,6 +27,7 @@ log = logging.getLogger("enlarger.openvino")
 Shape = tuple[int, ...]
 ANY_SIZE: Shape = ()
 MOST_COMPILED = 8  # networks and sizes, of the whole process: each holds its weights and its code, 5 to 15 MB
+LARGE_MACS = 20_000_000_000  # of a tile that takes longer than compiling, and much memory: compiled for at once
 PAYS_AFTER = 4  # times what compiling takes: seconds computed with tiles of one size until it is compiled for that
 MOST_SIZES = 64  # of which a session knows how long they have been computed
 
@@ -172,8 +174,9 @@ class OpenVinoSession:
         """What is compiled for tiles of that shape, or for any while it is new or another thread compiles."""
         if (own := self._compiled.get(shape)) is not None:
             return own
-        pays = self._runtime.compiles_sizes and self._seconds.get(shape, 0.0) >= self._pays_after
-        if pays and self._compiling.acquire(blocking=False):
+        large = self._source.macs * math.prod(shape[:3]) >= LARGE_MACS
+        pays = large or self._seconds.get(shape, 0.0) >= self._pays_after
+        if pays and self._runtime.compiles_sizes and self._compiling.acquire(blocking=False):
             try:
                 return self._compile(shape)
             except RuntimeError as error:
@@ -181,10 +184,11 @@ class OpenVinoSession:
                 log.warning("%s: OpenVINO cannot compile it for tiles of %s: %s", self._source.title, shape, error)
             finally:
                 self._compiling.release()
-        if (for_any := self._compiled.get(ANY_SIZE)) is not None:
+        for_any = None if large else self._compiled.get(ANY_SIZE)
+        if for_any is not None:
             return for_any
         with self._compiling:
-            return self._compiled.get(ANY_SIZE) or self._compile(ANY_SIZE)
+            return self._compiled.get(shape) or self._compiled.get(ANY_SIZE) or self._compile(ANY_SIZE)
 
     def _compile(self, shape: Shape) -> Compiled:
         model = self._model
