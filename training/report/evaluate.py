@@ -86,9 +86,11 @@ Judge = Callable[[ModelSpec, ServedPath], Metrics]
 
 
 @contextmanager
-def served_path(zoo: Zoo, specs: Iterable[ModelSpec], precision: str = "auto") -> Iterator[ServedPath]:
+def served_path(
+    zoo: Zoo, specs: Iterable[ModelSpec], precision: str = "auto", provider: str = "cpu"
+) -> Iterator[ServedPath]:
     """Loads these networks of the zoo and no others."""
-    engine = Engine(dataclasses.replace(zoo, models=tuple(specs)), "cpu", usable_cores(), precision)
+    engine = Engine(dataclasses.replace(zoo, models=tuple(specs)), provider, usable_cores(), precision)
     with Upscaler.on(engine) as upscaler:
         yield ServedPath(engine, upscaler)
 
