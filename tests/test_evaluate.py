@@ -25,6 +25,7 @@ from training.__main__ import main
 from training.checkpoint import Folders
 from training.degradations import bicubic
 from training.hardware import processor
+from training.looks import Judges
 from training.metrics import compare
 from training.perceptual import IMAGENET, Features, Lpips
 from training.records import BEGIN, END, Metrics, read_records, table
@@ -209,7 +210,7 @@ def test_lpips_is_measured_on_whole_pictures_if_there_are_weights(
     lpips = Lpips(Features(layers, (1,), IMAGENET), [torch.full((4,), 0.25)])
     zoo = load_zoo(models)
     files = evaluate.choose(zoo, ["bicubic-x4"])
-    (record,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"], lpips)
+    (record,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"], Judges({"lpips_alex": lpips}))
     spec = files[0][0]
     distances = []
     for lr, hr in pairs_of(folders, "plain", 4):
@@ -217,7 +218,7 @@ def test_lpips_is_measured_on_whole_pictures_if_there_are_weights(
         tensors = [torch.from_numpy(p.astype(np.float32) / 255).permute(2, 0, 1)[None] for p in (sr, hr)]
         distances.append(float(lpips(*tensors)))
     assert min(distances) > 1e-3
-    assert record.metrics["plain"]["lpips"] == pytest.approx(np.mean(distances), abs=1e-4)
+    assert record.metrics["plain"]["lpips_alex"] == pytest.approx(np.mean(distances), abs=1e-4)
 
 
 def test_speed_is_that_of_the_bare_session(engine: Engine) -> None:

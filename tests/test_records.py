@@ -41,7 +41,7 @@ FAST = replace(
     parameters=70_256,
     macs=69_984,
     metrics={
-        "Set5": {"psnr_y": 31.156, "ssim_y": 0.87881, "psnr_rgb": 29.26, "lpips": 0.21449},
+        "Set5": {"psnr_y": 31.156, "ssim_y": 0.87881, "psnr_rgb": 29.26, "lpips_vgg": 0.21449},
         "B100": {"psnr_y": 26.996, "ssim_y": 0.7, "psnr_rgb": 25.0},
     },
     speed=Speed(2.4049, "2 cores of a CPU"),
@@ -51,7 +51,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def test_the_table_is_markdown_with_a_dash_for_what_is_not_known() -> None:
-    text = table([BICUBIC, FAST, FAST_INT8], ["Set5", "Set14", "B100"], "fast", ["psnr_y", "ssim_y", "lpips"])
+    text = table([BICUBIC, FAST, FAST_INT8], ["Set5", "Set14", "B100"], "fast", ["psnr_y", "ssim_y", "lpips_vgg"])
     assert text.splitlines() == [
         "| model | scale | parameters | kMAC per LR pixel | LR Mpx/s | Set5 | B100 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -59,14 +59,14 @@ def test_the_table_is_markdown_with_a_dash_for_what_is_not_known() -> None:
         f"| `fast` (default) | {TIMES}4 | 70,256 | 70.0 | 2.40 | 31.16 / 0.8788 / 0.214 | 27.00 / 0.7000 / - |",
         f"| `fast`, int8 | {TIMES}4 | 70,256 | 70.0 | - | 31.10 / - / - | - |",
         "",
-        "PSNR (dB) on luma / SSIM on luma / LPIPS (less is better); `scale` pixels cropped at each border (none for "
-        "LPIPS), bicubic LR, on the served path (PNG in, PNG out).",
+        "PSNR (dB) on luma / SSIM on luma / LPIPS by VGG16 (less is better); `scale` pixels cropped at each border "
+        "(none for LPIPS, DISTS and NIQE), bicubic LR, on the served path (PNG in, PNG out).",
         f"LR Mpx/s: the bare ONNX Runtime session on 256 {TIMES} 256 tiles, 2 cores of a CPU.",
     ]
 
 
 def test_columns_of_which_nothing_is_known_are_left_out() -> None:
-    lines = table([BICUBIC], ["Set5", "Set14"], show=["psnr_y", "lpips"]).splitlines()
+    lines = table([BICUBIC], ["Set5", "Set14"], show=["psnr_y", "lpips_vgg"]).splitlines()
     assert lines[0] == "| model | scale | parameters | kMAC per LR pixel | Set5 |"
     assert lines[2].endswith("| 28.42 |")
     assert lines[-1].startswith("PSNR (dB) on luma;")

@@ -9,14 +9,17 @@ from app.settings import MODELS
 from app.zoo import load_zoo
 from training.cards import write_cards
 from training.checkpoint import Folders
+from training.conditions import CONDITIONS
 from training.crops import Box
 from training.digits import command as digits_command
-from training.evaluate import TEST_SETS, Worsened, choose, evaluate_zoo
+from training.evaluate import MEASURED_ALONE, TEST_SETS, Worsened, choose, evaluate_zoo
+from training.evaluate_looks import Contest, evaluate_looks, looks_table, read_rivals
 from training.evaluate_qr import evaluate_qr
 from training.export import export
 from training.figures import curves, draw_scatter, read_log, save_plot
 from training.importing import RANGES, UNKNOWN, Order, import_model
-from training.perceptual import load_lpips
+from training.kept import Kept
+from training.looks import load_judges
 from training.proofs import MAX_SEAM
 from training.recipe import load_recipe
 from training.records import (
@@ -109,7 +112,27 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "--measure", nargs="*", default=["quality", "speed"], choices=["quality", "speed"], help="(default: both)"
     )
-    command.add_argument("--lpips", type=Path, metavar="FILE", help="weights (vgg16.ckpt): LPIPS is measured too")
+    command.add_argument(
+        "--judges",
+        type=Path,
+        metavar="DIR",
+        help="folder with any of vgg16.ckpt, alexnet.ckpt, weights.pt (DISTS) and niqe_pris_params.npz: looks are "
+        "measured too",
+    )
+    looks = command.add_argument_group("looks", "comparing networks on pictures that are spoiled in fixed ways")
+    looks.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), help="spoil the sets' originals so")
+    looks.add_argument(
+        "--rival",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="networks beside the zoo's: what import-model reads, or an earlier .onnx of this project",
+    )
+    looks.add_argument("--base", default="", metavar="MODEL", help="tell the share of the way from it to each rival")
+    looks.add_argument("--goal", metavar="RIVAL", nargs="+", help="only to these rivals (default: all but the base)")
+    looks.add_argument("--crops", type=int, default=0, metavar="N", help="of each set, side by side, into --figures")
+    looks.add_argument("--cache", type=Path, help="keeps rivals' pictures and all figures (default: nothing is kept)")
     command.add_argument(
         "--worse",
         nargs=2,
@@ -164,13 +187,18 @@ def run_import(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
+    if options.conditions:
+        run_looks(options)
+        return
+    if options.rival or options.base or options.crops:
+        raise ValueError("--rival, --base and --crops compare looks: say under which --conditions")
     folders = Folders(options.data, options.runs)
     zoo = load_zoo(options.models)
     files = choose(zoo, options.titles, options.precision)
-    lpips = load_lpips(options.lpips) if options.lpips else None
+    judges = load_judges(options.judges) if options.judges else MEASURED_ALONE
     earlier = read_records(options.json) if options.json else []
     worsened = Worsened(float(options.worse[0]), int(options.worse[1])) if options.worse else None
-    measured = evaluate_zoo(zoo, files, folders, options.sets, options.measure, lpips, worsened)
+    measured = evaluate_zoo(zoo, files, folders, options.sets, options.measure, judges, worsened)
 
     known = merge(merge(known_before(zoo), earlier), measured)
     if options.json:
@@ -186,6 +214,29 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if options.figures:
         draw_scatter(shown, options.sets, options.figures)
         draw_crops(zoo, files, options.figures, options.picture, Box(*options.box) if options.box else None)
+
+
+def run_looks(options: argparse.Namespace) -> None:
+    zoo = load_zoo(options.models)
+    contest = Contest(
+        files=choose(zoo, options.titles, options.precision or ["fp32"]) if options.titles else [],
+        rivals=read_rivals(options.rival),
+        sets=options.sets,
+        conditions=options.conditions,
+        judges=load_judges(options.judges) if options.judges else MEASURED_ALONE,
+        kept=Kept(options.cache),
+        base=options.base,
+        crops=options.crops,
+        figures=options.figures,
+    )
+    records = evaluate_looks(zoo, contest, Folders(options.data, options.runs), "speed" in options.measure)
+    if options.json:
+        write_records(options.json, records)
+    goals = options.goal or [rival.name for rival in contest.rivals if rival.name != contest.base]
+    text = looks_table(records, contest.base, goals)
+    print(text)
+    if options.markdown:
+        write_markdown(options.markdown, text)
 
 
 def run_card(options: argparse.Namespace) -> None:

@@ -90,7 +90,15 @@ class Lpips(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Two times ``[N, 3, H, W]`` to ``[N]``."""
-        depths = zip(self.weights, self.features(a), self.features(b), strict=True)
+        return self.compare(self.describe(a), self.describe(b))
+
+    def describe(self, image: Tensor) -> list[Tensor]:
+        """The picture's features: what ``compare`` takes."""
+        return self.features(image)
+
+    def compare(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Two pictures' features, one ``[N, C, h, w]`` a depth, to ``[N]``."""
+        depths = zip(self.weights, a, b, strict=True)
         return torch.stack([((unit(x) - unit(y)) ** 2 * w).sum(1).mean((1, 2)) for w, x, y in depths]).sum(0)
 
 
