@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from skimage.filters import gaussian
 from torch import Tensor, nn
 
+from tests.weights import convolutions, hwio, random_weights, write_lpips
 from training.perceptual import (
     CONV5_4,
     IMAGENET,
@@ -87,23 +88,6 @@ def picture(photo: np.ndarray) -> Tensor:
     return to_tensor(photo[80:144, 130:194] / 255)
 
 
-def random_weights(layers: nn.Sequential) -> nn.Sequential:
-    draw = torch.Generator().manual_seed(0)
-    for layer in convolutions(layers):
-        spread = (2 / layer.weight[0].numel()) ** 0.5
-        nn.init.normal_(layer.weight, std=spread, generator=draw)
-        nn.init.normal_(layer.bias, std=0.1, generator=draw)
-    return layers
-
-
-def convolutions(layers: nn.Sequential) -> list[nn.Conv2d]:
-    return [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-
-
-def hwio(kernel: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(kernel.detach().permute(2, 3, 1, 0).numpy())
-
-
 def write_keras(path: Path, layers: nn.Sequential) -> None:
     """As Keras writes it: groups in any order, the order of layers in an attribute, pools without weights, BGR."""
     pairs = iter(convolutions(layers))
@@ -121,19 +105,6 @@ def write_keras(path: Path, layers: nn.Sequential) -> None:
                 group[f"{name}_W_1:0"], group[f"{name}_b_1:0"] = hwio(kernel), layer.bias.detach().numpy()
                 group.attrs["weight_names"] = [f"{name}_W_1:0".encode(), f"{name}_b_1:0".encode()]
         file.attrs["layer_names"] = names
-
-
-def write_lpips(path: Path, key: str, backbone: nn.Sequential, widths: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(0)
-    tree: dict[str, object] = {
-        key: {
-            f"Conv_{i}": {"kernel": hwio(layer.weight), "bias": layer.bias.detach().numpy()}
-            for i, layer in enumerate(convolutions(backbone))
-        }
-    }
-    for i, width in enumerate(widths):
-        tree[f"NetLinLayer_{i}"] = {"Conv_0": {"kernel": rng.random((1, 1, width, 1), np.float32)}}
-    path.write_bytes(pickle.dumps(tree, protocol=3))
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

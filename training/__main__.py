@@ -129,8 +129,8 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE",
         help="networks beside the zoo's: what import-model reads, or an earlier .onnx of this project",
     )
-    looks.add_argument("--base", default="", metavar="MODEL", help="tell the share of the way from it to each rival")
-    looks.add_argument("--goal", metavar="RIVAL", nargs="+", help="only to these rivals (default: all but the base)")
+    looks.add_argument("--base", default="", metavar="MODEL", help="tell the share of the way from it to each goal")
+    looks.add_argument("--goal", nargs="+", metavar="MODEL", help="(default: the rivals, all but the base)")
     looks.add_argument("--crops", type=int, default=0, metavar="N", help="of each set, side by side, into --figures")
     looks.add_argument("--cache", type=Path, help="keeps rivals' pictures and all figures (default: nothing is kept)")
     command.add_argument(
@@ -218,22 +218,23 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def run_looks(options: argparse.Namespace) -> None:
     zoo = load_zoo(options.models)
+    rivals = read_rivals(options.rival)
     contest = Contest(
         files=choose(zoo, options.titles, options.precision or ["fp32"]) if options.titles else [],
-        rivals=read_rivals(options.rival),
+        rivals=rivals,
         sets=options.sets,
         conditions=options.conditions,
         judges=load_judges(options.judges) if options.judges else MEASURED_ALONE,
         kept=Kept(options.cache),
         base=options.base,
+        goals=options.goal or [rival.name for rival in rivals if rival.name != options.base],
         crops=options.crops,
         figures=options.figures,
     )
-    records = evaluate_looks(zoo, contest, Folders(options.data, options.runs), "speed" in options.measure)
+    records = evaluate_looks(zoo, contest, Folders(options.data, options.runs), options.measure)
     if options.json:
         write_records(options.json, records)
-    goals = options.goal or [rival.name for rival in contest.rivals if rival.name != contest.base]
-    text = looks_table(records, contest.base, goals)
+    text = looks_table(records, contest.base, contest.goals)
     print(text)
     if options.markdown:
         write_markdown(options.markdown, text)

@@ -29,7 +29,7 @@ Found = dict[str, dict[str, list[dict[str, float]]]]
 
 @dataclass(frozen=True)
 class Contest:
-    """Who is compared on what. ``base``: the label of the network from which the way to the rivals is measured."""
+    """Who is compared on what. The way from ``base`` to each of the ``goals`` is measured, networks by their labels."""
 
     files: Sequence[tuple[ModelSpec, str]]
     rivals: Sequence[Rival]
@@ -38,6 +38,7 @@ class Contest:
     judges: Judges
     kept: Kept
     base: str = ""
+    goals: Sequence[str] = ()
     crops: int = 0
     figures: Path | None = None
 
@@ -59,16 +60,20 @@ class Contest:
                     f"{folders.data / name} has no pictures for x{self.scale}; give its folder with --data"
                 )
         labels = [label_of(spec, precision) for spec, precision in self.files] + [each.name for each in self.rivals]
-        if self.base and self.base not in labels:
-            raise ValueError(f"the base {self.base!r} is none of {', '.join(labels)}")
+        for role, label in (("base", self.base), *(("goal", goal) for goal in self.goals)):
+            if label and label not in labels:
+                raise ValueError(f"the {role} {label!r} is none of {', '.join(labels)}")
 
 
 def label_of(spec: ModelSpec, precision: str) -> str:
     return spec.name if precision == "fp32" else f"{spec.name} {precision}"
 
 
-def evaluate_looks(zoo: Zoo, contest: Contest, folders: Folders, timed: bool) -> list[Record]:
-    """One record a network, the zoo's first; its metrics are by ``set (condition)``."""
+def evaluate_looks(zoo: Zoo, contest: Contest, folders: Folders, measures: Iterable[str]) -> list[Record]:
+    """One record a network, the zoo's first; its metrics are by ``set (condition)``.
+
+    ``measures``: "quality", which is always measured here, and "speed".
+    """
     contest.check(folders)
     records = {label_of(spec, precision): Record.of(spec, precision, {}) for spec, precision in contest.files}
     records |= {rival.name: record_of(rival) for rival in contest.rivals}
@@ -79,7 +84,7 @@ def evaluate_looks(zoo: Zoo, contest: Contest, folders: Folders, timed: bool) ->
         networks = {label_of(spec, p): enlarger(spec, path) for spec, p, path in paths}
         networks |= {rival.name: kept_enlarger(rival, contest.kept) for rival in contest.rivals}
         found = judge_all(networks, contest, folders)
-        if timed:
+        if "speed" in measures:
             for spec, p, path in paths:
                 label = label_of(spec, p)
                 records[label] = replace(records[label], speed=measure_speed(path.engine, spec))
@@ -147,16 +152,16 @@ def draw(results: dict[str, Pixels], lr: Pixels, hr: Pixels, path: Path) -> None
 # -- told --------------------------------------------------------------------------------------------------------
 
 
-def looks_table(records: Sequence[Record], base: str, rivals: Iterable[str]) -> str:
+def looks_table(records: Sequence[Record], base: str, goals: Iterable[str]) -> str:
     """Markdown: for each ``set (condition)`` a table, a row a network; below them, where there is a base, the share of
-    the way from it to each rival that every other network goes."""
+    the way from it to each goal that every other network goes."""
     parts = []
     for name in records[0].metrics:
         show = [key for key in SHOWN if key in records[0].metrics[name]]
         heads = [name, "parameters", "LR Mpx/s", *(key.replace("_", " ") for key in show)]
         lines = [f"| {' | '.join(heads)} |", "| --- |" + " --- |" * (len(heads) - 1)]
         lines += [row(record, name, show) for record in records]
-        lines += list(share_rows(records, name, show, base, rivals))
+        lines += list(share_rows(records, name, show, base, goals))
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, footnote(records)])
 
@@ -170,21 +175,20 @@ def row(record: Record, name: str, show: Sequence[str]) -> str:
 
 
 def share_rows(
-    records: Sequence[Record], name: str, show: Sequence[str], base: str, rivals: Iterable[str]
+    records: Sequence[Record], name: str, show: Sequence[str], base: str, goals: Iterable[str]
 ) -> Iterator[str]:
-    by_label = {record.label if record.precision == "int8" else record.name: record for record in records}
+    by_label = {record.name if record.precision == "bf16" else record.label: record for record in records}
     if base not in by_label:
         return
     start = by_label[base].metrics[name]
-    for rival in rivals:
-        goal = by_label[rival].metrics[name]
+    for goal in goals:
+        end = by_label[goal].metrics[name]
         for label, record in by_label.items():
-            if label not in (base, rival, ORIGINAL):
-                shares = [
-                    share_of_way(start[k], record.metrics[name][k], goal[k]) if k in LOOKS else None for k in show
-                ]
+            if label not in (base, goal, ORIGINAL):
+                here = record.metrics[name]
+                shares = [share_of_way(start[key], here[key], end[key]) if key in LOOKS else None for key in show]
                 cells = ["-" if share is None else f"{share:.2f}" for share in shares]
-                yield f"| `{label}`, of the way from `{base}` to `{rival}` | | | {' | '.join(cells)} |"
+                yield f"| `{label}`, of the way from `{base}` to `{goal}` | | | {' | '.join(cells)} |"
 
 
 def share_of_way(start: float, here: float, goal: float) -> float | None:

@@ -47,9 +47,9 @@ class Niqe:
 
 def load_niqe(path: Path) -> Niqe:
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as data, np.load(data) as file:
             mean, covariance = file["mu_pris_param"].flatten(), file["cov_pris_param"]
-    except (OSError, LookupError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, LookupError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} does not hold NIQE's parameters: {SOURCES}") from error
     if (mean.shape, covariance.shape) != ((FEATURES,), (FEATURES, FEATURES)):
         raise ValueError(f"{path}: parameters of {mean.shape} and {covariance.shape}, not of {FEATURES} features")

@@ -177,8 +177,6 @@ def fill(layers: nn.Sequential, kernels: Kernels, path: Path) -> None:
 
 def load_lpips(path: Path) -> Lpips:
     """LPIPS over VGG16 or AlexNet, whichever the file is for, from what ``LPIPS_SOURCES`` names."""
-    if not path.is_file():
-        raise ValueError(f"no LPIPS weights at {path}: {LPIPS_SOURCES}")
     tree = read_arrays(path)
     with torch.device("meta"):
         if "VGG16_0" in tree:
@@ -211,7 +209,9 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """A pickled dict of NumPy arrays; anything else raises ``ValueError`` before it can run."""
+    """LPIPS' file, a pickled dict of NumPy arrays; anything else raises ``ValueError`` before it can run."""
+    if not path.is_file():
+        raise ValueError(f"no LPIPS weights at {path}: {LPIPS_SOURCES}")
     with open(path, "rb") as file:
         try:
             tree = ArrayUnpickler(file).load()
