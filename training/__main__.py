@@ -5,24 +5,24 @@ import sys
 from pathlib import Path
 
 from app.errors import EnlargerError
+from app.inference.zoo import load_zoo
 from app.settings import MODELS
-from app.zoo import load_zoo
-from training.cards import write_cards
 from training.checkpoint import Folders
-from training.conditions import CONDITIONS
-from training.crops import Box
 from training.digits import command as digits_command
-from training.evaluate import MEASURED_ALONE, TEST_SETS, Worsened, choose, evaluate_zoo
-from training.evaluate_looks import Contest, evaluate_looks, looks_table, read_rivals
-from training.evaluate_qr import evaluate_qr
-from training.export import export
-from training.figures import curves, draw_scatter, read_log, save_plot
-from training.importing import RANGES, UNKNOWN, Order, import_model
-from training.kept import Kept
-from training.looks import load_judges
-from training.proofs import MAX_SEAM
+from training.export.importing import RANGES, UNKNOWN, Order, import_model
+from training.export.publish import export
+from training.export.verify import MAX_SEAM
 from training.recipe import load_recipe
-from training.records import (
+from training.report.cache import Cache
+from training.report.cards import write_cards
+from training.report.conditions import CONDITIONS
+from training.report.crops import Box
+from training.report.evaluate import MEASURED_ALONE, TEST_SETS, Worsened, choose, evaluate_zoo
+from training.report.evaluate_looks import Comparison, evaluate_looks, looks_table, read_rivals
+from training.report.evaluate_qr import evaluate_qr
+from training.report.figures import curves, draw_scatter, read_log, save_plot
+from training.report.looks import load_judges
+from training.report.records import (
     MEASURES,
     against_published,
     known_before,
@@ -32,7 +32,7 @@ from training.records import (
     write_markdown,
     write_records,
 )
-from training.sample import draw_crops
+from training.report.sample import draw_crops
 from training.train import train
 
 
@@ -219,22 +219,22 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def run_looks(options: argparse.Namespace) -> None:
     zoo = load_zoo(options.models)
     rivals = read_rivals(options.rival)
-    contest = Contest(
+    comparison = Comparison(
         files=choose(zoo, options.titles, options.precision or ["fp32"]) if options.titles else [],
         rivals=rivals,
         sets=options.sets,
         conditions=options.conditions,
         judges=load_judges(options.judges) if options.judges else MEASURED_ALONE,
-        kept=Kept(options.cache),
+        cache=Cache(options.cache),
         base=options.base,
         goals=options.goal or [rival.name for rival in rivals if rival.name != options.base],
         crops=options.crops,
         figures=options.figures,
     )
-    records = evaluate_looks(zoo, contest, Folders(options.data, options.runs), options.measure)
+    records = evaluate_looks(zoo, comparison, Folders(options.data, options.runs), options.measure)
     if options.json:
         write_records(options.json, records)
-    text = looks_table(records, contest.base, contest.goals)
+    text = looks_table(records, comparison.base, comparison.goals)
     print(text)
     if options.markdown:
         write_markdown(options.markdown, text)
