@@ -1,11 +1,12 @@
 """The environment, read once: frozen and validated settings."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.threads import usable_cores
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -101,13 +102,3 @@ class Settings(BaseSettings):
     def slot_bytes(self) -> int:
         """What a request holds of the service's memory, or a multiple of it."""
         return SLOT_BANDS * self.band_bytes + SLOT_BYTES
-
-
-def usable_cores() -> int:
-    """CPU cores this process may really use: its affinity, cut by a cgroup quota (v2 ``cpu.max``) if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, -(-int(quota) // int(period))))

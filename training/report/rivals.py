@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from app.inference.providers import create_session
-from app.settings import usable_cores
+from app.threads import usable_cores
 from app.upscale.stitcher import Stitcher
 from app.upscale.tiler import plan_tiles
 from training.export.face import attach_face
