@@ -1,0 +1,106 @@
+"""The promise of the tiles: what is served differs by at most 1 from the network's own answer to the whole picture,
+with its mirror image around it."""
+
+import numpy as np
+import pytest
+import skimage.data
+
+from app.inference.engine import DEAR_MACS, Engine
+from app.inference.scheduler import Scheduler
+from app.inference.zoo import ModelSpec, load_zoo
+from app.settings import Settings
+from app.upscale.parameters import Output
+from app.upscale.passes import plan_passes
+from app.upscale.pipeline import upscale
+from app.upscale.tiler import TileBudget, mirrored_beyond
+from harness import MODELS
+from harness.fakes import Pixels, noise, running
+from harness.pictures import decoded, encode
+from tests.support.upscale import open_job, prepare
+
+ALLOWED = 1  # of 255
+ASTRONAUT, COFFEE = skimage.data.astronaut(), skimage.data.coffee()
+SMALL = TileBudget(pixels=96 * 96)
+CASES = {  # no larger than several tiles need
+    "astronaut, default": (
+        ASTRONAUT[:400, 50:450],
+        TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes),
+    ),
+    "noise, default": (noise(320, 380, 3), TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes)),
+    "coffee, small tiles": (COFFEE[100:300, 150:400], SMALL),
+    "noise, small tiles": (noise(180, 240, 3), SMALL),
+}
+DEAR_CASES = {  # of networks of which a pixel takes 20 to 40 microseconds
+    "astronaut, default": (
+        ASTRONAUT[50:290, 100:360],
+        TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes),
+    ),
+    "noise, small tiles": (noise(140, 180, 3), SMALL),
+}
+
+
+def cases(spec: ModelSpec) -> dict[str, tuple[Pixels, TileBudget]]:
+    return CASES if spec.macs < DEAR_MACS else DEAR_CASES
+
+
+def served(scheduler: Scheduler, spec: ModelSpec, pixels: Pixels, budget: TileBudget) -> Pixels:
+    """The picture as the service gives it."""
+    work = prepare(encode(pixels), [spec], Output(), budget)
+    with open_job(work, scheduler, seconds=600) as job:
+        return decoded(b"".join(upscale(work, job)))
+
+
+def whole_result(engine: Engine, spec: ModelSpec, pixels: Pixels) -> Pixels:
+    """What the network makes of the whole picture in its mirror image, in one run."""
+    m, (height, width, _) = mirrored_beyond(spec.context), pixels.shape
+    (whole,) = engine.run(spec, [np.pad(pixels, ((m, m), (m, m), (0, 0)), "symmetric")])
+    s = spec.scale
+    return whole[m * s : (m + height) * s, m * s : (m + width) * s]
+
+
+FILES = [
+    pytest.param(spec.at(precision), precision, id=f"{spec.title}-{precision}")
+    for spec in load_zoo(MODELS)
+    for precision in spec.files
+    if precision != "fp16"
+]
+
+
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_a_served_picture_is_that_of_the_network_without_tiles(
+    engine_of: dict[str, Engine], spec: ModelSpec, precision: str
+) -> None:
+    worst, engine = {}, engine_of[precision]
+    assert engine.network(spec).precision == precision
+    assert spec in engine.zoo, "the engine plans with the context of the file it runs"
+    with running(engine) as scheduler:
+        for name, (pixels, budget) in cases(spec).items():
+            whole = whole_result(engine, spec, pixels)
+            difference = np.abs(served(scheduler, spec, pixels, budget).astype(np.int16) - whole)
+            worst[name] = int(difference.max())
+            share = np.mean(difference > 0)
+            print(f"{spec.title} {name}: worst {worst[name]} of 255, {share:.2e} of samples differ")
+    assert max(worst.values()) <= ALLOWED, f"{worst}; is the context of {spec.context} LR pixels enough?"
+
+
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_the_context_is_enough_where_a_tile_has_no_more(
+    engine_of: dict[str, Engine], spec: ModelSpec, precision: str
+) -> None:
+    """Planned windows often have context to spare; here they have exactly the manifest's, in noise and in a picture."""
+    engine, core, c, s = engine_of[precision], 24, spec.context, spec.scale
+    for pixels in (noise(200, 200, 3), ASTRONAUT[:200, 100:300]):
+        (whole,) = engine.run(spec, [pixels])
+        for top, left in ((c, c), (60, 90), (100, 33), (200 - core - c, 200 - core - c)):
+            window = pixels[top - c : top + core + c, left - c : left + core + c]
+            (part,) = engine.run(spec, [window])
+            kept = part[c * s : (c + core) * s, c * s : (c + core) * s].astype(np.int16)
+            expected = whole[top * s : (top + core) * s, left * s : (left + core) * s]
+            assert np.abs(kept - expected).max() <= ALLOWED, f"a context of {c} LR pixels is not enough"
+
+
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_the_pictures_need_several_tiles(spec: ModelSpec, precision: str) -> None:
+    for case, (pixels, budget) in cases(spec).items():
+        (only,) = plan_passes(pixels.shape[:2], [spec], budget)
+        assert only.plan.tiles > 1, case
