@@ -1,5 +1,6 @@
 """The environment, read once: frozen and validated settings."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from app.threads import usable_cores
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
+OPENVINO_BYTES = 240_000_000  # more, where it is loaded: its code, what it has compiled, and its activations
 DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.py
 SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
 SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (memory.py)
@@ -98,7 +100,13 @@ class Settings(BaseSettings):
         """What the process' memory stays below on a CPU, whatever is sent to it: the process, the bodies, the pictures
         being decoded, and what each request in the service holds."""
         decoding = self.compute_threads * (DECODE_BYTES * self.max_pixels + self.max_body_bytes)
-        return PROCESS_BYTES + self.max_upload_bytes + decoding + self.max_requests * self.slot_bytes
+        process = PROCESS_BYTES + OPENVINO_BYTES * self.loads_openvino
+        return process + self.max_upload_bytes + decoding + self.max_requests * self.slot_bytes
+
+    @property
+    def loads_openvino(self) -> bool:
+        """Whether it is asked for, or there for ``auto`` to try."""
+        return self.provider in ("auto", "openvino") and find_spec("openvino") is not None
 
     @property
     def slot_bytes(self) -> int:
