@@ -4,8 +4,8 @@ from typing import Any
 
 from app.http.service import Service
 from app.images.barcodes import AVAILABLE
-from app.images.encoders import DEFAULT_QUALITY, FORMATS, Format
-from app.images.formats import READERS
+from app.images.encoders import DEFAULT_QUALITY, FORMATS, OutputFormat
+from app.images.formats import INPUTS
 from app.inference.generator import describe_generator
 from app.inference.zoo import ModelSpec
 from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
@@ -19,10 +19,10 @@ def describe(service: Service) -> dict[str, Any]:
         "models": [describe_model(service, name) for name in service.upscaler.zoo.names],
         "generators": [describe_generator(spec) for spec in service.upscaler.zoo.generators],
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
-        "formats": [describe_format(name, kind) for name, kind in FORMATS.items()],
+        "formats": [describe_format(kind) for kind in FORMATS.values()],
         "codes": AVAILABLE,  # whether decode=true can be asked for
         "input": {
-            "formats": list(READERS),
+            "formats": list(INPUTS),
             "max_bytes": settings.max_body_bytes,
             "max_pixels": settings.max_pixels,
             "max_side": settings.max_side,
@@ -68,9 +68,9 @@ def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def describe_format(name: str, kind: Format) -> dict[str, Any]:
+def describe_format(kind: OutputFormat) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": kind.name,
         "media_type": kind.media_type,
         "extension": kind.extension,
         "max_depth": kind.bits,

@@ -4,24 +4,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
-from app.images.encoders import FORMATS, Options, Subsampling
+from app.images.encoders import BY_SUFFIX, FORMATS, Options, Subsampling
 
 Size = tuple[int, int]  # height, width
 
 DEFAULTS = Options()
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8
-ALIASES = {"jpg": "jpeg", "tif": "tiff"}
 
 DEPTHS: dict[str, Literal[8, 16]] = {"8": 8, "16": 16}
 
-FormatName = Annotated[
-    Literal["png", "jpeg", "webp", "avif", "tiff"],
-    BeforeValidator(lambda name: ALIASES.get(name.lower(), name.lower()) if isinstance(name, str) else name),
-]
+
+def known_format(name: str) -> str:
+    """The format of that name or suffix, in upper or lower case: ``JPG`` is ``jpeg``."""
+    name = BY_SUFFIX.get(f".{name.lower()}", name.lower())
+    if name not in FORMATS:
+        raise ValueError("no such format")
+    return name
+
+
+FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -1003,7 +1004,7 @@ def test_a_codec_that_sees_another_size_is_not_trusted(monkeypatch: pytest.Monke
             super()._open()
             self._size = (9999, 9999)
 
-    monkeypatch.setitem(decoder._PLUGINS, "jpeg", Larger)  # type: ignore[misc]
+    monkeypatch.setitem(decoder.INPUTS, "jpeg", replace(decoder.INPUTS["jpeg"], plugin=Larger))
     with pytest.raises(CorruptImageError, match="another size"):
         decode(sample("jpeg"), LIMITS)
 

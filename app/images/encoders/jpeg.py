@@ -15,6 +15,7 @@ from PIL import Image
 from app.errors import InvalidParameterError, OutputTooLargeError
 from app.images.encoders.base import (
     DEFAULT_QUALITY,
+    OutputFormat,
     Picture,
     RowCounter,
     Rows,
@@ -38,8 +39,6 @@ SOF0, EOI, SOS = 0xC0, b"\xff\xd9", 0xDA  # T.81 table B.1
 
 class JpegEncoder:
     """Gray or RGB; the caller has flattened alpha. Gives the same pixels as Pillow encoding the whole picture."""
-
-    media_type = "image/jpeg"
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, subsampling: Subsampling = "4:2:0") -> None:
         check_quality(quality)
@@ -153,3 +152,15 @@ def _scan_start(jpeg: bytes | bytearray) -> int:
 
 def _segment_length(jpeg: bytes | bytearray, offset: int) -> int:
     return int.from_bytes(jpeg[offset + 2 : offset + 4])
+
+
+FORMAT = OutputFormat(
+    name="jpeg",
+    media_type="image/jpeg",
+    suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
+    create=lambda picture, options: JpegEncoder(picture, options.quality_or_default, options.subsampling),
+    alpha=False,
+    quality=True,
+    subsampling=True,
+    max_side=MAX_SIDE,
+)
