@@ -2,13 +2,29 @@
 
 from typing import Any
 
-from app.http.service import Service
+from fastapi import Request
+
+from app.http.openapi import MENU, MODEL, only
+from app.http.router import Router
+from app.http.service import Service, service_of
 from app.images.barcodes import AVAILABLE
 from app.images.encoders import DEFAULT_QUALITY, FORMATS, OutputFormat
 from app.images.formats import INPUTS
 from app.inference.generator import describe_generator
 from app.inference.zoo import ModelSpec
 from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
+
+router = Router()
+
+
+@router.get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU})
+async def get_models(request: Request) -> dict[str, Any]:
+    return describe(service_of(request))
+
+
+@router.get("/models/{name}", summary="One network", responses={200: MODEL, **only(404)})
+async def get_model(request: Request, name: str) -> dict[str, Any]:
+    return describe_model(service_of(request), name)
 
 
 def describe(service: Service) -> dict[str, Any]:

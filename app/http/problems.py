@@ -2,7 +2,7 @@
 
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from app.errors import EnlargerError, OverloadedError, ShuttingDownError
 from app.telemetry.record import record_of
-from app.upscale.parameters import parameter_error
+from app.upscale.parameters import UpscaleParameters, parameter_error
 
 PROBLEM = "application/problem+json"
 
@@ -57,7 +57,8 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
 
 async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await on_enlarger_error(request, parameter_error(error.errors()[0]))
+    parameters = get_type_hints(request.scope["endpoint"]).get("query", UpscaleParameters)
+    return await on_enlarger_error(request, parameter_error(parameters, error.errors()[0]))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

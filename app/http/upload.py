@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
 import anyio
 from starlette.datastructures import UploadFile
@@ -13,12 +14,14 @@ from app.errors import (
     BodyTooLargeError,
     CancelledError,
     EmptyImageError,
+    InvalidParameterError,
     MissingImageError,
     SlowBodyError,
     TooManyImagesError,
 )
 
 FIELD = "image"
+FORM = "application/x-www-form-urlencoded"
 PACE_BYTES = 2**20  # each further piece of this size is given the same time again
 MAX_FIELD_BYTES = 4096
 HOW_TO_SEND = f"Send it as the multipart file {FIELD!r}, or as the raw body with an image/* content type."
@@ -54,7 +57,7 @@ async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Up
     told = request.headers.get("content-length", "")
     if told.isdigit() and int(told) > max_bytes:
         raise BodyTooLargeError("The body is too large.", limit=max_bytes, actual=int(told))
-    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    content_type = media_type(request)
     body = bounded_body(request, max_bytes, seconds)
     if content_type == "multipart/form-data":
         upload = await parse_multipart(request, body)
@@ -110,3 +113,16 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
         await form.close()
     fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
     return Upload(image, files[0][1].filename, fields)
+
+
+async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict[str, str]:
+    """The fields of a small form; other bodies are no form, so only an empty one of those is taken."""
+    body = b"".join([chunk async for chunk in bounded_body(request, max_bytes, seconds)])
+    if body and media_type(request) != FORM:
+        raise InvalidParameterError(f"Parameters stand in the query or in a body of type {FORM}.")
+    return dict(parse_qsl(body.decode("latin-1"), keep_blank_values=True))
+
+
+def media_type(request: Request) -> str:
+    """Of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
@@ -12,6 +12,7 @@ from app.images.encoders import BY_SUFFIX, FORMATS, Options, Subsampling
 Size = tuple[int, int]  # height, width
 
 DEFAULTS = Options()
+Parameters = TypeVar("Parameters", bound=BaseModel)
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8
 
@@ -105,20 +106,24 @@ class UpscaleParameters(BaseModel):
 
 
 def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
+    return parsed(UpscaleParameters, values)
+
+
+def parsed(kind: type[Parameters], values: Mapping[str, str]) -> Parameters:
     """Validates, or raises an error that names the parameter and what is allowed."""
     try:
-        return UpscaleParameters.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise parameter_error(error.errors()[0]) from error
+        raise parameter_error(kind, error.errors()[0]) from error
 
 
-def parameter_error(first: Mapping[str, Any]) -> EnlargerError:
+def parameter_error(kind: type[BaseModel], first: Mapping[str, Any]) -> EnlargerError:
     """The error to answer with, from Pydantic's account of one; query and form are answered alike."""
     name = str(first["loc"][-1]) if first["loc"] else "scale"  # only the rule about it and the size names no field
     if name == "format":
-        return OutputFormatError(f"There is no format {first['input'][:40]!r}; there are: {', '.join(FORMATS)}.")
+        return OutputFormatError(f"There is no format {str(first['input'])[:40]!r}; there are: {', '.join(FORMATS)}.")
     if first["type"] == "extra_forbidden":
-        known = ", ".join(UpscaleParameters.model_fields)
+        known = ", ".join(kind.model_fields)
         return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.")
     bounds = first.get("ctx", {})
     return InvalidParameterError(f"{name}: {first['msg']}.", limit=bounds.get("ge", bounds.get("le")))

@@ -20,7 +20,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image, ImageCms
 
-from app.http.routes import router
+from app.http.health import router
 from app.http.service import Service
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo

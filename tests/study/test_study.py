@@ -19,8 +19,8 @@ from PIL import Image
 from app.errors import StartupError, StudyFullError
 from app.inference.zoo import load_zoo
 from app.settings import MODELS
+from app.study.comparison import apart
 from app.study.ratings import Opinions, Rating, mean_opinion, t_quantile
-from app.study.study import apart
 from harness.pictures import decoded, encode
 from harness.server import Server, running_server
 
