@@ -10,8 +10,7 @@ from app.http.service import Service, service_of
 from app.images.barcodes import AVAILABLE
 from app.images.encoders import DEFAULT_QUALITY, FORMATS, OutputFormat
 from app.images.formats import INPUTS
-from app.inference.generator import describe_generator
-from app.inference.zoo import ModelSpec
+from app.inference.zoo import GeneratorSpec, ModelSpec, Spec
 from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
 
 router = Router()
@@ -77,10 +76,29 @@ def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
         "seconds_per_megapixel": round(service.upscaler.scheduler.estimate(spec, 1_000_000), 3),
         "context": spec.context,
         "metrics": network.file.metrics,
-        "files": {
-            precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
-            for precision, file in spec.files.items()
-        },
+        "files": describe_files(spec),
+    }
+
+
+def describe_generator(spec: GeneratorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "kind": "generator",
+        "summary": spec.summary,
+        "licence": spec.licence,
+        "architecture": spec.architecture,
+        "latent": spec.latent,
+        "size": [spec.height, spec.width, spec.channels],
+        "parameters": spec.parameters,
+        "macs_per_picture": spec.macs,
+        "files": describe_files(spec),
+    }
+
+
+def describe_files(spec: Spec) -> dict[str, Any]:
+    return {
+        precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
+        for precision, file in spec.files.items()
     }
 
 

@@ -41,7 +41,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import CorruptImageError, EnlargerError, TooComplexError
@@ -49,10 +48,9 @@ from app.images.colour import INKS, bleed, fitting_profile, separate, turn_uprig
 from app.images.depth import DEEP, Planes, bleed_planes, bytewise_planes, gray_plane, is_deep, png_planes
 from app.images.formats import INPUTS, Container, DecodeLimits, ImageHeader, read_container
 from app.images.raster import Raster
+from app.pixels import Pixels
 
 __all__ = ["DecodeLimits", "ImageHeader", "SourceImage", "decode", "inspect"]
-
-Rows = NDArray[np.uint8 | np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class SourceImage:
         """Whether there is an alpha channel, even if it is opaque all over."""
         return self.alpha is not None
 
-    def rows(self, top: int, bottom: int) -> Rows:
+    def rows(self, top: int, bottom: int) -> Pixels:
         """Colour of the rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, 3]``, R = G = B if gray.
 
         uint8 or uint16 by ``depth``; not to be written to. Raises ``ValueError`` for an empty range and for rows that
@@ -93,7 +91,7 @@ class SourceImage:
         rows = self._colour.rows(top, bottom)
         return rows if rows.shape[2] == 3 else np.repeat(rows, 3, axis=2)
 
-    def alpha_rows(self, top: int, bottom: int) -> Rows:
+    def alpha_rows(self, top: int, bottom: int) -> Pixels:
         """Alpha of these rows, ``[bottom - top, width, 1]``, of the same depth; only where there is alpha."""
         assert self.alpha is not None
         return self.alpha.rows(top, bottom)

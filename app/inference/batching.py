@@ -3,15 +3,12 @@
 import logging
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import ComputeError, EnlargerError, OutOfMemoryError, StartupError
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 
 log = logging.getLogger("enlarger.batching")
 
-Pixels = NDArray[np.uint8 | np.uint16]
 RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
 Outcome = Pixels | EnlargerError
 

@@ -11,14 +11,11 @@ from types import TracebackType
 from typing import Protocol, Self
 from weakref import WeakSet
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import CancelledError, DeadlineError
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 from app.telemetry.record import WAIT, StageClock
 
-Pixels = NDArray[np.uint8 | np.uint16]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
 

@@ -13,9 +13,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import (
     DeadlineError,
     EnlargerError,
@@ -26,10 +23,10 @@ from app.errors import (
 from app.inference.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.inference.job import Batch, Entry, Job, Load
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 from app.telemetry.record import StageClock
 from app.threads import give_way
 
-Pixels = NDArray[np.uint8 | np.uint16]
 OnBatch = Callable[[str, int, int, float], None]
 """Told of each batch: the network's title, windows, LR pixels, seconds."""
 

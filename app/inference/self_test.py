@@ -6,11 +6,9 @@ network adds to a picture, averaged over each LR pixel's own HR pixels it must g
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import ProofError
-
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 MOST_DIFFERENCE = 6.0  # of 255, mean; shipped networks: under 2
 

@@ -30,18 +30,12 @@ class ModelFile:
     context: int | None = None
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """One network at one scale, as ``training/export/publish.py`` wrote it into the manifest.
-
-    ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
-    ``macs``: multiply-accumulates per LR pixel, the measure of its cost.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What the manifest says of any network, as ``training/export`` wrote it."""
 
     name: str
-    scale: int
     architecture: str
-    context: int
     parameters: int
     macs: int
     summary: str
@@ -49,6 +43,18 @@ class ModelSpec:
     recipe: str
     training: Mapping[str, Any]
     files: Mapping[str, ModelFile]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(Spec):
+    """One network at one scale.
+
+    ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
+    ``macs``: multiply-accumulates per LR pixel, the measure of its cost.
+    """
+
+    scale: int
+    context: int
 
     @property
     def title(self) -> str:
@@ -60,27 +66,18 @@ class ModelSpec:
         return self if own is None else replace(self, context=own)
 
 
-@dataclass(frozen=True)
-class GeneratorSpec:
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec(Spec):
     """A network of the other kind: it draws pictures from noise. The manifest's ``generators`` lists them.
 
-    It takes ``latent`` random numbers a picture and gives ``height`` x ``width`` pixels of ``channels`` samples.
+    It takes ``latent`` random numbers per picture and gives ``height`` x ``width`` pixels of ``channels`` samples.
     ``macs``: multiply-accumulates per picture.
     """
 
-    name: str
-    architecture: str
     latent: int
     height: int
     width: int
     channels: int
-    parameters: int
-    macs: int
-    summary: str
-    licence: str
-    recipe: str
-    training: Mapping[str, Any]
-    files: Mapping[str, ModelFile]
 
     @property
     def title(self) -> str:

@@ -8,8 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
 from app.images.encoders import BY_SUFFIX, FORMATS, Options, Subsampling
-
-Size = tuple[int, int]  # height, width
+from app.pixels import Size
 
 DEFAULTS = Options()
 Parameters = TypeVar("Parameters", bound=BaseModel)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import InvalidParameterError
+from app.pixels import Pixels
 
-Rows = NDArray[np.uint8 | np.uint16]
+Rows = Pixels
 """A band of finished pixels: uint8 or uint16 by ``Picture.depth``, ``[h, width, channels]``, C-contiguous, top row
 first."""
 
