@@ -75,5 +75,6 @@ def test_every_answer_tells_browsers_to_be_careful(guarded: Server, image: bytes
 
 
 def test_no_key_is_in_the_log(guarded: Server, image: bytes) -> None:
-    post(guarded, image, {"X-API-Key": "first-key"})
+    post(guarded, image, {"X-API-Key": "first-key", "X-Request-Id": "with-a-key"})
+    guarded.wait_until(lambda: "id=with-a-key" in guarded.log())
     assert "first-key" not in guarded.log()

@@ -1,7 +1,6 @@
 """SIGTERM with a drain delay: the port stays open for a while, so that a balancer learns of it from an answer."""
 
 import signal
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -61,8 +60,6 @@ def test_a_picture_in_flight_is_finished_after_the_delay() -> None:
 
 
 def test_without_a_delay_the_port_closes_at_once() -> None:
-    with running_server() as server:
-        started = time.monotonic()
+    with running_server(drain_seconds="3600") as server:
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=60) == 0
-        assert time.monotonic() - started < 30
+        assert server.process.wait(timeout=60) == 0, "it waits for nobody"

@@ -200,7 +200,7 @@ def test_a_slow_reader_is_cut(impatient: Server, sip: int) -> None:
     logged, connections = len(impatient.log()), impatient.open_files()
     with ask(impatient, noise(3000, 600), receive_buffer=LITTLE) as connection:
         response = answer(connection)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while "cut: the client took a chunk for longer than 1 s" not in impatient.log()[logged:]:
             assert time.monotonic() < end, "a slow reader was borne with"
             if sip:
@@ -249,7 +249,7 @@ def test_a_client_sees_that_a_transfer_broke(watched: Server, photo: np.ndarray,
 def test_a_fault_before_the_200_is_a_problem(
     watched: Server, photo: np.ndarray, fault: tuple[int, int, int], status: int, code: str
 ) -> None:
-    headers = {"X-Request-Id": f"told-{code}"}
+    headers, logged = {"X-Request-Id": f"told-{code}"}, len(watched.log())
     with watched.client() as client:
         response = client.post("/upscale", content=marked(photo, fault, 0), params=BICUBIC, headers=headers)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
@@ -257,7 +257,7 @@ def test_a_fault_before_the_200_is_a_problem(
     assert response.headers["x-request-id"] == f"told-{code}"
     assert "the GPU has left" not in response.text
     watched.wait_until(lambda: re.search(f"POST /upscale {status} .* id=told-{code}", watched.log()))
-    assert "Traceback" in watched.log()
+    watched.wait_until(lambda: "Traceback" in watched.log()[logged:])
     assert small_picture_answers(watched, photo)
 
 

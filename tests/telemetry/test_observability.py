@@ -44,8 +44,8 @@ def value(server: Server, name: str, **labels: str) -> float:
 
 
 def lines(server: Server) -> list[dict[str, object]]:
-    """The log's lines, each of which must be an object."""
-    found = [json.loads(line) for line in server.log().splitlines()]
+    """The log's whole lines, each of which must be an object."""
+    found = [json.loads(line) for line in server.log().split("\n")[:-1]]
     assert all(isinstance(line, dict) for line in found)
     return found
 
@@ -104,8 +104,7 @@ def test_a_client_that_leaves_is_counted(observed: Server) -> None:
 
 def test_gauges_and_infos(observed: Server) -> None:
     assert value(observed, "enlarger_ready") == 1
-    assert value(observed, "enlarger_queue_seconds") == 0
-    assert value(observed, "enlarger_jobs") == 0
+    observed.wait_until(lambda: value(observed, "enlarger_queue_seconds") == value(observed, "enlarger_jobs") == 0)
     loaded = {"network": "fast-x4", "precision": "fp32"}
     found = [set(labels) for name, labels in samples(observed) if name == "enlarger_network_info"]
     assert any(set(loaded.items()) < labels for labels in found)
