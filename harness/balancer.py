@@ -16,7 +16,7 @@ import httpx
 
 from harness import ROOT
 from harness.pictures import decoded
-from harness.server import BICUBIC, Server, running_server
+from harness.server import BICUBIC, Server, quick_server
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 CONFIGURATION = ROOT / "deploy" / "nginx" / "nginx.conf"
@@ -97,7 +97,7 @@ def wait_for_port(running: Balancer, process: subprocess.Popen[bytes]) -> None:
 
 
 def replica(port: int, **settings: str) -> AbstractContextManager[Server]:
-    return running_server(("-m", "app.cli", "serve", "--port", str(port)), **settings)
+    return quick_server(("-m", "app.cli", "serve", "--port", str(port)), **settings)
 
 
 class Load:

@@ -15,8 +15,8 @@ import httpx
 from benchmarks.client import Answer, percentile, picture
 from benchmarks.load import capacity, load
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import crop, quick_server, small_zoo
-from harness.server import BICUBIC, Server, running_server
+from harness.pictures import crop
+from harness.server import BICUBIC, Server, quick_server, running_server
 
 FACTOR = 5
 LEAST_GOODPUT = 0.9
@@ -64,7 +64,7 @@ def measure_goodput(
     goodputs: list[float] = []
     answers: list[Answer] = []
     settings = {"max_queue_seconds": str(QUEUE_SECONDS)}
-    with small_zoo(NETWORK) as models, running_server(models=str(models), **settings) as server:
+    with running_server(networks=(NETWORK,), **settings) as server:
         peaks = [capacity(server, body, options)]
         with Watch(server) as watch:
             for _ in range(rounds):

@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.torture.attacks import Attack, attacks
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import crop, quick_server
 from harness import MODELS
-from harness.server import running_server
+from harness.pictures import crop
+from harness.server import quick_server, running_server
 from harness.startup import BROKEN, SPOILED, refused_start
 
 MOST_GROWTH = 1.0  # MB a thousand requests

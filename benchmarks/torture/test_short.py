@@ -12,10 +12,9 @@ import pytest
 
 from benchmarks.torture import __main__ as torture
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import quick_server
 from harness.balancer import NGINX
 from harness.pictures import decoded, encode
-from harness.server import BICUBIC
+from harness.server import BICUBIC, quick_server
 
 MEASURES = [
     pytest.param(measure, id=f"{promise} {measure.func.__name__}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.pictures import encode
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 
 BICUBIC = {"model": "bicubic", "scale": "2", "format": "png"}
 KEYS = ("first-key", "second-key-ü")
@@ -15,7 +15,7 @@ KEYS = ("first-key", "second-key-ü")
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:
-    with running_server(api_keys='["first-key", "second-key-ü"]', cors_origins='["https://example.org"]') as server:
+    with quick_server(api_keys='["first-key", "second-key-ü"]', cors_origins='["https://example.org"]') as server:
         yield server
 
 

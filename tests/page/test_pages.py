@@ -18,10 +18,10 @@ from selenium.webdriver import ActionChains
 
 from app.http.pages import FOLDER
 from app.inference.zoo import load_zoo
-from app.settings import MODELS
 from harness.pictures import decoded
-from harness.server import Server
-from harness.watched import HOLD, marked, running_server, watched_server
+from harness.server import QUICK, Server
+from harness.watched import HOLD, marked, quick_server, watched_server
+from harness.zoo import small_zoo
 from tests.support.browser import PATIENCE, WATCH_PROGRESS, Browser, running_browser
 from tests.support.page import choose, save, settled, state
 
@@ -224,7 +224,7 @@ def test_a_scale_out_of_range_is_told_before_anything_is_sent(browser: Browser, 
 
 
 def test_a_broken_transfer_is_no_picture(browser: Browser, large: Path) -> None:
-    with running_server() as server:
+    with quick_server() as server:
         enlarge(browser, server, large, scale="8", model="fast")
         browser.wait(lambda: browser.script("return document.querySelector('.job progress').value > 0"))
         server.process.send_signal(signal.SIGKILL)
@@ -234,7 +234,7 @@ def test_a_broken_transfer_is_no_picture(browser: Browser, large: Path) -> None:
 
 
 def test_a_busy_server_is_asked_again(browser: Browser, large: Path, cat: Path) -> None:
-    with running_server(max_queue_seconds="0.2") as server, server.client() as client:
+    with quick_server(max_queue_seconds="0.2") as server, server.client() as client:
         parameters = {"scale": 8, "format": "png", "model": "fast"}
         arguments = {"params": parameters, "content": large.read_bytes(), "timeout": 600}
         other = threading.Thread(target=client.post, args=("/upscale",), kwargs=arguments)
@@ -429,9 +429,9 @@ def test_the_study_from_the_first_rating_to_the_results(browser: Browser, folder
     pictures.mkdir()
     save(pictures / "cat.png", skimage.data.chelsea()[60:188, 100:228])
     save(pictures / "coffee.png", skimage.data.coffee()[100:228, 100:228])
-    versions = 1 + len({spec.name for spec in load_zoo(MODELS) if spec.scale == 4})  # and the original
+    versions = 1 + len({spec.name for spec in load_zoo(small_zoo(*QUICK)) if spec.scale == 4})  # and the original
     count = 2 * versions
-    with running_server(study=str(pictures)) as server:
+    with quick_server(study=str(pictures)) as server:
         browser.open(f"{server.url}/study")
         assert not browser.violations()
         browser.click("#begin")
