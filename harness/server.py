@@ -30,7 +30,8 @@ def running_server(
 ) -> Iterator["Server"]:
     """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``.
 
-    It serves these shipped ``networks``, the first of which is the default; or all of them; or those of the folder ``models``.
+    It serves these shipped ``networks``, the first of which is the default; without any all of them, or those of the
+    folder ``models``.
     """
     if networks:
         environment.setdefault("models", str(small_zoo(*networks)))
