@@ -13,7 +13,7 @@ from functools import partial
 
 import uvicorn
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
@@ -22,6 +22,7 @@ from app.http.access_log import Journal
 from app.http.auth import Access
 from app.http.limits import Slots
 from app.http.openapi import DESCRIPTION, only
+from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
 from app.http.service import Service
@@ -92,7 +93,12 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         tracer.close()
 
     app = FastAPI(
-        title="Enlarger", version=__version__, description=DESCRIPTION, responses=only(500), lifespan=lifespan
+        title="Enlarger",
+        version=__version__,
+        description=DESCRIPTION,
+        responses=only(500),
+        lifespan=lifespan,
+        dependencies=[Depends(check_parameters)],
     )
     app.state.service = service
     for router in ROUTERS:
@@ -109,6 +115,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         most_bytes=settings.max_upload_bytes,
         refuse=on_enlarger_error,
     )
+    app.add_middleware(ContentCoding, refuse=on_enlarger_error)
     app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
     if settings.cors_origins:
         app.add_middleware(

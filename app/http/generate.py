@@ -2,11 +2,12 @@
 
 import math
 import secrets
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.http.openapi import only
 from app.http.router import Router
@@ -16,7 +17,7 @@ from app.images.encoders import FORMATS, Picture, create_encoder
 from app.inference.generator import grid, latent_vectors
 from app.pixels import Pixels
 from app.threads import run_beside
-from app.upscale.parameters import parsed
+from app.upscale.parameters import given, parsed
 
 MAX_FORM_BYTES, FORM_SECONDS = 4096, 10.0
 MAX_SEED = 2**53 - 1  # what JSON and JavaScript hold exactly
@@ -38,6 +39,11 @@ class GenerateParameters(BaseModel):
     )
     columns: int | None = Field(None, ge=1, le=400, description="Of the grid; a square one if left out.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def blanks_are_absent(cls, values: Any) -> Any:
+        return given(values) if isinstance(values, Mapping) else values
+
 
 router = Router()
 
@@ -57,7 +63,7 @@ async def post_generate(request: Request, query: Annotated[GenerateParameters, Q
     upscaler = service.upscaler
     upscaler.scheduler.check_room()  # drawing beside a full queue would slow down what was promised
     fields = await receive_form(request, MAX_FORM_BYTES, FORM_SECONDS)
-    parameters = parsed(GenerateParameters, {**request.query_params, **fields})
+    parameters = parsed(GenerateParameters, given(request.query_params, fields))
     spec = upscaler.zoo.generator(parameters.model)
     generator = service.generators[spec.name]
     seed = secrets.randbelow(MAX_SEED + 1) if parameters.seed is None else parameters.seed

@@ -50,11 +50,13 @@ class ModelSpec(Spec):
     """One network at one scale.
 
     ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
-    ``macs``: multiply-accumulates per LR pixel, the measure of its cost.
+    ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``alignment``: LR pixels of which the places
+    where windows begin must be multiples, for networks whose trunk works in cells of several pixels.
     """
 
     scale: int
     context: int
+    alignment: int = 1
 
     @property
     def title(self) -> str:
