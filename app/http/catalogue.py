@@ -16,7 +16,9 @@ from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
 router = Router()
 
 
-@router.get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU})
+@router.get(
+    "/models", summary="Networks, scales, formats and limits: everything that can be requested", responses={200: MENU}
+)
 async def get_models(request: Request) -> dict[str, Any]:
     return describe(service_of(request))
 

@@ -29,13 +29,13 @@ class GenerateParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("digits", description="The name of a generator from `GET /models`.")
-    count: int = Field(25, ge=1, le=400, description="How many pictures.")
+    count: int = Field(25, ge=1, le=400, description="How many images.")
     seed: int | None = Field(
         None,
         ge=0,
         le=MAX_SEED,
-        description="Of NumPy's PCG64, which draws the latent vectors: the same seed gives the same pictures, and with "
-        "a larger `count` the same ones and more. Left out: any; the response tells it.",
+        description="Of NumPy's PCG64, which draws the latent vectors: the same seed gives the same images, and a "
+        "larger `count` adds to them. If left out it is random; the response tells it.",
     )
     columns: int | None = Field(None, ge=1, le=400, description="Of the grid; a square one if left out.")
 
@@ -50,14 +50,14 @@ router = Router()
 
 @router.post(
     "/generate",
-    summary="Draw pictures from noise",
+    summary="Generate images from noise",
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}, **only(401, 404, 408, 413, 422, 429, 503)},
 )
 async def post_generate(request: Request, query: Annotated[GenerateParameters, Query()]) -> Response:
-    """Draws pictures with a generator and gives them as one PNG grid; the same seed gives the same picture.
+    """Draws images with a generator and returns them as one PNG grid; the same seed gives the same grid.
 
-    Parameters may stand in the query or in a form (`application/x-www-form-urlencoded`).
+    Parameters may be in the query or in a form (`application/x-www-form-urlencoded`).
     """
     service = service_of(request)
     upscaler = service.upscaler

@@ -11,13 +11,13 @@ from app.telemetry.metrics import CONTENT_TYPE
 router = Router()
 
 
-@router.get("/healthz", summary="The process lives")
+@router.get("/healthz", summary="The process is alive")
 async def get_healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
 @router.get(
-    "/readyz", summary="Every network has passed its self-test, and new work is taken", responses={503: NOT_READY}
+    "/readyz", summary="Every network has passed its self-test and new work is accepted", responses={503: NOT_READY}
 )
 async def get_readyz(request: Request) -> JSONResponse:
     service = service_of(request)
@@ -28,6 +28,6 @@ async def get_readyz(request: Request) -> JSONResponse:
     return JSONResponse(body, 200 if status == "ready" else 503)
 
 
-@router.get("/metrics", summary="For Prometheus", response_class=Response)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def get_metrics(request: Request) -> Response:
     return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE)

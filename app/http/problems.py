@@ -91,7 +91,7 @@ async def on_bug(request: Request, error: Exception) -> JSONResponse:
     """An error nobody expected: told to the log in full, to the client only by its id."""
     # Starlette answers this outside of every middleware, the journal included.
     headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
-    detail = "Something went wrong here; the log has it."
+    detail = "Something went wrong; the details are in the log."
     return problem(request, 500, "internal_error", "Internal error", detail, headers)
 
 

@@ -75,7 +75,7 @@ async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Up
     elif content_type.startswith("image/") or content_type in ("", "application/octet-stream"):
         upload = Upload(b"".join([chunk async for chunk in body]), None, {})
     else:
-        raise MissingImageError(f"A body of type {content_type[:60]!r} holds no image. {HOW_TO_SEND}")
+        raise MissingImageError(f"A body of type {content_type[:60]!r} cannot hold an image. {HOW_TO_SEND}")
     if not upload.image:
         raise EmptyImageError("The image has no bytes.")
     return upload
@@ -93,9 +93,9 @@ async def bounded_body(request: Request, max_bytes: int, seconds: float) -> Asyn
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise SlowBodyError("The body came too slowly.", limit=seconds) from error
+            raise SlowBodyError("The body arrived too slowly.", limit=seconds) from error
         except ClientDisconnect as error:
-            raise CancelledError("The client left while sending.") from error
+            raise CancelledError("The client disconnected while sending.") from error
         if received // PACE_BYTES != (received + len(chunk)) // PACE_BYTES:
             deadline = anyio.current_time() + seconds
         received += len(chunk)
@@ -116,7 +116,7 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
         if not parser.complete:
             raise BadMultipartError("The body ends before its last boundary.")
         if len(files) > 1:
-            raise TooManyImagesError("Send one image a request.", limit=1, actual=len(files))
+            raise TooManyImagesError("Send one image per request.", limit=1, actual=len(files))
         if not files or files[0][0] != FIELD:
             raise MissingImageError(f"There is no image in the request. {HOW_TO_SEND}")
         image = await files[0][1].read()
@@ -130,7 +130,7 @@ async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict
     """The fields of a small form; other bodies are no form, so only an empty one of those is taken."""
     body = b"".join([chunk async for chunk in bounded_body(request, max_bytes, seconds)])
     if body and media_type(request) != FORM:
-        raise InvalidParameterError(f"Parameters stand in the query or in a body of type {FORM}.")
+        raise InvalidParameterError(f"Parameters belong in the query or in a body of type {FORM}.")
     return dict(parse_qsl(body.decode("latin-1"), keep_blank_values=True))
 
 

@@ -32,16 +32,16 @@ router = Router()
 
 @router.post(
     "/upscale",
-    summary="Enlarge a picture",
+    summary="Enlarge an image",
     response_class=Response,
     responses={200: PICTURE, **ERRORS},
     openapi_extra=BODY,
 )
 async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
-    """Takes a picture as the multipart file `image` or as the raw body, and streams the enlarged one back.
+    """Takes an image as the multipart file `image` or as the raw body, and streams the enlarged one back.
 
-    Parameters may stand in the query or in the form. Where pictures were taken (GPS in EXIF and XMP) is always removed;
-    `metadata=strip` removes the rest as well. The result says in its XMP that it was enlarged.
+    Parameters may be in the query or in the form. The position (GPS in EXIF and XMP) is always removed;
+    `metadata=strip` removes the other metadata too. The result's XMP says that it was enlarged.
     """
     check_http_version(request)
     service, record = service_of(request), record_of(request.scope)
@@ -92,12 +92,12 @@ def codes_of(source: SourceImage) -> tuple[str, ...]:
 
 @router.post(
     "/estimate",
-    summary="What enlarging a picture would take",
+    summary="What enlarging an image would take",
     responses={200: ESTIMATE, **ERRORS},
     openapi_extra=BODY,
 )
 async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Query()]) -> dict[str, Any]:
-    """Takes what `POST /upscale` takes and tells the time and the size, without decoding or computing anything."""
+    """Takes the same request as `POST /upscale` and returns the time and the size, without decoding or computing."""
     upscaler = service_of(request).upscaler
     upload, parameters = await receive(request)
     _, plan = await opened(request, upload, parameters)

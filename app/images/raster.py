@@ -68,7 +68,7 @@ class Raster:
                     file.write(strip.tobytes())
                 descriptor = os.dup(file.fileno())
         except OSError as error:
-            log.warning("a picture is held in memory, for the temporary directory fails: %s", error.strerror)
+            log.warning("an image is kept in memory because the temporary directory failed: %s", error.strerror)
             return None
         weakref.finalize(self, os.close, descriptor)
         return descriptor

@@ -69,7 +69,7 @@ class Job:
         except FutureCancelledError as error:
             raise CancelledError("The request was cancelled.") from error
         except TimeoutError as error:
-            raise DeadlineError("The picture was not finished in time.") from error
+            raise DeadlineError("The image was not finished in time.") from error
 
     def ahead(self, spec: ModelSpec, pixels: int, submit: Callable[[], Callable[[], Pixels]]) -> "Ahead":
         """Queues a window of so many LR pixels by ``submit``, which gives the call that waits for its result."""

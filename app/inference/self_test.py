@@ -33,4 +33,6 @@ def check_proof(title: str, tile: Pixels, upscaled: Pixels) -> None:
     means = upscaled.reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
     difference = float(np.abs(means - tile).mean())
     if not difference <= MOST_DIFFERENCE:
-        raise ProofError(f"{title}: it computes something else than the picture: {difference:.1f} of 255 away from it.")
+        raise ProofError(
+            f"{title}: its output is not the image that it was given: {difference:.1f} of 255 away from it."
+        )

@@ -106,7 +106,7 @@ class Zoo:
         """The scales of a network, rising; ``UnknownModelError`` names what there is."""
         found = tuple(sorted(spec.scale for spec in self.models if spec.name == name))
         if not found:
-            raise UnknownModelError(f"There is no model {name[:40]!r}; there are: {', '.join(self.names)}.")
+            raise UnknownModelError(f"Unknown model {name[:40]!r}; known: {', '.join(self.names)}.")
         return found
 
     def generator(self, name: str) -> GeneratorSpec:
@@ -115,7 +115,7 @@ class Zoo:
             if spec.name == name:
                 return spec
         known = ", ".join(spec.name for spec in self.generators) or "none"
-        raise UnknownModelError(f"There is no generator {name[:40]!r}; there are: {known}.")
+        raise UnknownModelError(f"Unknown generator {name[:40]!r}; known: {known}.")
 
     def find(self, name: str | None, scale: int) -> ModelSpec:
         """The network of that name (None: the default) at that scale."""

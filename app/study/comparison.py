@@ -43,9 +43,7 @@ class Study:
         """Picture and version of a trial."""
         key = self.trials(participant).get(trial)
         if key is None:
-            raise UnknownTrialError(
-                "There is no such trial. The study's pictures may have changed: load the page again."
-            )
+            raise UnknownTrialError("No such trial. The study's images may have changed; reload the page.")
         return key
 
     def session(self, participant: str) -> dict[str, Any]:

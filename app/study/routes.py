@@ -43,12 +43,12 @@ async def post_participant(study: ThisStudy) -> dict[str, Any]:
     return await run_beside(study.session, secrets.token_hex(16))
 
 
-@router.get("/participants/{participant}", summary="Go on with the study")
+@router.get("/participants/{participant}", summary="Continue the study")
 async def get_participant(study: ThisStudy, participant: Participant) -> dict[str, Any]:
     return await run_beside(study.session, participant)
 
 
-@router.get("/participants/{participant}/{trial}.png", summary="The picture to rate", response_class=Response)
+@router.get("/participants/{participant}/{trial}.png", summary="The image to rate", response_class=Response)
 async def get_picture(study: ThisStudy, participant: Participant, trial: str) -> Response:
     png = await run_beside(lambda: study.specimens.png(*study.find(participant, trial)))
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})

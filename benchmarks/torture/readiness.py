@@ -35,7 +35,7 @@ def starts() -> dict[str, str]:
         with running_server(("-c", BROKEN)):
             found["a network that computes black"] = "it serves"
     except RuntimeError as error:
-        said = "it computes something else than the picture" in str(error)
+        said = "its output is not the image that it was given" in str(error)
         found["a network that computes black"] = "refused" if said else str(error)[-200:]
     return found
 

@@ -193,12 +193,12 @@ def test_cancel_stops_the_servers_work(browser: Browser, server: Server, client:
 
     enlarge(browser, server, large, scale="8", model="fast")
     browser.wait(lambda: browser.script("return document.querySelector('.job progress').value > 0"))
-    left = server.log().count("the client left")
+    left = server.log().count("the client disconnected")
     assert backlog() > 0
     browser.click("[data-act=cancel]")
     assert settled(browser) == "cancelled"
     server.wait_until(lambda: backlog() == 0, seconds=60)
-    server.wait_until(lambda: server.log().count("the client left") == left + 1, seconds=60)
+    server.wait_until(lambda: server.log().count("the client disconnected") == left + 1, seconds=60)
     assert browser.find("[data-act=again]").is_displayed()
     assert not browser.find("[data-act=download]").is_displayed()
 
@@ -229,7 +229,7 @@ def test_a_broken_transfer_is_no_picture(browser: Browser, large: Path) -> None:
         browser.wait(lambda: browser.script("return document.querySelector('.job progress').value > 0"))
         server.process.send_signal(signal.SIGKILL)
         assert settled(browser) == "failed"
-    assert "broke off after" in browser.text(".job .problem")
+    assert "aborted after" in browser.text(".job .problem")
     assert not browser.find("[data-act=download]").is_displayed()
 
 

@@ -55,8 +55,8 @@ def check_fit(format: str, picture: Picture, options: Options) -> None:
     """Raises UnfitFormatError where the format has no place for the picture's samples or is never lossless."""
     kind, name = FORMATS[format], format.upper()
     if picture.depth > kind.bits:
-        detail = f"{name} holds 8 bits a sample and the picture has 16; ask for PNG or TIFF, or for depth=8."
+        detail = f"{name} holds 8 bits per sample and the image has 16; ask for PNG or TIFF, or for depth=8."
         raise UnfitFormatError(detail, limit=kind.bits, actual=picture.depth)
     if options.lossless and not kind.lossless:
         able = ", ".join(other.upper() for other, found in FORMATS.items() if found.lossless)
-        raise UnfitFormatError(f"{name} is not lossless here; ask for one of: {able}.")
+        raise UnfitFormatError(f"{name} is never lossless here; choose one of: {able}.")

@@ -129,11 +129,15 @@ def _check_limits(picture: Picture) -> None:
         raise InvalidParameterError("JPEG has no alpha channel", limit=3, actual=picture.channels)
     longest = max(picture.width, picture.height)
     if longest > MAX_SIDE:
-        raise OutputTooLargeError(f"A JPEG side has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest)
+        raise OutputTooLargeError(
+            f"A side of a JPEG image has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest
+        )
     for name, block, limit in (("Exif block", picture.exif, MAX_EXIF), ("ICC profile", picture.icc_profile, MAX_ICC)):
         size = len(block or b"")
         if size > limit:
-            raise OutputTooLargeError(f"The {name} does not fit a JPEG; strip it", limit=limit, actual=size)
+            raise OutputTooLargeError(
+                f"The {name} does not fit into a JPEG; ask for metadata=strip", limit=limit, actual=size
+            )
 
 
 def _find_segment(jpeg: bytes | bytearray, marker: int) -> int:
