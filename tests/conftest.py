@@ -26,6 +26,7 @@ os.environ.setdefault("ENLARGER_PROVIDER", "cpu")
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
+    """With every shipped network."""
     with running_server() as running:
         yield running
 

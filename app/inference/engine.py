@@ -20,9 +20,10 @@ from app.inference.face import check_face, check_generator_face
 from app.inference.guard import is_poisoned
 from app.inference.providers import GpuOptions
 from app.inference.runtimes import OPENVINO, choose_runtimes
-from app.inference.runtimes.base import ALL_OUTPUTS, FILES, OUTPUTS, Pixels, Runtime, Session, Source
+from app.inference.runtimes.base import ALL_OUTPUTS, FILES, OUTPUTS, Runtime, Session, Source
 from app.inference.self_test import proving_tile
 from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo
+from app.pixels import Pixels
 from app.threads import usable_cores
 
 log = logging.getLogger("enlarger.engine")

@@ -1,4 +1,4 @@
-"""What an image installs, a requirement a line: ``python requirements.py cpu|openvino|cuda``, beside ``pyproject.toml``.
+"""What an image installs, a requirement a line: ``python requirements.py cpu|openvino|cuda``.
 
 The project itself asks for ONNX Runtime's GPU wheel on Linux, which runs on CPUs too but is ten times the size.
 """

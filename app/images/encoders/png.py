@@ -15,7 +15,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from app.errors import OutputTooLargeError
-from app.images.encoders.base import Picture, RowCounter, Rows, whole_density
+from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows, whole_density
 
 XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # keyword; not compressed; no language, no translation (11.3.3.4)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -73,8 +73,6 @@ class PngEncoder:
     networks are computed that changes nothing, but the first band leaves earlier, and the last one, which nothing is
     computed beside, is done sooner. The bytes are the same whatever ``map_slices`` is.
     """
-
-    media_type = "image/png"
 
     def __init__(self, picture: Picture, map_slices: SliceMap | None = None) -> None:
         longest = max(picture.width, picture.height)
@@ -172,3 +170,14 @@ def _metadata_chunks(picture: Picture) -> bytes:
     if picture.xmp:
         chunks.append(chunk(b"iTXt", XMP + picture.xmp))
     return b"".join(chunks)
+
+
+FORMAT = OutputFormat(
+    name="png",
+    media_type="image/png",
+    suffixes=(".png",),
+    create=lambda picture, options: PngEncoder(picture),
+    bits=16,
+    lossless=True,
+    max_side=MAX_SIDE,
+)

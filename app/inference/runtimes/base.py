@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 ALL_OUTPUTS = ""
 OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # of the one face, by the depth of what a run is shown
