@@ -14,7 +14,7 @@ MOST_DIFFERENCE = 6.0  # of 255, mean; shipped networks: under 2
 
 
 def proving_tile(side: int) -> Pixels:
-    """One gradient per channel, each in another direction, with a dark and a light square: uint8 ``[side, side, 3]``."""
+    """One gradient per channel, in three directions, with a dark and a light square: uint8 ``[side, side, 3]``."""
     slope = np.linspace(20, 220, side)
     down, across = np.meshgrid(slope, slope, indexing="ij")
     tile = np.stack([down, across, 240 - (down + across) / 2], axis=2).astype(np.uint8)
