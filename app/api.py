@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.body import Upload, receive_upload
-from app.codes import check_readable, header_value, read_codes, read_when_whole
-from app.decoder import ImageHeader, SourceImage, decode, inspect
+from app.codes import check_readable, codes_of, header_value, read_when_whole
+from app.decoder import ImageHeader, decode, inspect
 from app.footprint import held_bytes
 from app.menu import describe, describe_model
 from app.negotiation import choose_output, content_disposition
@@ -19,7 +19,6 @@ from app.parameters import UpscaleParameters, parse_parameters
 from app.passes import Pass, load_of, plan_passes
 from app.priority import run_ahead, run_beside
 from app.record import record_of
-from app.samples import at_depth
 from app.service import Service, service_of
 from app.slots import holding_of
 from app.streaming import PictureResponse
@@ -106,10 +105,6 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         headers=headers,
     )
     return response
-
-
-def codes_of(source: SourceImage) -> tuple[str, ...]:
-    return read_codes(at_depth(source.rows(0, source.height), 8))
 
 
 @router.post(

@@ -16,6 +16,7 @@ from app import __version__
 from app.decoder import DecodeLimits, decode
 from app.encoders import FORMATS
 from app.errors import EnlargerError
+from app.formats import SUFFIXES
 from app.main import Worker, create_engine, create_scheduler, serve
 from app.parameters import UpscaleParameters, parse_parameters
 from app.scheduler import Scheduler
@@ -24,7 +25,6 @@ from app.upscaler import check_depth, open_job, prepare, upscale
 from app.zoo import Zoo, load_zoo
 
 COMMANDS = ("serve", "models")
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
 OWN_FORMATS = {kind.extension: name for name, kind in FORMATS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
 NO_DEADLINE = 365 * 24 * 3600.0  # seconds
 
@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"enlarger: {error.detail}", file=sys.stderr)
     except ValidationError as error:
         for wrong in error.errors():
-            print(f"enlarger: setting {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}", file=sys.stderr)
+            name = "".join(f"setting {part}: " for part in wrong["loc"][:1])
+            print(f"enlarger: {name}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
     return 2
 
 
@@ -179,7 +180,7 @@ def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
     """Every picture with its path relative to the folder it was found in."""
     for path in files:
         if path.is_dir():
-            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES):
+            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
                 yield found, found.relative_to(path)
         else:
             yield path, Path(path.name)

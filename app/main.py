@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
-from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -81,8 +80,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         for network in engine.networks.values()
     }
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
-    decoders = CapacityLimiter(settings.compute_threads)
-    service = Service(settings, engine.zoo, scheduler, loaded, ledger=ledger, decoders=decoders)
+    service = Service(settings, engine.zoo, scheduler, loaded, ledger=ledger)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 

@@ -8,7 +8,7 @@ from fastapi import Request
 from app.decoder import DecodeLimits
 from app.ledger import Ledger
 from app.scheduler import Scheduler
-from app.settings import Settings, usable_cores
+from app.settings import Settings
 from app.zoo import ModelFile, Zoo
 
 
@@ -32,10 +32,12 @@ class Service:
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
-    # Pictures decoded at a time: it takes a core each, and the most memory a request ever takes.
-    decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(usable_cores()))
-    # One thread a request that is computing or encoding just now; requests that wait for a reader hold none.
-    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
+
+    def __post_init__(self) -> None:
+        # Pictures decoded at a time: it takes a core each, and the most memory a request ever takes.
+        self.decoders = CapacityLimiter(self.settings.compute_threads)
+        # One thread a request that is computing or encoding just now; requests that wait for a reader hold none.
+        self.limiter = CapacityLimiter(self.settings.max_requests)
 
     @property
     def limits(self) -> DecodeLimits:

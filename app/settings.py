@@ -1,10 +1,12 @@
 """The environment, read once: frozen and validated settings."""
 
 import os
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.tiler import TileBudget
@@ -21,10 +23,15 @@ PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
 LogFormat = Literal["text", "json"]
 
 
-class Settings(BaseSettings):
-    """Every setting is an environment variable ``ENLARGER_<NAME>``; a wrong value stops the start."""
+PREFIX = "ENLARGER_"
+_INJECTED = ("ENLARGER_SERVICE_", "ENLARGER_PORT_")
+"""Variables that Kubernetes puts into every pod of a namespace with a Service called ``enlarger``."""
 
-    model_config = SettingsConfigDict(env_prefix="ENLARGER_", frozen=True)
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable ``ENLARGER_<NAME>``; a wrong value or name stops the start."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
@@ -87,6 +94,20 @@ class Settings(BaseSettings):
 
     cors_origins: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _no_unknown_names(self) -> Self:
+        if unknown := list(misspelt(os.environ, type(self).model_fields)):
+            raise ValueError(" ".join(unknown))
+        return self
+
+    @field_validator("api_keys")
+    @classmethod
+    def _no_blank_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        """A blank key would let in whoever sends none."""
+        if any(not key.get_secret_value().strip() for key in keys):
+            raise ValueError("a key is blank; leave the setting out if everyone may come")
+        return keys
+
     @property
     def compute_threads(self) -> int:
         """Also how many pictures are decoded at a time."""
@@ -107,6 +128,15 @@ class Settings(BaseSettings):
     @property
     def budget(self) -> TileBudget:
         return TileBudget(pixels=self.tile_pixels, band_bytes=self.band_bytes)
+
+
+def misspelt(environment: Iterable[str], fields: Iterable[str]) -> Iterator[str]:
+    """For each variable that looks like a setting and is none, a sentence that says so."""
+    known = [PREFIX + field.upper() for field in fields]
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.startswith(_INJECTED):
+            near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+            yield f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ".")
 
 
 def usable_cores() -> int:

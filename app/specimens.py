@@ -9,6 +9,7 @@ from PIL import Image
 
 from app.decoder import DecodeLimits, SourceImage, decode
 from app.errors import StartupError
+from app.formats import SUFFIXES
 from app.samples import at_depth
 from app.scheduler import Scheduler
 from app.settings import Settings
@@ -16,7 +17,6 @@ from app.upscaler import Output, open_job, prepare, upscale
 from app.zoo import Zoo
 
 ORIGINAL = "original"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 MAX_PICTURES = 500
 MAX_SIDE = 1024  # HR pixels: of a larger picture the middle is shown, so that it fits a screen at 1:1
 CACHE_BYTES = 128 * 2**20
