@@ -1,22 +1,21 @@
 """The environment, read once: frozen and validated settings."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from app.tiler import TileBudget
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
 DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.py
 SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
-SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (footprint.py)
+SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (memory.py)
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
 PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
@@ -58,9 +57,9 @@ class Settings(BaseSettings):
     """LR pixels of one picture, told from its header before anything is decoded."""
     max_side: int = Field(32_768, ge=1)
 
-    tile_pixels: int = Field(TileBudget.pixels, ge=4096)
+    tile_pixels: int = Field(114_688, ge=4096)
     """LR pixels of the largest tile."""
-    band_bytes: int = Field(TileBudget.band_bytes, ge=2**20)
+    band_bytes: int = Field(24 * 2**20, ge=2**20)
     """Bytes of the result's rows in one band: bounds a request's memory and the time to its first byte."""
 
     max_queue_seconds: float = Field(60, gt=0)
@@ -80,7 +79,7 @@ class Settings(BaseSettings):
     tracing: bool = False
     """Spans by OpenTelemetry's OTLP exporter, set by its own ``OTEL_*`` variables; needs the extra ``otel``."""
 
-    api_keys: tuple[SecretStr, ...] = ()
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Any of them lets in; without keys everyone may come."""
 
     study: Path | None = None
@@ -92,13 +91,21 @@ class Settings(BaseSettings):
     study_database: Path | None = None
     """Where the ratings are kept; without it ``study.sqlite3`` in the study's folder."""
 
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     @model_validator(mode="after")
     def _no_unknown_names(self) -> Self:
         if unknown := list(misspelt(os.environ, type(self).model_fields)):
             raise ValueError(" ".join(unknown))
         return self
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        """A list as JSON, or its members with commas between."""
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.lstrip().startswith("[") else value.split(",")
 
     @field_validator("api_keys")
     @classmethod
@@ -124,10 +131,6 @@ class Settings(BaseSettings):
     def slot_bytes(self) -> int:
         """What a request holds of the service's memory, or a multiple of it."""
         return SLOT_BANDS * self.band_bytes + SLOT_BYTES
-
-    @property
-    def budget(self) -> TileBudget:
-        return TileBudget(pixels=self.tile_pixels, band_bytes=self.band_bytes)
 
 
 def misspelt(environment: Iterable[str], fields: Iterable[str]) -> Iterator[str]:
