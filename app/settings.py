@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.threads import usable_cores
+
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
@@ -140,13 +142,3 @@ def misspelt(environment: Iterable[str], fields: Iterable[str]) -> Iterator[str]
         if name.upper().startswith(PREFIX) and name.upper() not in known and not name.startswith(_INJECTED):
             near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
             yield f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ".")
-
-
-def usable_cores() -> int:
-    """CPU cores this process may really use: its affinity, cut by a cgroup quota (v2 ``cpu.max``) if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, -(-int(quota) // int(period))))

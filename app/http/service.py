@@ -5,48 +5,26 @@ from dataclasses import dataclass, field
 from anyio import CapacityLimiter
 from fastapi import Request
 
-from app.images.decoder import DecodeLimits
-from app.inference.scheduler import Scheduler
-from app.inference.zoo import ModelFile, Zoo
 from app.settings import Settings
 from app.telemetry.in_flight import Ledger
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What the engine really runs for a network."""
-
-    precision: str
-    file: ModelFile
-    provider: str
+from app.upscale.upscaler import Upscaler
 
 
 @dataclass
 class Service:
-    """``ready`` is false until everything is proven and while draining."""
+    """``ready`` is false until every network has passed its self-test, and while draining."""
 
     settings: Settings
-    zoo: Zoo
-    scheduler: Scheduler
-    loaded: dict[str, Loaded]  # by the network's title
+    upscaler: Upscaler
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
-        # Pictures decoded at a time: it takes a core each, and the most memory a request ever takes.
+        # Images decoded at a time: it takes a core each, and the most memory a request ever takes.
         self.decoders = CapacityLimiter(self.settings.compute_threads)
-        # One thread a request that is computing or encoding just now; requests that wait for a reader hold none.
+        # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
         self.limiter = CapacityLimiter(self.settings.max_requests)
-
-    @property
-    def limits(self) -> DecodeLimits:
-        return DecodeLimits(self.settings.max_pixels, self.settings.max_side)
-
-    @property
-    def precisions(self) -> dict[str, str]:
-        """By the network's title."""
-        return {title: loaded.precision for title, loaded in self.loaded.items()}
 
 
 def service_of(request: Request) -> Service:
