@@ -96,7 +96,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     app.include_router(router)
     add_pages(app)
     if settings.study:
-        add_study(app, Study(settings, upscaler))
+        add_study(app, Study(settings, upscaler), service.decoders)
     add_drawing(app, Drawing(engine.zoo, upscaler.scheduler, engine.generators))
     add_error_handlers(app)
     add_metrics(app, metrics)
@@ -107,7 +107,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         most_bytes=settings.max_upload_bytes,
         refuse=on_enlarger_error,
     )
-    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
+    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study_invitation)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

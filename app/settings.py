@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     """Spans by OpenTelemetry's OTLP exporter, set by its own ``OTEL_*`` variables; needs the extra ``otel``."""
 
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Any of them lets in; without keys everyone may come."""
+    """Any of them lets in, to everything but health, documents and the pages' files; without keys everyone may come."""
 
     study: Path | None = None
     """A folder of pictures; with it there is a blind comparison of the models at ``/study``."""
@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     study_original: bool = True
     """The study's pictures are reduced by its scale, enlarged again and compared with themselves. Off: enlarged as they
     are, with no original to compare with."""
+    study_invitation: SecretStr | None = None
+    """What a participant's link carries (``/study?invitation=...``); with it, or with keys, nobody else takes part."""
     study_database: Path | None = None
     """Where the ratings are kept; without it ``study.sqlite3`` in the study's folder."""
 
@@ -116,6 +118,13 @@ class Settings(BaseSettings):
         if any(not key.get_secret_value().strip() for key in keys):
             raise ValueError("a key is blank; leave the setting out if everyone may come")
         return keys
+
+    @field_validator("study_invitation")
+    @classmethod
+    def _no_blank_invitation(cls, invitation: SecretStr | None) -> SecretStr | None:
+        if invitation is not None and not invitation.get_secret_value().strip():
+            raise ValueError("it is blank; leave the setting out if everyone may take part")
+        return invitation
 
     @property
     def compute_threads(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -61,19 +61,17 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         upload, parameters = await receive(request)
     image, plan = await opened(request, upload, parameters)
     # Admitted before anything is decoded: what is refused costs nothing, and what is admitted counts from now on.
-    job = upscaler.admit(plan, service.settings.request_deadline_seconds, record.clock)
+    holding = holding_of(request.scope)
+    job = holding.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
 
     def decode(data: bytes) -> Work:
         service.ledger.begin(record, data)
         return upscaler.decode(image, plan)
 
-    with ExitStack() as stack:
-        stack.enter_context(job)
-        holding_of(request.scope).widen(held_bytes(plan, parameters.decode))
-        with record.clock.stage("decode"):
-            work = await run_beside(decode, upload.image, limiter=service.decoders)
-        codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
-        stack.pop_all()  # the response closes the job
+    holding.widen(held_bytes(plan, parameters.decode))
+    with record.clock.stage("decode"):
+        work = await run_beside(decode, upload.image, limiter=service.decoders)
+    codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
     record.model = plan.specs[0].name
     record.input_pixels = plan.header.height * plan.header.width
     record.output_pixels = math.prod(plan.size)

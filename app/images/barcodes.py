@@ -13,7 +13,7 @@ from app.images.decoder import DecodeLimits, SourceImage, decode
 
 AVAILABLE = find_spec("zxingcpp") is not None  # the extra "codes" is installed
 MAX_PIXELS = 4_000_000  # of the result: it is computed whole before the first byte, so it must be small
-MAX_HEADER = 1024
+MAX_HEADER = 640
 """Bytes of a header that tells codes. There are two, and proxies take 4 KiB for all headers of an answer together."""
 _CUT = quote("…")  # where a text goes on, or more of them follow
 

@@ -16,11 +16,13 @@ from functools import partial
 from itertools import groupby
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, JSONResponse
 
 from app.errors import UnknownTrialError
+from app.http.limits import holding_of
 from app.http.openapi import only
 from app.http.pages import page
 from app.settings import Settings
@@ -123,8 +125,9 @@ def apart(keys: list[Key], order: random.Random) -> list[Key]:
     return shown
 
 
-def add_study(app: FastAPI, study: Study) -> None:
-    """The routes under ``/study``. What touches files or the database runs in a thread."""
+def add_study(app: FastAPI, study: Study, decoders: CapacityLimiter) -> None:
+    """The routes under ``/study``. What touches files or the database runs in a thread; ``decoders`` bounds how many
+    decode."""
     router = APIRouter(prefix="/study", tags=["study"], responses=only(401, 404, 409, 422, 429, 503, 504))
 
     @router.get("", include_in_schema=False)
@@ -141,8 +144,13 @@ def add_study(app: FastAPI, study: Study) -> None:
         return await run_beside(study.session, participant)
 
     @router.get("/participants/{participant}/{trial}.png", summary="The picture to rate", response_class=Response)
-    async def get_picture(participant: Participant, trial: str) -> Response:
-        png = await run_beside(lambda: study.specimens.png(*study.find(participant, trial)))
+    async def get_picture(request: Request, participant: Participant, trial: str) -> Response:
+        """Computed when it is first asked for: then it counts as a request that brings a picture."""
+        key = await run_beside(study.find, participant, trial)
+        png = study.specimens.made(key)
+        if png is None:
+            holding_of(request.scope).take(1)
+            png = await study.specimens.make(key, decoders)
         return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
     @router.put("/participants/{participant}/{trial}", status_code=204, summary="Rate it, or change the rating")
