@@ -130,7 +130,7 @@ def describe(service: Service, metrics: Metrics, restarts: int) -> None:
 
 
 def add_metrics(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/metrics", summary="For Prometheus", response_class=Response)
+    @app.get("/metrics", summary="For Prometheus", response_class=Response, responses=only(401))
     async def get_metrics() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 

@@ -159,12 +159,12 @@ def picture_headers(
     }
 
 
-@get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU})
+@get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU, **only(401)})
 async def get_models(request: Request) -> dict[str, Any]:
     return describe(service_of(request))
 
 
-@get("/models/{name}", summary="One network", responses={200: MODEL, **only(404)})
+@get("/models/{name}", summary="One network", responses={200: MODEL, **only(401, 404)})
 async def get_model(request: Request, name: str) -> dict[str, Any]:
     return describe_model(service_of(request), name)
 

@@ -198,8 +198,10 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
             if raw_mode:
                 image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
             image.load()
-            # The plugins of WebP and AVIF hold canvases of their own for as long as their images live.
-            return image.copy() if container.header.format in ("webp", "avif") else image
+            # The plugins of WebP and AVIF hold canvases and frames of their own for as long as their images live.
+            image.fp = None
+            vars(image).pop("_decoder", None)
+            return image
     except EnlargerError:
         raise
     except MemoryError as error:  # the picture itself is within limits, so this is a codec led astray

@@ -47,7 +47,7 @@ def short() -> Measures:
         ],
         2: [partial(documented.measure, inputs=200, examples=2)],
         3: [partial(broken.measure, faults=30)],
-        4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=22, large=1)],
+        4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=100, large=1)],
         5: [partial(overload.measure_goodput, seconds=3, rounds=1, least=0.5)],
         6: [partial(overload.measure_outcomes, accepted=200)],
         7: [partial(disconnects.measure, rounds=1)],
