@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
@@ -23,6 +23,7 @@ from app.http.generate import Drawing, add_drawing
 from app.http.limits import Slots
 from app.http.openapi import DESCRIPTION, only
 from app.http.pages import add_pages
+from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
 from app.http.routes import router
@@ -90,7 +91,12 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         tracer.close()
 
     app = FastAPI(
-        title="Enlarger", version=__version__, description=DESCRIPTION, responses=only(500), lifespan=lifespan
+        title="Enlarger",
+        version=__version__,
+        description=DESCRIPTION,
+        responses=only(500),
+        lifespan=lifespan,
+        dependencies=[Depends(check_parameters)],
     )
     app.state.service = service
     app.include_router(router)
@@ -107,6 +113,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         most_bytes=settings.max_upload_bytes,
         refuse=on_enlarger_error,
     )
+    app.add_middleware(ContentCoding, refuse=on_enlarger_error)
     app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study_invitation)
     if settings.cors_origins:
         app.add_middleware(

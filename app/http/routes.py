@@ -12,6 +12,7 @@ from app.http.catalogue import describe, describe_model
 from app.http.limits import holding_of
 from app.http.negotiation import candidates, content_disposition
 from app.http.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
+from app.http.preconditions import check_http_version
 from app.http.service import service_of
 from app.http.streaming import PictureResponse
 from app.http.upload import Upload, receive_upload
@@ -20,7 +21,7 @@ from app.images.formats import Container
 from app.telemetry.record import record_of
 from app.threads import run_ahead, run_beside
 from app.upscale.memory import held_bytes
-from app.upscale.parameters import UpscaleParameters, parse_parameters
+from app.upscale.parameters import UpscaleParameters, given, parse_parameters
 from app.upscale.pipeline import Work
 from app.upscale.plan import Plan
 from app.upscale.upscaler import Upscaler
@@ -54,6 +55,7 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     Parameters may stand in the query or in the form. Where pictures were taken (GPS in EXIF and XMP) is always removed;
     `metadata=strip` removes the rest as well. The result says in its XMP that it was enlarged.
     """
+    check_http_version(request)
     service, record = service_of(request), record_of(request.scope)
     upscaler = service.upscaler
     upscaler.scheduler.check_room()  # refused before the body is read
@@ -136,7 +138,7 @@ async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
     """The image and the parameters of the query and the form, the form's counting where both have one."""
     settings = service_of(request).settings
     upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
-    return upload, parse_parameters({**request.query_params, **upload.fields})
+    return upload, parse_parameters(given(request.query_params, upload.fields))
 
 
 def picture_headers(
@@ -159,7 +161,11 @@ def picture_headers(
     }
 
 
-@get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU, **only(401)})
+@get(
+    "/models",
+    summary="Networks, scales, formats and limits: all that can be asked for",
+    responses={200: MENU, **only(401)},
+)
 async def get_models(request: Request) -> dict[str, Any]:
     return describe(service_of(request))
 
