@@ -104,3 +104,31 @@ def vp8(width: int, height: int) -> bytes:
 def anmf(left: int, top: int, width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     numbers = (left // 2, top // 2, width - 1, height - 1, 0)
     return b"".join(number.to_bytes(3, "little") for number in numbers) + b"\0" + riff(*chunks)[12:]
+
+
+# -- ICC profiles ------------------------------------------------------------------------------------------------
+
+
+def chained_profile(steps: int, space: bytes = b"RGB ", **more: bytes) -> bytes:
+    """A profile whose way to XYZ is a chain of so many steps, all but the first of them the same bytes.
+
+    ``more``: other tags, by their names.
+    """
+    channels = {b"RGB ": 3, b"CMYK": 4}[space]
+
+    def matrix(inputs: int) -> bytes:
+        unit = [float(row == column) for row in range(3) for column in range(inputs)]
+        return b"matf\0\0\0\0" + struct.pack(f">HH{len(unit) + 3}f", inputs, 3, *unit, 0, 0, 0)
+
+    first, other, start = matrix(channels), matrix(3), 16 + 8 * steps
+    table = struct.pack(">II", start, len(first)) + struct.pack(">II", start + len(first), len(other)) * (steps - 1)
+    chain = b"mpet\0\0\0\0" + struct.pack(">HHI", channels, 3, steps) + table + first + other
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63_190, 65_536, 54_061)
+    tags = {b"D2B0": chain, b"D2B1": chain, b"wtpt": white} | {name.encode(): tag for name, tag in more.items()}
+    listed, body = struct.pack(">I", len(tags)), b""
+    for name, tag in tags.items():
+        listed += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(tag))
+        body += tag + b"\0" * (-len(tag) % 4)
+    head = struct.pack(">I4sI4s4s4s", 132 + 12 * len(tags) + len(body), b"lcms", 0x04300000, b"prtr", space, b"XYZ ")
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + struct.pack(">3i", 63_190, 65_536, 54_061)
+    return head.ljust(128, b"\0") + listed + body

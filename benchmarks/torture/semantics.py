@@ -12,6 +12,7 @@ from itertools import cycle
 
 import numpy as np
 from numpy.random import Generator
+from PIL import Image
 
 from app.images.formats.isobmff import MAX_PARTS
 from app.images.formats.xmltree import MAX_DEPTH, MAX_NODES
@@ -279,6 +280,11 @@ def corpus() -> dict[str, bytes]:
     found["PNG chunks"] = files.png(files.ihdr(1, 1), bytes(4), files.chunk(b"quIz") * 16_380)
     found["PNG pixels"] = files.png(files.ihdr(1, 1), bytes(4), files.chunk(b"IDAT") * 16_370)
     found["PNG profile"] = files.png(files.ihdr(1, 1), bytes(4), files.chunk(b"iCCP", b"n\0\0" + say.DEFLATED))
+    for steps in (100, 100_000):
+        profile = say.chained_profile(steps)
+        found[f"ICC chain of {steps} steps"] = files.saved(files.smooth(), "png", icc_profile=profile)
+        ink, profile = Image.new("CMYK", (16, 16)), say.chained_profile(steps, b"CMYK")
+        found[f"ICC chain of {steps} steps for ink"] = files.saved(ink, "jpeg", icc_profile=profile)
     found["TIFF values"] = say.tiff_of_many(*say.POINTING)
     found["TIFF sizes"] = say.tiff_of_many(279)
     strips = 3 * 32_768

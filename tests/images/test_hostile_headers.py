@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from PIL import Image
+from PIL import Image, ImageCms
 
 from app.errors import CorruptImageError, EnlargerError, TooComplexError, TooManyPixelsError
 from app.http.access_log import Journal
@@ -29,6 +29,8 @@ from app.images.formats.ifd import read_exif
 from app.images.formats.isobmff import MAX_PARTS
 from app.images.formats.xmltree import MAX_DEPTH, MAX_NODES, parse_xml
 from app.images.formats.xmp import ENHANCED, cleaned_xmp, enlarged_xmp
+from app.images.profiles import open_profile
+from app.images.tone import far_curve
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
 from app.settings import Settings
@@ -45,6 +47,7 @@ from harness.hostile import (
     POINTING,
     RDF,
     anmf,
+    chained_profile,
     jpeg_with,
     packet,
     riff,
@@ -417,6 +420,38 @@ def test_exif_is_bounded_in_all(fields: int) -> None:
     both = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 34665, 4, 1, 26, 0) + struct.pack("<H", fields) + table
     with little_memory(1 << 20):
         assert read_exif(both.ljust(start + 8300, b"\0")).block is None
+
+
+# -- ICC: a chain of steps that stand at one place -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 100, 100_000])
+def test_no_chain_of_a_profile_is_computed(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives LittleCMS a profile takes the chains from it before; of the rest it makes what it can."""
+    opened: list[bytes] = []
+    real = ImageCms.ImageCmsProfile
+
+    def watched(file: io.BytesIO) -> ImageCms.ImageCmsProfile:
+        opened.append(file.getvalue())
+        return real(file)
+
+    monkeypatch.setattr(ImageCms, "ImageCmsProfile", watched)
+    assert far_curve(chained_profile(steps)) is None
+    image = saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "jpeg", icc_profile=chained_profile(steps, b"CMYK"))
+    red, green, blue = decode(image, LIMITS).rows(0, 1)[0, 0].tolist()
+    assert red < 10
+    assert min(green, blue) > 245, "the plain formula"
+    given = [data for data in opened if b"mpet" in data]
+    assert len(given) == 2
+    assert not [data for data in given if b"D2B" in data or b"B2D" in data]
+
+
+def test_a_profile_of_too_many_tags_is_as_good_as_none() -> None:
+    many = {f"t{number:03}": b"text\0\0\0\0" for number in range(98)}
+    assert far_curve(chained_profile(1, b"RGB ", **many)) is None
+    for damaged in (b"", bytes(130), chained_profile(1)[:150], b"\xff" * 400):
+        with pytest.raises(OSError, match="profile"):
+            open_profile(damaged)
 
 
 # -- the same kinds in the other formats -------------------------------------------------------------------------
