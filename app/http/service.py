@@ -1,12 +1,15 @@
 """What the routes work with, put together by ``main.py``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from app.inference.engine import PictureGenerator
 from app.settings import Settings
 from app.telemetry.in_flight import Ledger
+from app.telemetry.metrics import Metrics
 from app.upscale.upscaler import Upscaler
 
 
@@ -16,6 +19,8 @@ class Service:
 
     settings: Settings
     upscaler: Upscaler
+    generators: Mapping[str, PictureGenerator] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
@@ -25,6 +30,8 @@ class Service:
         self.decoders = CapacityLimiter(self.settings.compute_threads)
         # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
         self.limiter = CapacityLimiter(self.settings.max_requests)
+        # Requests that draw at a time: 400 digits take a tenth of a second, so nobody waits long.
+        self.drawing = CapacityLimiter(1)
 
 
 def service_of(request: Request) -> Service:

@@ -20,8 +20,7 @@ from benchmarks.torture import semantics
 from benchmarks.torture.attacks import Attack, attacks
 from benchmarks.torture.bystander import bystander
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import quick_server
-from harness.server import Server
+from harness.server import Server, quick_server
 
 CONNECTIONS = 4  # at a time, each kept alive: twice the cores of a small machine
 PATIENCE = 30.0  # seconds, after which an answer is said to hang

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from app.http import routes
+from app.http import upscale as routes
 from app.http.access_log import Journal
 from app.http.limits import Holding, Slots
 from app.http.problems import add_error_handlers, on_enlarger_error
