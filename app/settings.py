@@ -1,11 +1,15 @@
 """The environment, read once: frozen and validated settings."""
 
+import json
+import os
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.threads import usable_cores
 
@@ -22,10 +26,15 @@ PrecisionName = Literal["auto", "fp32", "bf16", "int8", "fp16"]
 LogFormat = Literal["text", "json"]
 
 
-class Settings(BaseSettings):
-    """Every setting is an environment variable ``ENLARGER_<NAME>``; a wrong value stops the start."""
+PREFIX = "ENLARGER_"
+_INJECTED = ("ENLARGER_SERVICE_", "ENLARGER_PORT_")
+"""Variables that Kubernetes puts into every pod of a namespace with a Service called ``enlarger``."""
 
-    model_config = SettingsConfigDict(env_prefix="ENLARGER_", frozen=True)
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable ``ENLARGER_<NAME>``; a wrong value or name stops the start."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
@@ -76,8 +85,8 @@ class Settings(BaseSettings):
     tracing: bool = False
     """Spans by OpenTelemetry's OTLP exporter, set by its own ``OTEL_*`` variables; needs the extra ``otel``."""
 
-    api_keys: tuple[SecretStr, ...] = ()
-    """Any of them lets in; without keys everyone may come."""
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Any of them lets in, to everything but health, documents and the pages' files; without keys everyone may come."""
 
     study: Path | None = None
     """A folder of pictures; with it there is a blind comparison of the models at ``/study``."""
@@ -85,10 +94,41 @@ class Settings(BaseSettings):
     study_original: bool = True
     """The study's pictures are reduced by its scale, enlarged again and compared with themselves. Off: enlarged as they
     are, with no original to compare with."""
+    study_invitation: SecretStr | None = None
+    """What a participant's link carries (``/study?invitation=...``); with it, or with keys, nobody else takes part."""
     study_database: Path | None = None
     """Where the ratings are kept; without it ``study.sqlite3`` in the study's folder."""
 
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @model_validator(mode="after")
+    def _no_unknown_names(self) -> Self:
+        if unknown := list(misspelt(os.environ, type(self).model_fields)):
+            raise ValueError(" ".join(unknown))
+        return self
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        """A list as JSON, or its members with commas between."""
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _no_blank_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        """A blank key would let in whoever sends none."""
+        if any(not key.get_secret_value().strip() for key in keys):
+            raise ValueError("a key is blank; leave the setting out if everyone may come")
+        return keys
+
+    @field_validator("study_invitation")
+    @classmethod
+    def _no_blank_invitation(cls, invitation: SecretStr | None) -> SecretStr | None:
+        if invitation is not None and not invitation.get_secret_value().strip():
+            raise ValueError("it is blank; leave the setting out if everyone may take part")
+        return invitation
 
     @property
     def compute_threads(self) -> int:
@@ -112,3 +152,12 @@ class Settings(BaseSettings):
     def slot_bytes(self) -> int:
         """What a request holds of the service's memory, or a multiple of it."""
         return SLOT_BANDS * self.band_bytes + SLOT_BYTES
+
+
+def misspelt(environment: Iterable[str], fields: Iterable[str]) -> Iterator[str]:
+    """For each variable that looks like a setting and is none, a sentence that says so."""
+    known = [PREFIX + field.upper() for field in fields]
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.startswith(_INJECTED):
+            near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+            yield f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ".")
