@@ -13,15 +13,16 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from app import __version__
-from app.decoder import DecodeLimits, decode
-from app.encoders import FORMATS
 from app.errors import EnlargerError
+from app.http.parameters import UpscaleParameters, parse_parameters
+from app.images.decoder import DecodeLimits, decode
+from app.images.encoders import FORMATS
+from app.inference.scheduler import Scheduler
+from app.inference.zoo import Zoo, load_zoo
 from app.main import Worker, create_engine, create_scheduler, serve
-from app.parameters import UpscaleParameters, parse_parameters
-from app.scheduler import Scheduler
 from app.settings import Settings
-from app.upscaler import check_depth, open_job, prepare, upscale
-from app.zoo import Zoo, load_zoo
+from app.upscale.pipeline import check_depth, open_job, prepare, upscale
+from app.upscale.tiler import TileBudget
 
 COMMANDS = ("serve", "models")
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
@@ -197,7 +198,13 @@ def enlarge_file(
     source = decode(task.source.read_bytes(), DecodeLimits(settings.max_pixels, settings.max_side))
     size = parameters.result_size(source.height, source.width)
     specs = zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
-    work = prepare(source, specs, parameters.output(task.format), settings.budget, size)
+    work = prepare(
+        source,
+        specs,
+        parameters.output(task.format),
+        TileBudget(pixels=settings.tile_pixels, band_bytes=settings.band_bytes),
+        size,
+    )
     check_depth(work, precisions)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     part = task.target.with_name(f".{task.target.name}.part")

@@ -1,6 +1,6 @@
 """Everything that can go wrong, as one tree: each error knows its HTTP status, its code and its public message.
 
-The decoder, the scheduler and the rest raise these; ``api.py`` alone turns them into RFC 9457 problem documents and
+The decoder, the scheduler and the rest raise these; ``routes.py`` alone turns them into RFC 9457 problem documents and
 ``cli.py`` alone into a line on standard error. ``detail`` is always safe to show to a stranger.
 """
 

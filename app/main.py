@@ -18,27 +18,27 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from app import __version__
-from app.access import Access
-from app.api import router
-from app.drawing import Drawing, add_drawing
-from app.engine import Engine, Prove
-from app.journal import Journal
-from app.ledger import Ledger
-from app.logs import configure_logging
-from app.metrics import CONTENT_TYPE, Metrics
-from app.openapi import DESCRIPTION, only
-from app.pages import add_pages
-from app.problems import add_error_handlers, on_enlarger_error
-from app.proof import check_proof
-from app.protocol import Protocol
-from app.providers import RUNTIME_VERSION, GpuOptions
-from app.scheduler import OnBatch, Scheduler, nobody
-from app.service import Loaded, Service
+from app.http.access_log import Journal
+from app.http.auth import Access
+from app.http.generate import Drawing, add_drawing
+from app.http.limits import Slots
+from app.http.openapi import DESCRIPTION, only
+from app.http.pages import add_pages
+from app.http.problems import add_error_handlers, on_enlarger_error
+from app.http.protocol import Protocol
+from app.http.routes import router
+from app.http.service import Loaded, Service
+from app.inference.engine import Engine, Prove
+from app.inference.providers import RUNTIME_VERSION, GpuOptions
+from app.inference.scheduler import OnBatch, Scheduler, nobody
+from app.inference.self_test import check_proof
+from app.inference.zoo import load_zoo
 from app.settings import Settings
-from app.slots import Slots
-from app.study import Study, add_study
-from app.tracing import OpenTelemetry, PassOn
-from app.zoo import load_zoo
+from app.study.study import Study, add_study
+from app.telemetry.in_flight import Ledger
+from app.telemetry.logs import configure_logging
+from app.telemetry.metrics import CONTENT_TYPE, Metrics
+from app.telemetry.tracing import OpenTelemetry, PassOn
 
 log = logging.getLogger("enlarger")
 

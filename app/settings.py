@@ -7,14 +7,12 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.tiler import TileBudget
-
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
 DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.py
 SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
-SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (footprint.py)
+SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (memory.py)
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
 PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
@@ -51,9 +49,9 @@ class Settings(BaseSettings):
     """LR pixels of one picture, told from its header before anything is decoded."""
     max_side: int = Field(32_768, ge=1)
 
-    tile_pixels: int = Field(TileBudget.pixels, ge=4096)
+    tile_pixels: int = Field(114_688, ge=4096)
     """LR pixels of the largest tile."""
-    band_bytes: int = Field(TileBudget.band_bytes, ge=2**20)
+    band_bytes: int = Field(24 * 2**20, ge=2**20)
     """Bytes of the result's rows in one band: bounds a request's memory and the time to its first byte."""
 
     max_queue_seconds: float = Field(60, gt=0)
@@ -103,10 +101,6 @@ class Settings(BaseSettings):
     def slot_bytes(self) -> int:
         """What a request holds of the service's memory, or a multiple of it."""
         return SLOT_BANDS * self.band_bytes + SLOT_BYTES
-
-    @property
-    def budget(self) -> TileBudget:
-        return TileBudget(pixels=self.tile_pixels, band_bytes=self.band_bytes)
 
 
 def usable_cores() -> int:

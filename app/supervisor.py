@@ -2,7 +2,7 @@
 
 It holds the listening socket, so that connections wait while a worker that crashed (a codec, a driver, kill -9) is
 replaced, and remembers the pictures that were being worked on: one that was there at two crashes is refused from then
-on, by its sha256. The worker is ``enlarger serve --worker JSON``; it tells of itself by a pipe, see ``ledger.py``.
+on, by its sha256. The worker is ``enlarger serve --worker JSON``; it tells of itself by a pipe, see ``in_flight.py``.
 """
 
 import ctypes

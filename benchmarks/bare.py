@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from app.engine import Engine
-from app.zoo import ModelSpec
+from app.inference.engine import Engine
+from app.inference.zoo import ModelSpec
 
 TILES, BATCHES = (128, 192, 256, 384, 512), (1, 4, 16)
 

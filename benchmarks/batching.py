@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from app.engine import GPU_BATCH_MACS, Engine
-from app.providers import choose_provider
-from app.scheduler import Scheduler
+from app.inference.engine import GPU_BATCH_MACS, Engine
+from app.inference.providers import choose_provider
+from app.inference.scheduler import Scheduler
+from app.inference.zoo import ModelSpec, load_zoo
 from app.settings import MODELS, usable_cores
-from app.zoo import ModelSpec, load_zoo
-from tests.fakes import Pixels, make_spec, nearest
+from harness.fakes import Pixels, make_spec, nearest
 
 LAUNCH, PIXEL, LEAST = 2e-3, 20e-9, 500_000  # seconds, seconds, LR pixels
 SIDE, WINDOWS = 128, 8  # LR pixels of a window, windows of a picture

@@ -11,7 +11,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from tests.conftest import Server
+from harness.server import Server
 
 PATIENCE = 3600.0  # seconds
 

@@ -16,9 +16,9 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from app.encoders import DEFAULT_QUALITY, Encoder, Picture, Rows
-from app.encoders.jpeg import JpegEncoder
-from app.encoders.png import PngEncoder
+from app.images.encoders import DEFAULT_QUALITY, Encoder, Picture, Rows
+from app.images.encoders.jpeg import JpegEncoder
+from app.images.encoders.png import PngEncoder
 
 BAND_ROWS = 512  # as the service makes them: a row of 128-pixel tiles, enlarged four times
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}

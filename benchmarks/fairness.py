@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.client import percentile, picture, post
-from tests.conftest import running_server
+from harness.server import running_server
 
 
 def size(text: str) -> tuple[int, int]:

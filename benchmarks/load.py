@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.client import Answer, closed_loop, percentile, picture, post
-from tests.conftest import Server, running_server
+from harness.server import Server, running_server
 
 FILL = 4.0  # seconds of work beyond the limit, for the trial of Retry-After
 POLL = 0.1  # seconds between two trials whether there is room

@@ -7,7 +7,7 @@ size. Promised (issue 4): flat within 10 % from 12 to 400 megapixels out. 50 LR 
 import argparse
 
 from benchmarks.client import picture, post
-from tests.conftest import running_server
+from harness.server import running_server
 
 SIDE_RATIO = 4 / 3
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from app.engine import Engine
+from app.inference.engine import Engine
+from app.inference.zoo import ModelSpec, Zoo, load_zoo
 from app.settings import MODELS, usable_cores
-from app.zoo import ModelSpec, Zoo, load_zoo
 from training.checkpoint import Folders
-from training.evaluate import TEST_SETS, evaluate, served_path
-from training.records import Metrics
+from training.report.evaluate import TEST_SETS, evaluate, served_path
+from training.report.records import Metrics
 
 PRECISIONS = ("fp32", "int8")
 SIDE = 256  # LR pixels of a window

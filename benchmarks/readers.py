@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 
 from benchmarks.client import picture, post
-from tests.conftest import Server, head, running_server
+from harness.server import Server, head, running_server
 
 PACE = 1000  # bytes a second
 RECEIVE_BUFFER = 4096

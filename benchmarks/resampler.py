@@ -20,7 +20,7 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.resampler import ROWS, Axis, Resampler, parts
+from app.images.resampler import ROWS, Axis, Resampler, parts
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # (height, width)

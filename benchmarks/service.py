@@ -15,12 +15,12 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
-from app.engine import Engine
+from app.inference.engine import Engine
+from app.inference.zoo import load_zoo
 from app.settings import Settings, usable_cores
-from app.zoo import load_zoo
 from benchmarks.bare import bare
 from benchmarks.client import post
-from tests.conftest import Server, running_server
+from harness.server import Server, running_server
 
 SIZES = [(1024, 1024), (2048, 1500), (2000, 1500), (4000, 3000)]
 INPUTS: dict[str, dict[str, int]] = {"png": {"compress_level": 1}, "jpeg": {"quality": 90}}

@@ -20,14 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.engine import PRECISIONS, Engine
-from app.providers import choose_provider
-from app.record import STAGES
+from app.inference.engine import PRECISIONS, Engine
+from app.inference.providers import choose_provider
+from app.inference.zoo import ModelSpec, Zoo, load_zoo
 from app.settings import MODELS, usable_cores
-from app.zoo import ModelSpec, Zoo, load_zoo
+from app.telemetry.record import STAGES
 from benchmarks.bare import Bare, bare
 from benchmarks.client import closed_loop, percentile, photograph, picture, post
-from tests.conftest import Server, running_server
+from harness.server import Server, running_server
 
 SCALE = 4
 SIZES = ("256x256", "1280x720", "2312x1734")

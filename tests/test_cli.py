@@ -11,15 +11,17 @@ import pytest
 from PIL import Image
 
 from app.cli import Task, enlarge_file, main, plan_files
-from app.decoder import DecodeLimits, decode
-from app.engine import Engine
 from app.errors import ComputeError, EnlargerError
-from app.parameters import UpscaleParameters
+from app.http.parameters import UpscaleParameters
+from app.images.decoder import DecodeLimits, decode
+from app.inference.engine import Engine
+from app.inference.zoo import Zoo, load_zoo
 from app.settings import Settings
-from app.upscaler import Output, open_job, prepare, upscale
-from app.zoo import Zoo, load_zoo
-from tests.conftest import MODELS, ROOT, decoded, encode
-from tests.fakes import FakeEngine, Pixels, make_spec, noise, running
+from app.upscale.pipeline import Output, open_job, prepare, upscale
+from app.upscale.tiler import TileBudget
+from harness import MODELS, ROOT
+from harness.fakes import FakeEngine, Pixels, make_spec, noise, running
+from harness.pictures import decoded, encode
 
 ZOO = load_zoo(MODELS)
 SCALE = ZOO.scales(ZOO.default)[0]
@@ -52,7 +54,12 @@ def served(engine: Engine, data: bytes) -> Pixels:
     """What the generator makes of a file with the default network."""
     settings = Settings()
     source = decode(data, DecodeLimits(settings.max_pixels, settings.max_side))
-    work = prepare(source, [ZOO.find(None, SCALE)], Output(), settings.budget)
+    work = prepare(
+        source,
+        [ZOO.find(None, SCALE)],
+        Output(),
+        TileBudget(pixels=settings.tile_pixels, band_bytes=settings.band_bytes),
+    )
     with running(engine) as scheduler, open_job(work, scheduler, 60) as job:
         return decoded(b"".join(upscale(work, job)))
 

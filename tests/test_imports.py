@@ -1,181 +1,17 @@
-"""Who may import whom: the table of ARCHITECTURE.md, held to the letter by reading every import statement.
+"""Who may import whom: the rules of ``tests/support/imports.py``, held by reading every import statement."""
 
-A part is a file of ``app/`` or a folder of it (``encoders``, ``formats``), in which imports are free.
-"""
-
-import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from harness import ROOT
+from tests.support.imports import ROOTS, RULES, arrows, files_in, imported, part_of, parts_used
 
-MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": set(),
-    "errors": set(),
-    "settings": {"tiler"},
-    "resampler": set(),
-    "tiler": set(),
-    "samples": set(),
-    "tone": set(),
-    "encoders": {"errors", "formats"},
-    "formats": {"errors"},
-    "zoo": {"errors"},
-    "body": {"errors"},
-    "colour": {"formats"},
-    "depth": {"colour", "formats"},
-    "decoder": {"colour", "depth", "errors", "formats", "raster"},
-    "raster": set(),
-    "tracing": {"errors"},
-    "record": {"tracing"},
-    "logs": {"record"},
-    "metrics": {"record"},
-    "access": {"errors"},
-    "proof": {"errors"},
-    "ledger": {"errors", "record"},
-    "supervisor": set(),
-    "priority": set(),
-    "slots": {"errors"},
-    "footprint": {"encoders", "passes", "resampler", "upscaler"},
-    "protocol": set(),
-    "journal": {"ledger", "metrics", "record", "tracing"},
-    "guard": set(),
-    "binding": set(),
-    "pruning": set(),
-    "batching": {"errors", "zoo"},
-    "providers": {"errors", "priority"},
-    "engine": {"batching", "binding", "errors", "guard", "proof", "providers", "pruning", "zoo"},
-    "job": {"errors", "record", "zoo"},
-    "scheduler": {"batching", "errors", "job", "priority", "record", "zoo"},
-    "stitcher": {"tiler"},
-    "generator": {"zoo"},
-    "codes": {"errors"},
-    "drawing": {"encoders", "engine", "errors", "generator", "openapi", "priority", "scheduler", "zoo"},
-    "parameters": {"encoders", "errors", "upscaler"},
-    "streaming": {"errors", "job", "priority", "record"},
-    "pages": set(),
-    "opinions": {"errors"},
-    "specimens": {"decoder", "errors", "samples", "scheduler", "settings", "upscaler", "zoo"},
-    "study": {"errors", "openapi", "opinions", "pages", "priority", "scheduler", "settings", "specimens", "zoo"},
-    "alpha": {"job", "zoo"},
-    "upscaler": {
-        "alpha",
-        "decoder",
-        "encoders",
-        "errors",
-        "formats",
-        "job",
-        "passes",
-        "record",
-        "resampler",
-        "samples",
-        "scheduler",
-        "tiler",
-        "tone",
-        "zoo",
-    },
-    "passes": {"batching", "job", "stitcher", "tiler", "zoo"},
-    "negotiation": {"decoder", "encoders", "errors", "parameters", "upscaler"},
-    "problems": {"errors", "parameters", "record"},
-    "openapi": {"encoders", "errors"},
-    "service": {"decoder", "ledger", "scheduler", "settings", "zoo"},
-    "menu": {"codes", "encoders", "formats", "generator", "parameters", "service", "zoo"},
-    "api": {
-        "body",
-        "codes",
-        "decoder",
-        "footprint",
-        "menu",
-        "negotiation",
-        "openapi",
-        "parameters",
-        "passes",
-        "priority",
-        "record",
-        "samples",
-        "service",
-        "slots",
-        "streaming",
-        "upscaler",
-    },
-    "main": {
-        "__init__",
-        "api",
-        "drawing",
-        "engine",
-        "access",
-        "journal",
-        "ledger",
-        "logs",
-        "metrics",
-        "openapi",
-        "pages",
-        "problems",
-        "proof",
-        "protocol",
-        "providers",
-        "slots",
-        "scheduler",
-        "service",
-        "settings",
-        "study",
-        "tracing",
-        "zoo",
-    },
-    "cli": {
-        "__init__",
-        "decoder",
-        "encoders",
-        "errors",
-        "main",
-        "parameters",
-        "scheduler",
-        "settings",
-        "upscaler",
-        "zoo",
-    },
-}
-TRAINING_MAY_IMPORT = {
-    "decoder",
-    "engine",
-    "errors",
-    "generator",
-    "providers",
-    "scheduler",
-    "settings",
-    "upscaler",
-    "zoo",
-}
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Dotted names of everything a file imports, wherever in it; ``from a import b`` counts as ``a.b``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path.name)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def parts_of_app(names: Iterator[str]) -> set[str]:
-    """Which parts of ``app`` the names belong to; ``app.__version__`` belongs to ``__init__``."""
-    steps = [name.split(".") for name in names]
-    return {step[1] if step[1:] and step[1] in MAY_IMPORT else "__init__" for step in steps if step[0] == "app"}
-
-
-def files_of(part: str) -> list[Path]:
-    folder = ROOT / "app" / part
-    return sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
-
-
-def files_in(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+TRAINING_MAY_IMPORT = {"errors", "settings", "images", "inference", "upscale"}
 
 
 def users_of(module: str) -> set[str]:
@@ -187,41 +23,65 @@ def users_of(module: str) -> set[str]:
     }
 
 
-def test_every_part_of_the_application_has_its_row() -> None:
-    found = {path.relative_to(ROOT / "app").parts[0].removesuffix(".py") for path in files_in("app")}
-    assert found == set(MAY_IMPORT)
+def test_every_folder_has_its_rule() -> None:
+    assert {part_of(path) for path in files_in("app")} == {"__init__", *RULES, *ROOTS}
 
 
-@pytest.mark.parametrize("part", MAY_IMPORT)
-def test_a_part_imports_what_its_row_allows(part: str) -> None:
-    for path in files_of(part):
-        used = parts_of_app(imported(path)) - {part}
-        assert used <= MAY_IMPORT[part], f"{path.relative_to(ROOT)} may not import {used - MAY_IMPORT[part]}"
+@pytest.mark.parametrize("part", RULES)
+def test_a_folder_imports_what_its_rule_allows(part: str) -> None:
+    for path in files_in("app"):
+        if part_of(path) == part:
+            forbidden = parts_used(path) - {part} - RULES[part]
+            assert not forbidden, f"{path.relative_to(ROOT)} may not import {forbidden}"
 
 
-def test_the_rows_allow_no_circle() -> None:
-    order = list(TopologicalSorter(MAY_IMPORT).static_order())
-    assert len(order) == len(MAY_IMPORT)
+def test_no_import_goes_upwards_or_in_a_circle() -> None:
+    found = arrows()
+    assert set(TopologicalSorter(found).static_order()) == set(found)
+    order = [*RULES, *ROOTS]
+    assert all(order.index(used) < order.index(user) for user in RULES for used in found[user])
 
 
 def test_main_is_imported_by_the_command_alone() -> None:
-    users = [path.name for path in files_in("app", "training") if "main" in parts_of_app(imported(path))]
-    assert users == ["cli.py"]
+    assert [path.name for path in files_in("app", "training") if "main" in parts_used(path)] == ["cli.py"]
+
+
+def test_the_scheduler_does_not_know_the_engine() -> None:
+    assert not any(name.startswith("app.inference.engine") for name in imported(ROOT / "app/inference/scheduler.py"))
+
+
+def test_the_supervisor_imports_nothing_of_the_application() -> None:
+    assert not any(name.startswith("app") for name in imported(ROOT / "app/supervisor.py"))
 
 
 @pytest.mark.parametrize("path", files_in("training"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_training_reaches_the_application_by_the_served_path_alone(path: Path) -> None:
-    used = parts_of_app(imported(path))
-    assert used <= TRAINING_MAY_IMPORT, f"{path.relative_to(ROOT)} may not import {used - TRAINING_MAY_IMPORT}"
+    forbidden = parts_used(path) - TRAINING_MAY_IMPORT
+    assert not forbidden, f"{path.relative_to(ROOT)} may not import {forbidden}"
 
 
-@pytest.mark.parametrize("module", ["training", "torch", "onnx", "onnxscript", "skimage", "tests"])
+@pytest.mark.parametrize("module", ["training", "torch", "onnx", "onnxscript", "skimage", "tests", "harness"])
 def test_the_application_does_without(module: str) -> None:
     assert not {path for path in users_of(module) if path.startswith("app/")}
 
 
-def test_onnx_runtime_is_known_to_the_engine_alone() -> None:
-    assert users_of("onnxruntime") == {"app/engine.py", "app/providers.py", "training/fp16.py"}
+def test_onnx_runtime_is_known_to_inference_alone() -> None:
+    assert users_of("onnxruntime") == {
+        "app/inference/engine.py",
+        "app/inference/providers.py",
+        "training/export/fp16.py",
+    }
+
+
+def test_fastapi_is_known_to_the_routes_alone() -> None:
+    folders = {Path(path).parts[1] for path in users_of("fastapi")}
+    assert folders == {"http", "study", "main.py"}
+
+
+@pytest.mark.parametrize(("folder", "other"), [("tests", "benchmarks"), ("benchmarks", "tests"), ("harness", "tests")])
+def test_tests_and_benchmarks_share_the_harness_and_nothing_else(folder: str, other: str) -> None:
+    users = [path for path in files_in(folder) if any(name.split(".")[0] == other for name in imported(path))]
+    assert not users
 
 
 def test_no_library_brings_torch_into_the_service() -> None:
@@ -230,7 +90,7 @@ def test_no_library_brings_torch_into_the_service() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
-def test_every_package_of_the_application_is_installed() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in files_in("app")}
-    assert set(project["tool"]["setuptools"]["packages"]) == packages
+def test_every_package_of_the_application_is_found_for_the_wheel() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["packages"] == {"find": {"include": ["app*"], "namespaces": False}}
+    assert all((path.parent / "__init__.py").is_file() for path in files_in("app"))

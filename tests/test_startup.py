@@ -1,50 +1,16 @@
 """What keeps the service from starting: each thing is told in one line, and the port is never opened."""
 
-import hashlib
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
-from tests.conftest import MODELS, start_server
-
-MANIFEST = "manifest.json"
-FILE = "bicubic-x2.onnx"
-
-
-def refused_start(**environment: str) -> tuple[int, str]:
-    """The exit status and all output of a start that must not succeed; meanwhile the port is tried."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    with tempfile.TemporaryFile("w+") as log:
-        process = start_server(log, ("-m", "app.cli", "serve"), **{"port": str(port), **environment})
-        try:
-            end = time.monotonic() + 60
-            while process.poll() is None:
-                assert time.monotonic() < end, "it neither starts nor ends"
-                assert not answers(port), "the port was opened"
-                time.sleep(0.01)
-        finally:
-            process.kill()
-            process.wait()
-        log.seek(0)
-        return process.returncode, log.read()
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+from harness import MODELS
+from harness.startup import FILE, MANIFEST, SPOILED, refused_start
 
 
 def assert_one_line(outcome: tuple[int, str], *parts: str) -> None:
@@ -63,52 +29,6 @@ def assert_one_line(outcome: tuple[int, str], *parts: str) -> None:
 def models(tmp_path: Path) -> Path:
     """A copy of the model folder that may be spoiled."""
     return Path(shutil.copytree(MODELS, tmp_path / "models"))
-
-
-def flip_a_byte(models: Path) -> None:
-    data = bytearray((models / FILE).read_bytes())
-    data[len(data) // 2] ^= 1
-    (models / FILE).write_bytes(data)
-
-
-def replace(models: Path, data: bytes) -> None:
-    """Another file under the name, which the manifest knows by its right hash."""
-    (models / FILE).write_bytes(data)
-    manifest = json.loads((models / MANIFEST).read_text())
-    (entry,) = (model for model in manifest["models"] if model["files"]["fp32"]["path"] == FILE)
-    entry["files"]["fp32"] |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    (models / MANIFEST).write_text(json.dumps(manifest))
-
-
-def foreign_model() -> bytes:
-    """A valid network of another face: float NCHW in and out, as other projects export them."""
-    shape = ["N", 3, "H", "W"]
-    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
-    target = helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)
-    graph = helper.make_graph([helper.make_node("Identity", ["input"], ["output"])], "foreign", [source], [target])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
-
-
-def misnamed_model() -> bytes:
-    """The right network, but its own metadata say another scale."""
-    model = onnx.load(MODELS / FILE)
-    for entry in model.metadata_props:
-        if entry.key == "scale":
-            entry.value = "3"
-    return model.SerializeToString()
-
-
-SPOILED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "a flipped byte": (flip_a_byte, (FILE, "sha256")),
-    "a file cut short": (lambda models: (models / FILE).write_bytes(b""), (FILE, "sha256")),
-    "no file": (lambda models: (models / FILE).unlink(), (FILE, "No such file")),
-    "another interface": (lambda models: replace(models, foreign_model()), ("bicubic-x2", "inputs are", "outputs are")),
-    "another scale": (lambda models: replace(models, misnamed_model()), ("bicubic-x2", "metadata says scale '3'")),
-    "no network": (lambda models: replace(models, b"no network"), (FILE, "cannot load")),
-    "no manifest": (lambda models: (models / MANIFEST).unlink(), (MANIFEST, "No such file")),
-    "no folder": (shutil.rmtree, (MANIFEST, "No such file")),
-}
 
 
 @pytest.mark.parametrize("kind", SPOILED)
@@ -173,7 +93,7 @@ def test_a_port_in_use_stops_the_start() -> None:
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("package", ["app.engine", "training.face"])
+@pytest.mark.parametrize("package", ["app.inference.engine", "training.export.face"])
 def test_onnx_runtime_reports_to_nobody_and_leaves_nothing_on_disk(package: str, tmp_path: Path) -> None:
     """Its telemetry (from 1.29 on) begins with an identifier in the temporary directory."""
     code = f"import {package}, onnxruntime; onnxruntime.InferenceSession('models/{FILE}')"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,16 +16,15 @@ import numpy as np
 import pytest
 
 from app.supervisor import Supervisor, listen
-from tests.conftest import MODELS, ROOT, encode
-
-BICUBIC = {"model": "bicubic", "scale": "2", "format": "png"}
-PATIENCE = 300.0  # seconds; how long a start takes depends on who else uses the cores
+from harness import MODELS, ROOT
+from harness.pictures import encode
+from harness.supervised import PATIENCE, Supervised
 
 # The service, but for one colour, at which its engine takes the process down as a driver would.
 CRASHING = """
 import os, signal, sys
 from app.cli import main
-from app.engine import Engine
+from app.inference.engine import Engine
 
 def crashing(run):
     def watched(engine, spec, windows):
@@ -39,37 +37,6 @@ def crashing(run):
 Engine.run, Engine.run_beside = crashing(Engine.run), crashing(Engine.run_beside)
 sys.exit(main(["serve", *sys.argv[1:]]))
 """
-
-
-class Supervised:
-    """A supervisor on a free port, with a worker below it."""
-
-    def __init__(self, log: Path, *worker: str) -> None:
-        self._log = log
-        command = [sys.executable, "-m", "app.supervisor", "127.0.0.1", "0", *worker]
-        environment = {**os.environ, "ENLARGER_DRAIN_SECONDS": "20"}
-        with log.open("w") as file:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=environment)
-        found = self.wait_for(r"listening on (http://\S+)")
-        self.url = found.group(1)
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
-        end = time.monotonic() + PATIENCE
-        while len(found := list(re.finditer(pattern, self.log()))) < times:
-            assert time.monotonic() < end, self.log()
-            assert self.process.poll() is None, self.log()
-            time.sleep(0.02)
-        return found[-1]
-
-    def worker(self) -> int:
-        """The process id of the newest worker that has started."""
-        return int(self.wait_for(r"Started server process \[(\d+)\]").group(1))
-
-    def post(self, image: bytes) -> httpx.Response:
-        return httpx.post(f"{self.url}/upscale", content=image, params=BICUBIC, timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -5,21 +5,21 @@ import sys
 from pathlib import Path
 
 from app.errors import EnlargerError
+from app.inference.zoo import load_zoo
 from app.settings import MODELS
-from app.zoo import load_zoo
-from training.cards import write_cards
 from training.checkpoint import Folders
-from training.crops import Box
 from training.digits import command as digits_command
-from training.evaluate import TEST_SETS, Worsened, choose, evaluate_zoo
-from training.evaluate_qr import evaluate_qr
-from training.export import export
-from training.figures import curves, draw_scatter, read_log, save_plot
-from training.importing import RANGES, UNKNOWN, Order, import_model
-from training.perceptual import load_lpips
-from training.proofs import MAX_SEAM
+from training.export.importing import RANGES, UNKNOWN, Order, import_model
+from training.export.publish import export
+from training.export.verify import MAX_SEAM
+from training.losses.perceptual import load_lpips
 from training.recipe import load_recipe
-from training.records import (
+from training.report.cards import write_cards
+from training.report.crops import Box
+from training.report.evaluate import TEST_SETS, Worsened, choose, evaluate_zoo
+from training.report.evaluate_qr import evaluate_qr
+from training.report.figures import curves, draw_scatter, read_log, save_plot
+from training.report.records import (
     MEASURES,
     against_published,
     known_before,
@@ -29,7 +29,7 @@ from training.records import (
     write_markdown,
     write_records,
 )
-from training.sample import draw_crops
+from training.report.sample import draw_crops
 from training.train import train
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from app.settings import MODELS
-from training.adversarial import Adversary
 from training.architectures import Generator, build
+from training.losses.adversarial import Adversary
 from training.recipe import Recipe
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.adversarial import ADVERSARIAL
 from training.architectures.discriminators import DISCRIMINATORS, REDUCTION
-from training.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
-from training.losses import PIXEL_LOSSES
-from training.perceptual import CONTENT_DISTANCES, CONV5_4, VGG19
-from training.qrcodes import CodeRecipe
+from training.data.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
+from training.data.qrcodes import CodeRecipe
+from training.losses.adversarial import ADVERSARIAL
+from training.losses.perceptual import CONTENT_DISTANCES, CONV5_4, VGG19
+from training.losses.pixel import PIXEL_LOSSES
 
 RECIPES = Path(__file__).parent / "recipes"
 

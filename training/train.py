@@ -20,22 +20,22 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from training.adversarial import ADVERSARIAL, Adversary
 from training.architectures import Generator, build
 from training.architectures.discriminators import DISCRIMINATORS
 from training.checkpoint import Average, Folders, resume, save
-from training.data import Pairs, PairSet, Pixels, Prefetcher, batches
-from training.degradations import RANDOM_DEGRADATIONS
-from training.device import DevicePairs, fits, tables
+from training.data.degradations import RANDOM_DEGRADATIONS
+from training.data.device import DevicePairs, fits, tables
+from training.data.pairs import Pairs, PairSet, Pixels, Prefetcher, batches
+from training.data.qrcodes import CodePairs, code_batches
 from training.distributed import Ranks, joined_ranks
 from training.hardware import computes_bf16, note_machine
 from training.log import Log
-from training.losses import PIXEL_LOSSES
-from training.metrics import crop_border, luma, psnr
-from training.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
-from training.qrcodes import CodePairs, code_batches
+from training.losses.adversarial import ADVERSARIAL, Adversary
+from training.losses.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
+from training.losses.pixel import PIXEL_LOSSES
 from training.recipe import ContentRecipe, Recipe, Stage
-from training.starting import start_from
+from training.report.metrics import crop_border, luma, psnr
+from training.warm_start import start_from
 
 LOG_EVERY = 100  # steps
 VALIDATE_EVERY = 2_000  # steps

@@ -36,7 +36,7 @@ async function show(image, answer) {
   image.src = URL.createObjectURL(blob);
 }
 
-// The sample: drawn by training/qrcodes.py, version 1 at 1.5 pixels a module, blurred by 0.8 pixels.
+// The sample: drawn by training/data/qrcodes.py, version 1 at 1.5 pixels a module, blurred by 0.8 pixels.
 async function tryCode(reads) {
   const body = await (await ask(byId("code-before").src)).blob();
   const answer = await ask(`upscale?model=qr&scale=4&format=png${reads ? "&decode=true" : ""}`, { method: "POST", body });

@@ -38,7 +38,7 @@ def full(soak_minutes: float) -> Measures:
 def short() -> Measures:
     """With small counts, and no promise of seconds: who else is on the machine?
 
-    Restarts behind nginx and false starts are not here: tests/test_nginx.py and tests/test_startup.py have them.
+    Restarts behind nginx and false starts are not here: tests/deploy/test_nginx.py and tests/test_startup.py have them.
     """
     return {
         1: [partial(hostile.measure, inputs=600, most_seconds=float("inf"))],

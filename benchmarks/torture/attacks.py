@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from tests import test_api as api
-from tests import test_decoder as files
+from harness import bodies as api
+from harness import files
 
 ASKED = {"model": "bicubic", "scale": "2"}
 MULTIPART = "multipart/form-data; boundary=xx"

@@ -15,9 +15,10 @@ import numpy as np
 
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import small_zoo
-from tests.balancer import Balancer, balancer
-from tests.conftest import Server, encode, head, running_server
-from tests.watched import FAIL, HOLD, SPOIL, WATCHED, answer
+from harness.balancer import Balancer, balancer
+from harness.pictures import encode
+from harness.server import Server, head, running_server
+from harness.watched import FAIL, HOLD, SPOIL, WATCHED, answer
 
 HEIGHT, WIDTH = 512, 64  # LR pixels: eight bands of one tile each
 PLACES = range(200, 448)  # the row at which a fault begins: in a later band than the first

@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import small_zoo
-from tests.conftest import BICUBIC, Server, encode, head, running_server
-from tests.watched import HOLD, LITTLE, TARGET, WATCHED, answer, ask, noise, settled, tiles
+from harness.pictures import encode
+from harness.server import BICUBIC, Server, head, running_server
+from harness.watched import HOLD, LITTLE, TARGET, WATCHED, answer, ask, noise, settled, tiles
 
 SIZE = 4_000_000  # bytes of the picture that is downloaded, at least
 Leave = Callable[[Server, bytes], None]

@@ -13,7 +13,7 @@ from benchmarks.torture.attacks import attacks
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import quick_server
-from tests.conftest import Server
+from harness.server import Server
 
 CHECKS = (
     "not_a_server_error",

@@ -16,7 +16,8 @@ from benchmarks.torture.attacks import bombs
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import crop, quick_server
-from tests.conftest import BICUBIC, Server, encode, head
+from harness.pictures import encode
+from harness.server import BICUBIC, Server, head
 
 MB = 1_000_000
 

@@ -16,7 +16,7 @@ from benchmarks.client import Answer, percentile, picture
 from benchmarks.load import capacity, load
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import crop, quick_server, small_zoo
-from tests.conftest import BICUBIC, Server, running_server
+from harness.server import BICUBIC, Server, running_server
 
 FACTOR = 5
 LEAST_GOODPUT = 0.9

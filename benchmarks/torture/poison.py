@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import small_zoo
-from tests.conftest import Server, encode, running_server
-from tests.watched import FAIL, HOLD, WATCHED
+from harness.pictures import encode
+from harness.server import Server, running_server
+from harness.watched import FAIL, HOLD, WATCHED
 
 MATES = 7  # beside the poisoned one: a batch of eight
 SIDE = 48  # LR pixels: one tile
@@ -19,8 +20,8 @@ ASKED = {"model": "espcn", "scale": "2", "format": "png"}
 
 # The watched service with the batches of a GPU: a CPU makes batches of one, two at a time where it has two cores.
 BATCHING = f"""
-import app.engine
-app.engine.BATCH_MACS["cpu"] = 10**9
+import app.inference.engine
+app.inference.engine.BATCH_MACS["cpu"] = 10**9
 {WATCHED.replace("windows[0][-1, -1]", "poisoned(windows)[-1, -1]")}
 """.replace(
     "def watch(",

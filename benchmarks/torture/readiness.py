@@ -13,9 +13,9 @@ from benchmarks.torture.attacks import Attack, attacks
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import crop, quick_server
-from tests.conftest import MODELS, running_server
-from tests.test_proof import BROKEN
-from tests.test_startup import SPOILED, refused_start
+from harness import MODELS
+from harness.server import running_server
+from harness.startup import BROKEN, SPOILED, refused_start
 
 MOST_GROWTH = 1.0  # MB a thousand requests
 SETTLED = 1 / 3  # of the soak, after which growth counts

@@ -16,9 +16,10 @@ import numpy as np
 from benchmarks.client import picture, post
 from benchmarks.torture.result import Result
 from benchmarks.torture.servers import crop, quick_server, small_zoo
-from tests.balancer import restarted_in_turn
-from tests.conftest import BICUBIC, encode
-from tests.test_supervisor import Supervised
+from harness.balancer import restarted_in_turn
+from harness.pictures import encode
+from harness.server import BICUBIC
+from harness.supervised import Supervised
 
 MOST_DOWN = 5.0  # seconds until a killed worker's successor answers
 PATIENCE = 60.0  # seconds

@@ -11,7 +11,9 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from tests.conftest import MODELS, SERVE, Server, encode, running_server
+from harness import MODELS
+from harness.pictures import encode
+from harness.server import SERVE, Server, running_server
 
 MANIFEST = "manifest.json"
 

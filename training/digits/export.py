@@ -12,18 +12,18 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from app.engine import create_session
+from app.inference.engine import create_session
+from app.inference.zoo import GeneratorSpec, ModelFile
 from app.settings import usable_cores
-from app.zoo import GeneratorSpec, ModelFile
-from training.cards import write_cards
 from training.digits.data import SIDE, Labelled
 from training.digits.judge import Classifier, draw, judge, look
 from training.digits.networks import to_pixels, to_tensor
 from training.digits.recipe import DigitsRecipe
 from training.digits.train import Run, load_generator
-from training.export import LICENCE, quiet_exporter
-from training.face import IR_VERSION, OPSET
-from training.manifest import replace_file, write_generator
+from training.export.face import IR_VERSION, OPSET
+from training.export.manifest import replace_file, write_generator
+from training.export.publish import LICENCE, quiet_exporter
+from training.report.cards import write_cards
 
 JUDGED = 10_000  # samples
 TRAINING_DATA = "MNIST's 60,000 training digits (or files of that shape, by path)"

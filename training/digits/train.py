@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from app.generator import grid
+from app.inference.generator import grid
 from training.digits.data import Labelled
 from training.digits.networks import CONVOLUTIONAL, GANS, classes_of, to_pixels, to_tensor
 from training.digits.recipe import DigitsRecipe

@@ -1,0 +1,85 @@
+"""What can be asked for, as ``GET /models`` tells it: networks, scales, cost, formats and limits, enough for a menu."""
+
+from typing import Any
+
+from app.http.parameters import DEFAULT_SCALE, MAX_SCALE
+from app.http.service import Service
+from app.images.barcodes import AVAILABLE
+from app.images.encoders import DEFAULT_QUALITY, FORMATS, Format
+from app.images.formats import READERS
+from app.inference.generator import describe_generator
+from app.inference.zoo import ModelSpec
+
+
+def describe(service: Service) -> dict[str, Any]:
+    """Everything a front end needs to offer the choices there are, and no others."""
+    settings = service.settings
+    return {
+        "default": service.zoo.default,
+        "models": [describe_model(service, name) for name in service.zoo.names],
+        "generators": [describe_generator(spec) for spec in service.zoo.generators],
+        "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
+        "formats": [describe_format(name, kind) for name, kind in FORMATS.items()],
+        "codes": AVAILABLE,  # whether decode=true can be asked for
+        "input": {
+            "formats": list(READERS),
+            "max_bytes": settings.max_body_bytes,
+            "max_pixels": settings.max_pixels,
+            "max_side": settings.max_side,
+        },
+    }
+
+
+def describe_model(service: Service, name: str) -> dict[str, Any]:
+    """One network at all its scales, or a generator; ``UnknownModelError`` names what there is."""
+    for generator in service.zoo.generators:
+        if generator.name == name:
+            return describe_generator(generator)
+    specs = [service.zoo.find(name, scale) for scale in service.zoo.scales(name)]
+    return {
+        "name": name,
+        "default": name == service.zoo.default,
+        "summary": specs[0].summary,
+        "licence": specs[0].licence,
+        "max_scale": min(MAX_SCALE, specs[-1].scale ** 2),  # two networks in turn
+        "scales": [describe_scale(service, spec) for spec in specs],
+    }
+
+
+def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
+    loaded = service.loaded[spec.title]
+    return {
+        "scale": spec.scale,
+        "architecture": spec.architecture,
+        "licence": spec.licence,
+        "source": spec.training.get("source", spec.recipe),
+        "provider": loaded.provider,
+        "precision": loaded.precision,
+        "max_depth": 8 if loaded.precision == "int8" else 16,
+        "parameters": spec.parameters,
+        "macs_per_pixel": spec.macs,
+        "seconds_per_megapixel": round(service.scheduler.estimate(spec, 1_000_000), 3),
+        "context": spec.context,
+        "metrics": loaded.file.metrics,
+        "files": {
+            precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
+            for precision, file in spec.files.items()
+        },
+    }
+
+
+def describe_format(name: str, kind: Format) -> dict[str, Any]:
+    return {
+        "name": name,
+        "media_type": kind.media_type,
+        "extension": kind.extension,
+        "max_depth": kind.bits,
+        "alpha": kind.alpha,
+        "streamed": kind.streamed,
+        "quality": {"min": 1, "max": 100, "default": DEFAULT_QUALITY} if kind.quality else None,
+        "subsampling": kind.subsampling,
+        "lossless": kind.lossless,
+        "max_side": kind.max_side,
+        "max_pixels": kind.max_pixels,
+        "max_bytes": kind.max_bytes,
+    }

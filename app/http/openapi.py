@@ -1,0 +1,159 @@
+"""The API described for people: what the document at ``/openapi.json`` (and ``/docs``) says beside the routes."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from app.errors import EnlargerError, StartupError
+from app.images.encoders import FORMATS
+
+DESCRIPTION = """
+Pictures larger and sharper: POST one, get it back enlarged by a neural network, row by row while it is computed.
+
+    curl -F image=@photo.jpg 'http://127.0.0.1:8000/upscale?scale=4&format=png' -o big.png
+
+Every error is an `application/problem+json` (RFC 9457) with a `code` that stays the same, and is decided before the
+first byte of a 200. What breaks after that breaks the transfer: a picture that arrived whole is whole. Beside the
+errors listed at each route there are `not_found` (404), `method_not_allowed` (405) and, for what is no HTTP,
+`bad_request` (400).
+
+Colour profiles, 16 bits, transparency, EXIF, XMP and resolution are kept; **where a picture was taken (GPS) is always
+removed**. The result says in its XMP that it was enlarged (IPTC digital source type `algorithmicallyEnhanced`).
+"""
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string", "format": "binary"}},
+                    "additionalProperties": {"type": "string", "description": "any parameter of the query"},
+                }
+            },
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+HEADERS = {
+    "Content-Disposition": ("The upload's name with what was done.", 'inline; filename="photo-x4.png"'),
+    "Enlarger-Model": ("The networks that ran, in turn.", "fast-x4"),
+    "Enlarger-Model-Sha256": ("Of their files.", "9f2c..."),
+    "Enlarger-Provider": ("ONNX Runtime's.", "CPUExecutionProvider"),
+    "Enlarger-Precision": ("Of the networks' files.", "fp32"),
+    "Enlarger-Output-Size": ("Width and height.", "4096x3072"),
+    "Enlarger-Metadata": ("What became of it; GPS always goes.", "keep; position removed"),
+    "Enlarger-Tiles": ("Pieces the picture was computed in.", "24"),
+    "Enlarger-Overlap": ("The share of pixels computed twice.", "0.08"),
+    "Enlarger-Estimated-Seconds": ("Of computing, on an idle engine.", "2.41"),
+    "X-Request-Id": ("As in the log; the client's own if it sent a sane one.", "5c1f..."),
+}
+
+PICTURE: dict[str, Any] = {
+    "description": "The enlarged picture.",
+    "content": {kind.media_type: {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS.values()},
+    "headers": {
+        name: {"description": text, "schema": {"type": "string"}, "example": example}
+        for name, (text, example) in HEADERS.items()
+    },
+}
+
+
+def example(description: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": value}}}
+
+
+ESTIMATE = example(
+    "Without decoding or computing anything.",
+    {
+        "seconds": 2.41,
+        "queue_seconds": 0.0,
+        "models": ["fast-x4"],
+        "width": 4096,
+        "height": 3072,
+        "tiles": 24,
+        "overlap": 0.08,
+    },
+)
+
+_SCALE = {"scale": 4, "architecture": "fast", "provider": "CPUExecutionProvider", "precision": "fp32", "max_depth": 16}
+_MODEL = {
+    "name": "fast",
+    "default": True,
+    "summary": "Small and quick.",
+    "licence": "Apache-2.0",
+    "max_scale": 8,
+    "scales": [{**_SCALE, "seconds_per_megapixel": 0.75, "metrics": {"Set5": {"psnr_y": 31.16}}}],
+}
+_JPEG = {"name": "jpeg", "media_type": "image/jpeg", "extension": ".jpg", "max_depth": 8, "alpha": False}
+MODEL = example("The network at all its scales.", _MODEL)
+MENU = example(
+    "Enough to build a menu from: a limit of null is none.",
+    {
+        "default": "fast",
+        "models": [_MODEL],
+        "scale": {"min": 1, "max": 8, "default": 4},
+        "formats": [{**_JPEG, "streamed": True, "quality": {"min": 1, "max": 100, "default": 90}, "max_side": 65_500}],
+        "input": {"formats": ["png", "jpeg"], "max_bytes": 67_108_864, "max_pixels": 50_000_000, "max_side": 32_768},
+    },
+)
+
+NOT_READY = example(
+    "Starting or draining.", {"status": "draining", "providers": ["CPUExecutionProvider"], "models": ["fast-x4"]}
+)
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "For people; may change."},
+        "code": {"type": "string", "description": "For programs; stays."},
+        "request_id": {"type": "string"},
+        "limit": {"type": "number", "description": "The figure that was exceeded."},
+        "actual": {"type": "number", "description": "The figure that was seen."},
+        "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
+    },
+}
+
+
+def kinds_of(error: type[EnlargerError]) -> Iterator[type[EnlargerError]]:
+    """Every kind of error that a client may meet, from the tree of ``app.errors``."""
+    for kind in error.__subclasses__():
+        if kind is not StartupError and kind.status != 499:
+            yield kind
+            yield from kinds_of(kind)
+
+
+def catalogue() -> dict[int | str, dict[str, Any]]:
+    """All errors by status, each an example under its code, as OpenAPI responses."""
+    found: dict[int | str, dict[str, Any]] = defaultdict(dict)
+    kinds: list[type[EnlargerError]] = [EnlargerError, *kinds_of(EnlargerError)]
+    for kind in sorted(kinds, key=lambda kind: (kind.status, kind.code)):
+        body = {"type": "about:blank", "title": kind.title, "status": kind.status, "detail": "..."}
+        body |= {"code": kind.code, "request_id": "5c1f...", "retryable": kind.retryable}
+        found[kind.status][kind.code] = {"summary": kind.title, "value": body}
+    return {status: problem_response(int(status), examples) for status, examples in found.items()}
+
+
+def problem_response(status: int, examples: dict[str, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in examples)}",
+        "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA, "examples": examples}},
+    }
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        response["headers"] = {"Retry-After": {"description": "Seconds, measured.", "schema": {"type": "integer"}}}
+    return response
+
+
+ERRORS = catalogue()
+
+
+def only(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: ERRORS[status] for status in statuses}

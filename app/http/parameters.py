@@ -1,0 +1,104 @@
+"""What a request may ask for: parameters of the query and the form, validated, and the result's format."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
+from app.images.encoders import FORMATS, Options, Subsampling
+from app.upscale.pipeline import Output
+
+DEFAULT_SCALE = 4.0
+MAX_SCALE = 8
+ALIASES = {"jpg": "jpeg", "tif": "tiff"}
+
+DEPTHS: dict[str, Literal[8, 16]] = {"8": 8, "16": 16}
+
+FormatName = Annotated[
+    Literal["png", "jpeg", "webp", "avif", "tiff"],
+    BeforeValidator(lambda name: ALIASES.get(name.lower(), name.lower()) if isinstance(name, str) else name),
+]
+
+
+class UpscaleParameters(BaseModel):
+    """Parameters of ``POST /upscale``; an unknown name is an error, so that a typing mistake is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="A name from `GET /models`; the default if left out.")
+    scale: float | None = Field(None, ge=1, le=MAX_SCALE, description="How many times larger; 4 if left out.")
+    width: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels across.")
+    height: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels down.")
+    format: FormatName | None = Field(
+        None, description="Default: what `Accept` asks for, else the input's own, else PNG."
+    )
+    quality: int | None = Field(None, ge=1, le=100, description="For JPEG, WebP and AVIF; 90 if left out.")
+    subsampling: Subsampling = Field("4:2:0", description="Colour of JPEG and AVIF at half or at full resolution.")
+    lossless: bool = Field(False, description="For WebP; PNG and TIFF always are, JPEG and AVIF never.")
+    depth: Literal["8", "16"] | None = Field(None, description="Bits a sample; the input's own if left out.")
+    background: str = Field("ffffff", pattern="^#?[0-9a-fA-F]{6}$", description="Behind transparency, for JPEG.")
+    metadata: Literal["keep", "strip"] = Field(
+        "keep", description="EXIF, XMP, resolution; GPS always goes, the profile stays."
+    )
+
+    decode: bool = Field(False, description="Tell in headers which QR and bar codes are read before and after.")
+
+    @model_validator(mode="after")
+    def scale_or_size(self) -> Self:
+        if self.scale is not None and (self.width or self.height):
+            raise ValueError("give either scale, or width and height, not both")
+        return self
+
+    def result_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the result for a picture of that size; it is never distorted, so it fits into the box."""
+        if self.width is None and self.height is None:
+            factor = self.scale or DEFAULT_SCALE
+        else:
+            boxes = [(self.width, width), (self.height, height)]
+            factor = min(asked / own for asked, own in boxes if asked is not None)
+        if not 1 <= factor <= MAX_SCALE:
+            raise InvalidParameterError(
+                f"That is {factor:.3g} times the picture's size; from 1 to {MAX_SCALE} times is possible.",
+                limit=MAX_SCALE,
+                actual=round(factor, 3),
+            )
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def output(self, format: str) -> Output:
+        """How the result is to be written, in that format."""
+        options = Options(self.quality, self.subsampling, self.lossless)
+        depth = DEPTHS[self.depth] if self.depth else None
+        return Output(format, options, self.background_rgb, self.metadata == "keep", depth)
+
+    @property
+    def factor_name(self) -> str:
+        """For a file's name: "x4", or the box that was asked for."""
+        if self.width or self.height:
+            return f"{self.width or ''}x{self.height or ''}"
+        return f"x{self.scale or DEFAULT_SCALE:g}"
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        red, green, blue = bytes.fromhex(self.background.removeprefix("#"))
+        return red, green, blue
+
+
+def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
+    """Validates, or raises an error that names the parameter and what is allowed."""
+    try:
+        return UpscaleParameters.model_validate(values)
+    except ValidationError as error:
+        raise parameter_error(error.errors()[0]) from error
+
+
+def parameter_error(first: Mapping[str, Any]) -> EnlargerError:
+    """The error to answer with, from Pydantic's account of one; query and form are answered alike."""
+    name = str(first["loc"][-1]) if first["loc"] else "scale"  # only the rule about it and the size names no field
+    if name == "format":
+        return OutputFormatError(f"There is no format {first['input'][:40]!r}; there are: {', '.join(FORMATS)}.")
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(UpscaleParameters.model_fields)
+        return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.")
+    bounds = first.get("ctx", {})
+    return InvalidParameterError(f"{name}: {first['msg']}.", limit=bounds.get("ge", bounds.get("le")))

@@ -1,0 +1,91 @@
+"""Errors to problem documents (RFC 9457): the one place that turns what was raised into what is answered."""
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from app.errors import EnlargerError, OverloadedError, ShuttingDownError
+from app.http.parameters import parameter_error
+from app.telemetry.record import record_of
+
+PROBLEM = "application/problem+json"
+
+
+def problem(
+    request: Request,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    """An RFC 9457 document; members that do not apply are left out."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    body["request_id"] = request.scope["state"]["request_id"]
+    record_of(request.scope).code = code
+    body.update({name: value for name, value in more.items() if value is not None})
+    return JSONResponse(body, status, headers, media_type=PROBLEM)
+
+
+async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, EnlargerError)
+    headers = {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    elif isinstance(error, ShuttingDownError):
+        headers["Retry-After"] = "1"  # another replica, or the one that follows
+    if error.status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return problem(
+        request,
+        error.status,
+        error.code,
+        error.title,
+        error.detail,
+        headers,
+        limit=error.limit,
+        actual=error.actual,
+        retryable=error.retryable,
+    )
+
+
+async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return await on_enlarger_error(request, parameter_error(error.errors()[0]))
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers) if error.headers else None
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and headers:
+        methods = headers.get("Allow", headers.get("allow", ""))
+        methods = (
+            "GET, HEAD" if methods in ("GET", "HEAD") else methods
+        )  # two routes, of which the first has told its own
+        headers = {"Allow": f"{methods}, OPTIONS"}
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+    code = status.phrase.lower().replace(" ", "_")
+    return problem(request, status.value, code, status.phrase, f"{status.phrase}: {request.url.path}", headers)
+
+
+async def on_bug(request: Request, error: Exception) -> JSONResponse:
+    """An error nobody expected: told to the log in full, to the client only by its id."""
+    # Starlette answers this outside of every middleware, the journal included.
+    headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
+    detail = "Something went wrong here; the log has it."
+    return problem(request, 500, "internal_error", "Internal error", detail, headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(EnlargerError, on_enlarger_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_bug)

@@ -1,0 +1,1 @@
+"""Image files and their pixels: decoding, encoding, colour, depth, resampling. Knows no network and no HTTP."""

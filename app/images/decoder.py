@@ -1,0 +1,203 @@
+"""Bytes to a picture in memory: upright, 8 or 16 bits, gray or RGB, alpha apart, and what is to be restored.
+
+    bytes ─ formats (header, limits) ─▶ container ─ Pillow ─▶ pixels ─ colour ─▶ SourceImage
+
+What is accepted, by content alone (names and declared types are not asked): PNG, JPEG, WebP, AVIF, BMP, TIFF, GIF.
+
+==============================================  ======================================================================
+input                                           result
+==============================================  ======================================================================
+anything else (SVG, PDF, EPS, PSD, HEIC, …),    ``UnsupportedFormatError``
+JPEG of 12 bits, camera raw, rare TIFF codecs
+no bytes                                        ``EmptyImageError``
+truncated, damaged, contradictory               ``CorruptImageError``; bytes missing after the last pixel are forgiven
+more than ``max_pixels`` or ``max_side``        ``TooManyPixelsError``, from the header; TIFF tiles and a GIF frame that
+                                                enlarges its canvas count in full
+JPEG of over 100 scans, profiles over 4 MiB,     ``TooComplexError``
+also inflated, endless directories, chunks or
+boxes, large run-length BMP
+APNG, animated GIF and WebP, TIFF pages, MPO    the first picture (of an APNG the default image); the rest is not read
+orientation in Exif or TIFF                     applied. One in XMP or in PNG text is not, as browsers do
+1, 2, 4, 8 bits gray; gray palettes             gray
+16 bits gray, RGB, with or without alpha        16 bits (a TIFF in separate planes or of 16-bit ink: the upper 8)
+gray TIFF of 12 or 32 bits or float             16 bits: 0 … the type's highest value, floats 0 … 1; clipped outside,
+                                                NaN black
+AVIF of 10 or 12 bits                           8 bits, as Pillow gives them; HDR (PQ, HLG) is not accepted
+1-bit, palette, RGB555, YCbCr                   8 bits, exactly as Pillow expands them
+CMYK, YCCK (Adobe's inverted), LAB              sRGB: by the embedded profile if it fits, relative colorimetric with
+                                                black point compensation, else by formula; the profile is dropped
+profile of gray and RGB                         kept if it is whole and made for such pixels, else dropped
+XMP                                             kept as far as ``formats/xmp.py`` knows it to be harmless and true
+gAMA, cHRM, cICP, IPTC-IIM, text                dropped, unread
+alpha, tRNS, a transparent palette entry        alpha of its own; colour below 0 is that of the visible neighbours
+premultiplied alpha (TIFF)                      divided out
+Exif                                            kept without position, maker notes, thumbnail and orientation
+resolution                                      kept as dots an inch
+==============================================  ======================================================================
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from app.errors import CorruptImageError, EnlargerError, TooComplexError
+from app.images.colour import INKS, bleed, fitting_profile, separate, turn_upright
+from app.images.depth import DEEP, Planes, bleed_planes, bytewise_planes, gray_plane, is_deep, png_planes
+from app.images.formats import Container, DecodeLimits, Format, ImageHeader, read_container
+from app.images.formats.jpeg import check_scans
+from app.images.formats.png import check_pixels
+from app.images.raster import Raster
+
+__all__ = ["DecodeLimits", "ImageHeader", "SourceImage", "decode", "inspect"]
+
+Rows = NDArray[np.uint8 | np.uint16]
+
+# The plugins themselves and not Image.open: it would warn of large pictures before anyone could check, and would turn
+# a JPEG into an MPO.
+_PLUGINS: Mapping[Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "png": PngImagePlugin.PngImageFile,
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """A decoded picture. Colour is held once, at 1 byte a sample or, of 16 bits, at 2; see ``Raster`` for where.
+
+    ``width`` and ``height`` are upright. ``gray``: one colour channel came in, one should go out. ``alpha``: straight,
+    one channel of colour's depth; or None. ``exif`` has no ``Exif\\0\\0`` before it.
+    """
+
+    width: int
+    height: int
+    gray: bool
+    format: Format
+    icc_profile: bytes | None
+    exif: bytes | None
+    dpi: tuple[float, float] | None
+    xmp: bytes | None
+    alpha: Raster | None = field(repr=False)
+    _colour: Raster = field(repr=False)
+
+    @property
+    def depth(self) -> int:
+        """Bits a sample: 8 or 16."""
+        return 8 * self._colour.dtype.itemsize
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether there is an alpha channel, even if it is opaque all over."""
+        return self.alpha is not None
+
+    def rows(self, top: int, bottom: int) -> Rows:
+        """Colour of the rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, 3]``, R = G = B if gray.
+
+        uint8 or uint16 by ``depth``; not to be written to. Raises ``ValueError`` for an empty range and for rows that
+        the picture does not have.
+        """
+        rows = self._colour.rows(top, bottom)
+        return rows if rows.shape[2] == 3 else np.repeat(rows, 3, axis=2)
+
+    def alpha_rows(self, top: int, bottom: int) -> Rows:
+        """Alpha of these rows, ``[bottom - top, width, 1]``, of the same depth; only where there is alpha."""
+        assert self.alpha is not None
+        return self.alpha.rows(top, bottom)
+
+
+def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
+    """What the header says, every limit checked and no pixel decoded: for admission."""
+    return read_container(data, limits).header
+
+
+def decode(data: bytes, limits: DecodeLimits) -> SourceImage:
+    """Decode the (first) picture. Raises the errors of the table above and no others. Keeps nothing of ``data``."""
+    container = read_container(data, limits)
+    if container.header.format == "png":
+        check_pixels(container)
+    elif container.header.format == "jpeg":
+        check_scans(container)
+    colour, alpha, ink = _separated(container)
+    orientation = container.header.orientation
+    colour = tuple(turn_upright(plane, orientation) for plane in colour)
+    if alpha is not None:
+        alpha = turn_upright(alpha, orientation)
+        if colour[0].mode == DEEP:
+            bleed_planes(colour, alpha)
+        else:
+            bleed(colour[0], alpha)
+    return SourceImage(
+        width=colour[0].width,
+        height=colour[0].height,
+        gray=container.header.gray,
+        format=container.header.format,
+        icc_profile=None if ink else fitting_profile(container.icc_profile, "L" if container.header.gray else "RGB"),
+        exif=container.exif,
+        dpi=container.dpi,
+        xmp=container.xmp,
+        alpha=None if alpha is None else Raster((alpha,)),
+        _colour=Raster(colour),
+    )
+
+
+def _separated(container: Container) -> tuple[Planes, Image.Image | None, bool]:
+    """Colour and alpha as stored, not yet upright, and whether the picture was ink that has become light."""
+    header = container.header
+    one_channel = header.gray and (container.transparent is not None or not header.has_alpha)
+    if header.format == "png" and header.bits == 16 and not one_channel:
+        return *png_planes(partial(_load, container), container), False
+    image = _load(container)
+    if container.bytewise:
+        return *bytewise_planes(image, container), False
+    if is_deep(image):
+        return *gray_plane(image, container), False
+    ink = image.mode in INKS
+    colour, alpha = separate(image, container)
+    return (colour,), alpha, ink
+
+
+def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
+    """Let Pillow make the pixels. Closing the stream frees the compressed bytes, to which some plugins cling.
+
+    ``raw_mode``: how to unpack the samples, of as many bytes a pixel as there are (Pillow, "Raw modes").
+    """
+    width, height = container.stored_size
+    if container.bytewise:
+        width *= 2 * container.bytewise.samples
+    try:
+        with io.BytesIO(b"".join(container.stream)) as stream:
+            image = _PLUGINS[container.header.format](stream)
+            if image.size != (width, height):
+                raise CorruptImageError("The picture has another size than its header says")
+            if raw_mode:
+                image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
+            image.load()
+            # The plugins of WebP and AVIF hold canvases of their own for as long as their images live.
+            return image.copy() if container.header.format in ("webp", "avif") else image
+    except EnlargerError:
+        raise
+    except MemoryError as error:  # the picture itself is within limits, so this is a codec led astray
+        raise TooComplexError("The image asks for more memory than there is") from error
+    except Exception as error:
+        # The one broad except on this path. Hostile files make codecs raise nearly anything (OSError, SyntaxError,
+        # ValueError, struct.error, EOFError, IndexError, KeyError, OverflowError, zlib.error), and each means this.
+        raise CorruptImageError("The image is damaged, or of a variety that is not supported") from error

@@ -1,0 +1,155 @@
+"""JPEG in bands: Pillow encodes each band as a small JPEG, and the compressed scans are joined at restart markers.
+
+A restart marker resets the prediction of the DC coefficients (ITU T.81, F.1.1.5.1), so what follows one does not depend
+on what came before. With a marker after each row of MCUs, the scan of a band is exactly the piece of the whole
+picture's scan, as long as the markers are numbered alike: they count RST0..RST7 and around again (B.2.1).
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from app.errors import InvalidParameterError, OutputTooLargeError
+from app.images.encoders.base import (
+    DEFAULT_QUALITY,
+    Picture,
+    RowCounter,
+    Rows,
+    Subsampling,
+    check_quality,
+    whole_density,
+)
+
+MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION; the format itself could hold 65535
+MAX_DENSITY = 65535  # JFIF: two bytes
+UNKNOWN_DENSITY = (0, 0)  # as Pillow takes it
+MAX_EXIF = 65533 - 6  # bytes of one APP1 segment, less "Exif\0\0"
+MAX_ICC = 255 * (65533 - 14)  # as many APP2 segments as can be numbered, less "ICC_PROFILE\0", number and count of each
+
+# Eight rows of MCUs at 4:2:0 (16 lines each), sixteen where an MCU has 8 lines. Both are multiples of eight, so every
+# band's own markers start at RST0 and the one that is missing behind its last row of MCUs is always RST7.
+BAND_ROWS = 8 * 16
+RST7 = b"\xff\xd7"
+SOF0, EOI, SOS = 0xC0, b"\xff\xd9", 0xDA  # T.81 table B.1
+
+
+class JpegEncoder:
+    """Gray or RGB; the caller has flattened alpha. Gives the same pixels as Pillow encoding the whole picture."""
+
+    media_type = "image/jpeg"
+
+    def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, subsampling: Subsampling = "4:2:0") -> None:
+        check_quality(quality)
+        _check_limits(picture)
+        self._picture = picture
+        self._quality = quality
+        self._subsampling = subsampling
+        self._counter = RowCounter(picture)
+        self._held: list[Rows] = []  # the rows of a band not yet full
+        self._first_band = True
+
+    def begin(self) -> bytes:
+        """Everything up to the scan, taken from a picture of the same width and one row."""
+        picture = self._picture
+        row = np.zeros((1, picture.width, picture.channels), np.uint8)
+        density = whole_density(*picture.dpi, MAX_DENSITY) if picture.dpi else None
+        exif = b"Exif\0\0" + picture.exif if picture.exif else b""
+        jpeg = bytearray(
+            self._encode(
+                row, icc_profile=picture.icc_profile, exif=exif, dpi=density or UNKNOWN_DENSITY, xmp=picture.xmp
+            )
+        )
+        # The segment of a frame: marker, length, precision (1 byte), height, width (T.81, B.2.2).
+        struct.pack_into(">H", jpeg, _find_segment(jpeg, SOF0) + 5, picture.height)
+        return bytes(jpeg[: _scan_start(jpeg)])
+
+    def write(self, rows: Rows) -> bytes:
+        self._counter.accept(rows)
+        return b"".join(self._scan(band) for band in self._full_bands(rows))
+
+    def finish(self) -> bytes:
+        self._counter.complete()
+        return (self._scan(np.concatenate(self._held)) if self._held else b"") + EOI
+
+    def _full_bands(self, rows: Rows) -> Iterator[Rows]:
+        """Cut rows of any height into bands of ``BAND_ROWS``, keeping a copy of those left over for the next call."""
+        top = 0
+        while top < len(rows):
+            missing = BAND_ROWS - sum(map(len, self._held))
+            piece = rows[top : top + missing]
+            top += missing
+            if len(piece) < missing:
+                self._held.append(piece.copy())
+            elif self._held:
+                yield np.concatenate([*self._held, piece])
+                self._held.clear()
+            else:
+                yield piece
+
+    def _scan(self, band: Rows) -> bytes:
+        """The entropy-coded data of one band, with the marker that parts it from the band before."""
+        marker = b"" if self._first_band else RST7
+        self._first_band = False
+        jpeg = self._encode(band)
+        return marker + jpeg[_scan_start(jpeg) : -len(EOI)]
+
+    def _encode(
+        self,
+        rows: Rows,
+        icc_profile: bytes | None = None,
+        exif: bytes = b"",
+        dpi: tuple[int, int] = UNKNOWN_DENSITY,
+        xmp: bytes | None = None,
+    ) -> bytes:
+        """A band as a JPEG of its own, with a restart marker after each row of MCUs.
+
+        Always with the standard Huffman tables: ``optimize`` would give each band its own, and a file has one set.
+        """
+        image = Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
+        file = io.BytesIO()
+        image.save(
+            file,
+            "JPEG",
+            quality=self._quality,
+            subsampling=self._subsampling,
+            optimize=False,
+            restart_marker_rows=1,
+            icc_profile=icc_profile,  # Pillow cuts it into APP2 segments of at most 65519 bytes (ICC.1, B.4)
+            exif=exif,
+            dpi=dpi,
+            xmp=xmp or b"",
+        )
+        return file.getvalue()
+
+
+def _check_limits(picture: Picture) -> None:
+    if picture.channels not in (1, 3):
+        raise InvalidParameterError("JPEG has no alpha channel", limit=3, actual=picture.channels)
+    longest = max(picture.width, picture.height)
+    if longest > MAX_SIDE:
+        raise OutputTooLargeError(f"A JPEG side has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest)
+    for name, block, limit in (("Exif block", picture.exif, MAX_EXIF), ("ICC profile", picture.icc_profile, MAX_ICC)):
+        size = len(block or b"")
+        if size > limit:
+            raise OutputTooLargeError(f"The {name} does not fit a JPEG; strip it", limit=limit, actual=size)
+
+
+def _find_segment(jpeg: bytes | bytearray, marker: int) -> int:
+    """The offset of the first segment of a kind; each is FF, marker, two bytes of length, contents (T.81, B.1.1.4)."""
+    offset = 2  # behind SOI, which has no length
+    while jpeg[offset + 1] != marker:
+        offset += 2 + _segment_length(jpeg, offset)
+    return offset
+
+
+def _scan_start(jpeg: bytes | bytearray) -> int:
+    """The offset of the entropy-coded data, which follow the SOS segment."""
+    offset = _find_segment(jpeg, SOS)
+    return offset + 2 + _segment_length(jpeg, offset)
+
+
+def _segment_length(jpeg: bytes | bytearray, offset: int) -> int:
+    return int.from_bytes(jpeg[offset + 2 : offset + 4])

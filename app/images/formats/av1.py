@@ -1,0 +1,193 @@
+"""AV1 streams (AV1 Bitstream & Decoding Process Specification; the numbers of sections below are its).
+
+What a container says of a stream's size may be untrue; a decoder believes the stream. It is read here just far enough
+to know how many frames are decoded and how large each may be.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from app.errors import CorruptImageError
+from app.images.formats.base import Buffer
+
+MAX_FRAMES = 8
+"""Decoded for one picture: one, or one a layer."""
+
+_SEQUENCE_HEADER = 1  # OBU types (6.2.2)
+_FRAME_HEADERS = (3, 6, 7)  # alone, with its tiles, and repeated, which dav1d takes for a new one between frames
+_KEY_FRAME, _SWITCH_FRAME = 0, 3
+_SELECT = 2  # SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV (3)
+_MAX_HEAD = 512
+"""Bytes of an OBU in which what is read here must stand. 32 operating points with all they may tell take 370."""
+
+
+class Bits:
+    """Numbers of any width, the highest bit first. Raises ``struct.error`` past the end."""
+
+    def __init__(self, data: Buffer) -> None:
+        head = bytes(data[:_MAX_HEAD])
+        self._number, self._left = int.from_bytes(head), 8 * len(head)
+
+    def read(self, count: int) -> int:
+        self._left -= count
+        if self._left < 0:
+            raise struct.error("the AV1 header ends early")
+        return self._number >> self._left & (1 << count) - 1
+
+    def read_uvlc(self) -> int:
+        """4.10.3: so many zeros, a one, so many bits."""
+        zeros = 0
+        while not self.read(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.read(zeros) if zeros < 32 else (1 << 32) - 1
+
+
+class Sequence(NamedTuple):
+    """What of a sequence header (5.5) a frame's size depends on."""
+
+    width: int
+    height: int
+    reduced: bool
+    """A still picture without any choice: its one frame has the sequence's size."""
+    override: tuple[int, int] = (0, 0)
+    """The largest size that a frame may give itself."""
+    timed_bits: int = 0
+    """Of the presentation time in each shown frame's header; 0: there is none."""
+    screen_content: int = _SELECT
+    integer_motion: int = _SELECT
+    id_bits: int = 0
+
+
+class Stream(NamedTuple):
+    """``width`` and ``height`` of the sequence, and the sizes of the frames that are decoded."""
+
+    width: int
+    height: int
+    frames: tuple[tuple[int, int], ...]
+
+
+def read_av1(data: Buffer, count: Callable[[int], None]) -> Stream:
+    """The sizes in a stream of OBUs, each of which is told to ``count``.
+
+    Raises ``CorruptImageError`` or ``struct.error`` where there are none, or more frames than one picture has.
+    """
+    sequences: list[Sequence] = []
+    frames: list[tuple[int, int]] = []
+    for kind, payload in _units(data, count):
+        if kind == _SEQUENCE_HEADER:
+            sequences.append(read_sequence(payload))
+        elif kind in _FRAME_HEADERS:
+            if not sequences:
+                raise CorruptImageError("The AV1 stream has a frame before its sequence")
+            size = frame_size(payload, sequences[-1])
+            frames += [size] if size else []
+            if len(frames) > MAX_FRAMES:
+                raise CorruptImageError("The AV1 stream has more frames than a picture")
+    if not frames:
+        raise CorruptImageError("The AV1 stream has no picture")
+    return Stream(max(each.width for each in sequences), max(each.height for each in sequences), tuple(frames))
+
+
+def _units(data: Buffer, count: Callable[[int], None]) -> Iterator[tuple[int, Buffer]]:
+    """Type and payload of each OBU (5.3)."""
+    view = memoryview(data)
+    position = 0
+    while position < len(view):
+        count(1)
+        head = view[position]
+        position += 2 if head & 4 else 1  # an extension byte
+        size = len(view) - position
+        if head & 2:
+            size, position = _leb128(view, position)
+        yield head >> 3 & 15, view[position : position + size]
+        position += size
+
+
+def _leb128(view: memoryview, position: int) -> tuple[int, int]:
+    """A number in bytes of seven bits, the lowest first (4.10.5), and the position after it."""
+    number = 0
+    for index in range(8):
+        if position + index >= len(view):
+            break
+        byte = view[position + index]
+        number |= (byte & 127) << 7 * index
+        if byte < 128:
+            return number, position + index + 1
+    raise CorruptImageError("A unit of the AV1 stream is cut short")
+
+
+def read_sequence(payload: Buffer) -> Sequence:
+    """5.5.1, up to what a frame's header is read with."""
+    bits = Bits(payload)
+    bits.read(4)  # profile, still_picture
+    reduced = bool(bits.read(1))
+    timed_bits = 0
+    if reduced:
+        bits.read(5)  # level
+    else:
+        timed_bits = _read_operating_points(bits)
+    width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
+    width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
+    if reduced:
+        return Sequence(width, height, reduced)
+    id_bits = bits.read(4) + 2 + bits.read(3) + 1 if bits.read(1) else 0
+    bits.read(7)  # superblocks of 128, two filters, four kinds of motion
+    if bits.read(1):  # order hint
+        bits.read(2)
+    screen_content = _SELECT if bits.read(1) else bits.read(1)
+    integer_motion = _SELECT if not screen_content or bits.read(1) else bits.read(1)
+    return Sequence(
+        width, height, reduced, (1 << width_bits, 1 << height_bits), timed_bits, screen_content, integer_motion, id_bits
+    )
+
+
+def _read_operating_points(bits: Bits) -> int:
+    """Timing and operating points (5.5.1, 5.5.3 to 5.5.5); how many bits a shown frame's presentation time has."""
+    delay_bits = time_bits = 0
+    equal_interval = False
+    if bits.read(1):  # timing
+        bits.read(64)
+        equal_interval = bool(bits.read(1))
+        if equal_interval:
+            bits.read_uvlc()
+        if bits.read(1):  # decoder model
+            delay_bits = bits.read(5) + 1
+            bits.read(32 + 5)
+            time_bits = bits.read(5) + 1
+    initial_delay = bits.read(1)
+    for _ in range(bits.read(5) + 1):
+        bits.read(12)  # which layers
+        if bits.read(5) > 7:  # level
+            bits.read(1)
+        if delay_bits and bits.read(1):
+            bits.read(2 * delay_bits + 1)
+        if initial_delay and bits.read(1):
+            bits.read(4)
+    return 0 if equal_interval else time_bits
+
+
+def frame_size(payload: Buffer, sequence: Sequence) -> tuple[int, int] | None:
+    """The size that a frame may have at most, from the beginning of its header (5.9.2); None if it is one shown again.
+
+    A size of its own is not read but taken to be the largest that can be told: sequences of still pictures have none.
+    """
+    if sequence.reduced:
+        return sequence.width, sequence.height
+    bits = Bits(payload)
+    if bits.read(1):  # shows a frame that was decoded before
+        return None
+    kind, shown = bits.read(2), bits.read(1)
+    if shown:
+        bits.read(sequence.timed_bits)
+    else:
+        bits.read(1)  # showable
+    if kind != _SWITCH_FRAME and not (kind == _KEY_FRAME and shown):
+        bits.read(1)  # error resilience
+    bits.read(1)  # no update of probabilities
+    screen_content = bits.read(1) if sequence.screen_content == _SELECT else sequence.screen_content
+    if screen_content and sequence.integer_motion == _SELECT:
+        bits.read(1)
+    bits.read(sequence.id_bits)
+    own_size = kind == _SWITCH_FRAME or bits.read(1)
+    return sequence.override if own_size else (sequence.width, sequence.height)

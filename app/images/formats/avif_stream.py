@@ -1,0 +1,138 @@
+"""An AVIF of nothing but what is decoded: the pictures, alpha, and the properties that tell how."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from app.errors import TooComplexError, UnsupportedFormatError
+from app.images.formats.base import Buffer
+from app.images.formats.isobmff import Item, Meta, Property
+
+MAX_PROPERTY = 4096  # bytes; an AV1 configuration has some twenty
+
+_NEEDED = frozenset((b"ispe", b"pixi", b"av1C", b"colr", b"auxC", b"lsel", b"a1op", b"a1lx"))
+_DONE_HERE = frozenset((b"irot", b"imir", b"clap", b"pasp"))
+"""Turned and mirrored by ``decoder``; cut and stretched by none, as in libavif."""
+
+
+class Plane(NamedTuple):
+    """Colour or alpha: an item, and the items that are decoded for it: itself, or the tiles of its grid, row by row.
+
+    ``item`` is None for an alpha that only its tiles have.
+    """
+
+    item: int | None
+    tiles: tuple[int, ...]
+
+    @property
+    def is_grid(self) -> bool:
+        return self.tiles != (self.item,)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An item as it is to be written; numbers begin with 1."""
+
+    kind: bytes
+    content: Buffer
+    properties: tuple[Property, ...]
+    references: tuple[tuple[bytes, tuple[int, ...]], ...] = ()
+
+
+def write_avif(
+    meta: Meta, colour: Plane, alpha: Plane | None, contents: Mapping[int, memoryview]
+) -> tuple[Buffer, ...]:
+    """The file, in pieces: contents are not copied."""
+    parts = _parts(meta, colour, contents, 1)
+    if alpha:
+        first = len(parts) + 1
+        premultiplied = ((b"prem", (first,)),) if meta.targets(b"prem", meta.primary) else ()
+        whole, *tiles = _parts(meta, alpha, contents, first, grid_of=colour)
+        whole = _Part(whole.kind, whole.content, whole.properties, (*whole.references, (b"auxl", (1,))))
+        parts[0] = _Part(parts[0].kind, parts[0].content, parts[0].properties, (*parts[0].references, *premultiplied))
+        parts += [whole, *tiles]
+    unique = {id(part.content): part.content for part in parts}  # tiles may share theirs
+    head = _head(parts, dict.fromkeys(unique, 0))
+    position = len(head) + 8
+    offsets = {}
+    for key, content in unique.items():
+        offsets[key] = position
+        position += len(content)
+    return _head(parts, offsets), struct.pack(">I4s", position - len(head), b"mdat"), *unique.values()
+
+
+def _parts(
+    meta: Meta, plane: Plane, contents: Mapping[int, memoryview], first: int, grid_of: Plane | None = None
+) -> list[_Part]:
+    """The item of a plane, numbered ``first``, and its tiles. An alpha without an item gets the grid of ``grid_of``."""
+    tiles = [_Part(b"av01", contents[number], _properties(meta.item(number))) for number in plane.tiles]
+    if not plane.is_grid:
+        return tiles
+    number = plane.item if plane.item is not None or grid_of is None else grid_of.item
+    assert number is not None  # colour is an item
+    item = meta.item(number)
+    properties = _properties(item)
+    if plane.item is None:
+        own = meta.item(plane.tiles[0])
+        properties = tuple(each for each in properties if each.box.name == b"ispe")
+        properties += tuple(each for each in _properties(own) if each.box.name in (b"pixi", b"auxC"))
+    references = ((b"dimg", tuple(range(first + 1, first + 1 + len(tiles)))),)
+    return [_Part(b"grid", meta.content(item, MAX_PROPERTY), properties, references), *tiles]
+
+
+def _properties(item: Item) -> tuple[Property, ...]:
+    for each in item.properties:
+        if each.essential and each.box.name not in _NEEDED | _DONE_HERE:
+            name = each.box.name.decode("latin-1")
+            raise UnsupportedFormatError(f"An AVIF that is to be shown by way of {name!r} is not supported")
+        if each.box.name in _NEEDED and len(each.box.payload) > MAX_PROPERTY and not _is_profile(each):
+            raise TooComplexError("A property of the AVIF is too large", limit=MAX_PROPERTY)
+    return tuple(each for each in item.properties if each.box.name in _NEEDED and not _is_profile(each))
+
+
+def _is_profile(each: Property) -> bool:
+    return each.box.name == b"colr" and bytes(each.box.payload[:4]) != b"nclx"
+
+
+def _box(name: bytes, *parts: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, parts)), name) + b"".join(parts)
+
+
+def _head(parts: list[_Part], offsets: Mapping[int, int]) -> bytes:
+    """``ftyp`` and ``meta``, with the position in the file of each content, by its id."""
+    numbered = list(enumerate(parts, 1))
+    kinds = [_box(b"infe", b"\2\0\0\0", struct.pack(">HH4sx", number, 0, part.kind)) for number, part in numbered]
+    places = [
+        struct.pack(">HHHII", number, 0, 1, offsets[id(part.content)], len(part.content)) for number, part in numbered
+    ]
+    references = [
+        _box(kind, struct.pack(f">HH{len(targets)}H", number, len(targets), *targets))
+        for number, part in numbered
+        for kind, targets in part.references
+    ]
+    count = struct.pack(">H", len(parts))
+    full = b"\0\0\0\0"
+    meta = (
+        _box(b"hdlr", full, b"\0\0\0\0pict", bytes(13)),
+        _box(b"pitm", full, struct.pack(">H", 1)),
+        _box(b"iloc", full, b"\x44\0", count, *places),
+        _box(b"iinf", full, count, *kinds),
+        *([_box(b"iref", full, *references)] if references else []),
+        _item_properties(parts),
+    )
+    return _box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + _box(b"meta", full, *meta)
+
+
+def _item_properties(parts: list[_Part]) -> bytes:
+    """``iprp``: each property once, and which item has which (HEIF 9.3)."""
+    numbers: dict[bytes, int] = {}
+    belonging = []
+    for number, part in enumerate(parts, 1):
+        listed = []
+        for each in part.properties:
+            index = numbers.setdefault(_box(each.box.name, bytes(each.box.payload)), len(numbers) + 1)
+            listed.append(index | 0x8000 * each.essential)
+        belonging.append(struct.pack(f">HB{len(listed)}H", number, len(listed), *listed))
+    table = _box(b"ipma", b"\0\0\0\1", struct.pack(">I", len(parts)), *belonging)
+    return _box(b"iprp", _box(b"ipco", *numbers), table)

@@ -1,0 +1,124 @@
+"""What every reader of a format is given and what it returns."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError
+
+Format = Literal["png", "jpeg", "webp", "avif", "bmp", "tiff", "gif"]
+Buffer = bytes | memoryview
+
+MAX_PROFILE = 4 << 20
+"""Bytes of a colour profile. The largest printing profiles in use have about 3 MB."""
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """How large a picture may be before it is enlarged.
+
+    Decoded colour takes 4 bytes a pixel (gray 1) and alpha 1 more; of 16 bits 6 (gray 2) and 2
+    more. While it is decoded, turned upright or converted from ink to light it takes up to twice that, a progressive
+    JPEG 6 bytes more, a WebP or AVIF 12. So ``max_pixels`` bounds
+    memory: 50 million are 0.2 GB, and 0.8 GB for the instant in which a WebP of that size is decoded.
+
+    ``max_pixels`` may not pass ``PIL.Image.MAX_IMAGE_PIXELS`` (89.5 million), where Pillow would begin to warn. Who
+    needs more raises that figure first, where the program is put together.
+    """
+
+    max_pixels: int = 50_000_000
+    max_side: int = 32_768
+
+    def __post_init__(self) -> None:
+        ceiling = Image.MAX_IMAGE_PIXELS or self.max_pixels
+        if not 0 < self.max_pixels <= ceiling or self.max_side < 1:
+            raise ValueError(f"max_pixels must be 1 to {ceiling} and max_side at least 1: {self}")
+
+    def check(self, width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise CorruptImageError(f"The header gives a size of {width} x {height}")
+        if width * height > self.max_pixels:
+            detail = f"{width} x {height} pixels are more than the {self.max_pixels} allowed"
+            raise TooManyPixelsError(detail, limit=self.max_pixels, actual=width * height)
+        if max(width, height) > self.max_side:
+            detail = f"A side of {max(width, height)} pixels is longer than the {self.max_side} allowed"
+            raise TooManyPixelsError(detail, limit=self.max_side, actual=max(width, height))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageHeader:
+    """What a file says of its (first) picture. ``width`` and ``height`` are as seen, after ``orientation``."""
+
+    format: Format
+    width: int
+    height: int
+    gray: bool
+    """One colour channel, or a palette of nothing but grays."""
+    has_alpha: bool
+    bits: int = 8
+    """Bits a sample has in the file (the colours of a palette: 8)."""
+    orientation: int = 1
+    """As in Exif: 1 to 8, 1 upright."""
+
+
+@dataclass(frozen=True)
+class Bytewise:
+    """Samples of 16 bits that travel through Pillow as a gray picture ``2 * samples`` times as wide, a byte a pixel.
+
+    Samples are stored in the byte order ``order`` ("<" or ">"), ``samples`` a pixel. ``run``: pixels over which a
+    sample is stored as its difference from the one before (TIFF's predictor 2; section 14), 0 if it is stored plainly.
+    """
+
+    samples: int
+    order: str
+    run: int
+    premultiplied: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A file taken apart: see ``app.images.formats``."""
+
+    header: ImageHeader
+    stream: tuple[Buffer, ...]
+    icc_profile: bytes | None = None
+    """As found: neither checked nor known to fit the pixels."""
+    exif: bytes | None = None
+    """Cleaned, and without ``Exif\\0\\0`` before it: see ``ifd.cleaned_exif``."""
+    dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    """Cleaned: see ``xmp.cleaned_xmp``."""
+    transparent: tuple[int, ...] | None = None
+    """The one gray level or colour that stands for "nothing here", in samples of ``header.bits``."""
+    palette_alpha: bytes | None = None
+    """Alpha by palette index; indices past its end are opaque."""
+    white_is_zero: bool = False
+    """Samples run from white to black and Pillow will not turn them round (TIFF with more than 8 bits)."""
+    sample: Literal["unsigned", "signed", "float"] = "unsigned"
+    bytewise: "Bytewise | None" = None
+    """Set where ``stream`` is no picture but the bytes of one, which Pillow has no mode for."""
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height as stored, before orientation."""
+        return upright(self.header.width, self.header.height, self.header.orientation)  # its own inverse
+
+
+def upright(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """The size as seen of a picture stored as ``width`` x ``height``, or the reverse: 5 to 8 swap the sides."""
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def is_gray_palette(colours: Buffer, stride: int = 3) -> bool:
+    """Whether a palette (three bytes a colour, then ``stride`` - 3 of padding) holds nothing but grays."""
+    first, second, third = (bytes(colours[channel::stride]) for channel in range(3))
+    return first == second == third
+
+
+def checked_profile(*parts: Buffer) -> bytes:
+    """A profile put together from its parts; nothing of one that is too large is copied."""
+    size = sum(map(len, parts))
+    if size > MAX_PROFILE:
+        raise TooComplexError("The colour profile is too large", limit=MAX_PROFILE, actual=size)
+    return b"".join(parts)

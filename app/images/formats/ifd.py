@@ -1,0 +1,226 @@
+"""Image file directories, the tag tables of TIFF and of Exif (TIFF 6.0, section 2; BigTIFF; Exif 3.0, 4.6).
+
+Read here and not by Pillow for two reasons: Pillow answers damaged tables with ``warnings.warn``, which no thread can
+silence for itself alone, and a table taken apart here can be written again without what must not travel on (where a
+picture was taken, how it was to be turned, the thumbnail of the small picture).
+"""
+
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from app.errors import TooComplexError
+
+MAX_FIELDS = 1000
+"""In one directory. The fullest of a camera's holds about 100."""
+
+MAX_EXIF_VALUE = 8192
+MAX_EXIF = 65_527
+"""Bytes that fit a JPEG's APP1 segment: 65,535 less its own length (2) and ``Exif\\0\\0`` (6)."""
+
+_SIZE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
+
+ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
+EXIF_IFD = 34665
+_NOT_KEPT = frozenset(
+    (
+        *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),  # how this file
+        *(322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341, 347, *range(512, 533)),  # stores pixels
+        ORIENTATION,  # applied
+        34853,  # GPS: where somebody lives is nobody's business
+        37500,  # MakerNote: private to the maker, with offsets that break when it moves
+        40962,  # PixelXDimension and
+        40963,  # PixelYDimension: of the small picture
+        40965,  # Interoperability directory
+        *(700, 33723, 34377, 34675, 50341),  # XMP, IPTC, Photoshop, ICC (kept elsewhere), PrintIM
+        *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # travel as dots an inch, whatever the format
+        EXIF_IFD,  # written anew
+    )
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One entry: its type, how many values of that type, and their bytes in the file's byte order."""
+
+    type: int
+    count: int
+    value: bytes | memoryview
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A table of fields by tag; ``order`` is ``<`` or ``>`` as in ``struct``."""
+
+    order: str
+    fields: Mapping[int, Field]
+
+    def numbers(self, tag: int, most: int) -> tuple[int, ...]:
+        """The first ``most`` values of an unsigned integer field; empty if it is missing or of another type.
+
+        A field of twelve bytes may point at millions of values, and a directory at the same ones again and again: no
+        more is read of them than the caller has a use for.
+        """
+        field = self.fields.get(tag)
+        if field is None or field.type not in _UNSIGNED:
+            return ()
+        return struct.unpack_from(f"{self.order}{min(field.count, most)}{_UNSIGNED[field.type]}", field.value)
+
+    def number(self, tag: int, default: int) -> int:
+        """The first value."""
+        return next(iter(self.numbers(tag, 1)), default)
+
+    def rational(self, tag: int) -> float:
+        """The first value of a rational field; NaN if it is missing, of another type or over zero."""
+        field = self.fields.get(tag)
+        if field is None or field.type != RATIONAL:
+            return math.nan
+        numerator, denominator = struct.unpack_from(self.order + "2I", field.value)
+        return float(numerator / denominator) if denominator else math.nan
+
+    def dpi(self) -> tuple[float, float] | None:
+        inches = {2: 1.0, 3: 2.54}.get(self.number(RESOLUTION_UNIT, 2))  # unit 3: the centimetre; 1: none at all
+        if inches is None:
+            return None
+        return plausible_dpi(self.rational(X_RESOLUTION) * inches, self.rational(Y_RESOLUTION) * inches)
+
+    def orientation(self) -> int:
+        value = self.number(ORIENTATION, 1)
+        return value if 1 <= value <= 8 else 1
+
+
+@dataclass(frozen=True)
+class Exif:
+    """What this service wants of an Exif block; ``block`` is cleaned, and has no ``Exif\\0\\0`` before it."""
+
+    orientation: int = 1
+    dpi: tuple[float, float] | None = None
+    block: bytes | None = None
+
+
+def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
+    return (x, y) if 1 <= x <= 100_000 and 1 <= y <= 100_000 else None  # NaN compares false
+
+
+def read_header(data: bytes | memoryview) -> Directory:
+    """The first directory of a TIFF or BigTIFF file, or of an Exif block. Raises ``struct.error`` if there is none."""
+    order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+    magic = struct.unpack_from(order + "H", data, 2)[0] if order else 0
+    if not order or magic not in (42, 43):
+        raise struct.error("no TIFF header")
+    big = magic == 43
+    (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    return read_directory(data, offset, order, big)
+
+
+def read_directory(data: bytes | memoryview, offset: int, order: str, big: bool = False) -> Directory:
+    """The directory at ``offset``. Fields of unknown type, or whose values lie outside the file, are left out.
+
+    Values are views of ``data``: nothing is copied.
+    """
+    if offset > len(data):
+        raise struct.error("directory outside the file")
+    view = memoryview(data)
+    head, entry = struct.Struct(order + ("Q" if big else "H")), struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+    pointer = struct.Struct(order + ("Q" if big else "I"))
+    (count,) = head.unpack_from(view, offset)
+    if count > MAX_FIELDS:
+        raise TooComplexError("The tag directory is too long", limit=MAX_FIELDS, actual=count)
+    fields: dict[int, Field] = {}
+    for index in range(count):
+        tag, kind, number, inline = entry.unpack_from(view, offset + head.size + index * entry.size)
+        size = _SIZE.get(kind, 0) * number
+        start = pointer.unpack(inline)[0]
+        value = inline[:size] if size <= pointer.size else view[start : start + size] if start < len(view) else b""
+        if size and len(value) == size:
+            fields.setdefault(tag, Field(kind, number, value))
+    return Directory(order, fields)
+
+
+def write_directory(fields: Mapping[int, Field], order: str, offset: int) -> bytes:
+    """A classic directory for the file position ``offset`` (even), with the values that do not fit inline after it."""
+    items = sorted(fields.items())
+    table, values = [struct.pack(order + "H", len(items))], bytearray()
+    data_offset = offset + 2 + 12 * len(items) + 4
+    for tag, field in items:
+        inline = bytes(field.value)
+        if len(inline) > 4:
+            inline = struct.pack(order + "I", data_offset + len(values))
+            values += field.value
+            values += b"\0" * (len(values) % 2)  # values begin on a word boundary
+        table.append(struct.pack(order + "HHI4s", tag, field.type, field.count, inline))
+    return b"".join((*table, b"\0\0\0\0", values))  # no next directory
+
+
+def little_endian(fields: Mapping[int, Field], order: str) -> dict[int, Field]:
+    """The same fields with their values' bytes turned round where ``order`` is ``>``."""
+    if order == "<":
+        return dict(fields)
+    turned = {}
+    for tag, field in fields.items():
+        size = {5: 4, 10: 4}.get(field.type, _SIZE[field.type])  # a rational is two numbers
+        value = bytes(field.value)
+        parts = (value[at : at + size][::-1] for at in range(0, len(value), size))
+        turned[tag] = Field(field.type, field.count, b"".join(parts))
+    return turned
+
+
+def header(order: str, offset: int) -> bytes:
+    """The first eight bytes of a TIFF file or Exif block whose directory lies at ``offset``."""
+    return struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, offset)
+
+
+def read_exif(block: bytes | memoryview) -> Exif:
+    """Read and clean an Exif block, with or without ``Exif\\0\\0`` before it. A broken one is as good as none."""
+    if bytes(block[:6]) == b"Exif\0\0":
+        block = block[6:]
+    try:
+        main = read_header(block)
+        return Exif(main.orientation(), main.dpi(), cleaned_exif(main, block))
+    except (struct.error, TooComplexError):
+        return Exif()
+
+
+def cleaned_exif(main: Directory, data: bytes | memoryview) -> bytes | None:
+    """A new Exif block with what describes the picture as a whole: the camera, the exposure, author and copyright.
+
+    Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of storage.
+    """
+    kept = _worth_keeping(main.fields)
+    details: dict[int, Field] = {}
+    if pointer := main.number(EXIF_IFD, 0):
+        with suppress(struct.error, TooComplexError):  # damaged details: the rest is still good
+            details = _worth_keeping(read_directory(data, pointer, main.order).fields)
+    if sum(len(field.value) for fields in (kept, details) for field in fields.values()) > MAX_EXIF:
+        return None  # before it is put together: a thousand fields may all point at the same bytes
+    block = header(main.order, 8)
+    if details:
+        # The length does not depend on the pointer's value, so a first writing tells where the details will lie.
+        after = len(block) + len(write_directory({**kept, EXIF_IFD: _long(0, main.order)}, main.order, 8))
+        kept[EXIF_IFD] = _long(after, main.order)
+        block += write_directory(kept, main.order, 8) + write_directory(details, main.order, after)
+    elif kept:
+        block += write_directory(kept, main.order, 8)
+    return block if 8 < len(block) <= MAX_EXIF else None
+
+
+def longs(values: Iterable[int], order: str) -> Field:
+    """Unsigned 32-bit integers as a field. Raises ``struct.error`` for those that do not fit."""
+    numbers = tuple(values)
+    return Field(LONG, len(numbers), struct.pack(f"{order}{len(numbers)}I", *numbers))
+
+
+def _long(value: int, order: str) -> Field:
+    return longs((value,), order)
+
+
+def _worth_keeping(fields: Mapping[int, Field]) -> dict[int, Field]:
+    return {
+        tag: field
+        for tag, field in fields.items()
+        if tag not in _NOT_KEPT and field.type <= 12 and len(field.value) <= MAX_EXIF_VALUE
+    }

@@ -1,0 +1,148 @@
+"""JPEG (ITU-T T.81; JFIF 1.02; ICC.1 B.4). An MPO, which cameras and telephones write, is its first picture."""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
+from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.images.formats.ifd import Exif, plausible_dpi, read_exif
+from app.images.formats.xmp import cleaned_xmp
+
+MAX_SEGMENTS = 4096  # before the first scan: 256 MB of them
+MAX_GAP = 2 << 20  # bytes between segments, all together: fill bytes, and rubbish that libjpeg skips, too
+MAX_EXIF_PARTS = 1 << 20  # bytes; one segment is the rule
+MAX_SCANS = 100  # encoders write up to about 20; libtiff has this limit too
+PIECE = 1 << 20  # bytes looked through at a time
+
+SOS, EOI, APP0, APP1, APP2, APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xEE
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
+_BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # TEM, RST0 to RST7 and SOI: markers without a segment
+_NEEDED = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, APP14}  # DHT, DAC, DQT, DRI, and Adobe's colour transform
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"  # XMP specification part 3, 1.1.3; a second, "extended" packet is not kept
+_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+"""A marker; before it may be more FFs, to fill (T.81 B.1.1.2). FF 00 is an FF of the data."""
+_SEGMENT = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])", re.DOTALL)
+"""The marker of a segment, or EOI."""
+
+
+class Segment(NamedTuple):
+    marker: int
+    payload: memoryview
+    whole: memoryview
+    end: int
+
+
+def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
+    segments = list(_segments(data))
+    frame = next((segment for segment in segments if segment.marker in _FRAMES), None)
+    if frame is None:
+        raise CorruptImageError("The JPEG has a scan before its frame")
+    precision, height, width, components = struct.unpack_from(">BHHB", frame.payload)
+    limits.check(width, height)
+    if precision != 8 or components not in (1, 3, 4):
+        raise UnsupportedFormatError(f"A JPEG of {components} channels of {precision} bits is not supported")
+    scan = segments[-1]
+    exif = _exif([s.payload[6:] for s in segments if _is(s, APP1, b"Exif\0\0")])
+    jfif = next((s for s in segments if _is(s, APP0, b"JFIF\0")), None)
+    xmp = next((s.payload[len(_XMP) :] for s in segments if _is(s, APP1, _XMP)), None)
+    width, height = upright(width, height, exif.orientation)
+    needed = (s.whole for s in segments[:-1] if s.marker in _NEEDED or s is jfif)
+    return Container(
+        header=ImageHeader(
+            format="jpeg",
+            width=width,
+            height=height,
+            gray=components == 1,
+            has_alpha=False,
+            orientation=exif.orientation,
+        ),
+        stream=(b"\xff\xd8", *needed, memoryview(data)[scan.end - len(scan.whole) :]),
+        icc_profile=_profile([s.payload for s in segments if _is(s, APP2, b"ICC_PROFILE\0")]),
+        exif=exif.block,
+        xmp=cleaned_xmp(xmp) if xmp else None,
+        dpi=(jfif and _dpi(jfif.payload)) or exif.dpi,
+    )
+
+
+def _is(segment: Segment, marker: int, name: bytes) -> bool:
+    return segment.marker == marker and bytes(segment.payload[: len(name)]) == name
+
+
+def _segments(data: bytes) -> Iterator[Segment]:
+    """The segments up to the first scan's header, that included."""
+    position, end = 2, 2 + MAX_GAP
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(data, position, end)
+        if found is None and end < len(data):
+            raise TooComplexError("There is too much between the segments of the JPEG", limit=MAX_GAP)
+        if found is None or found[1][0] == EOI:
+            raise CorruptImageError("The JPEG ends before its first scan")
+        marker, position = found[1][0], found.end()
+        if marker in _BARE:
+            continue
+        segment = _segment(data, marker, position)
+        yield segment
+        if marker == SOS:
+            return
+        position, end = segment.end, end + segment.end - position
+    raise TooComplexError("The JPEG has too many segments", limit=MAX_SEGMENTS)
+
+
+def _segment(data: bytes, marker: int, position: int) -> Segment:
+    """The segment whose length (two bytes, which it counts) stands at ``position``, just after its marker."""
+    (length,) = struct.unpack_from(">H", data, position)
+    end = position + length
+    if length < 2 or end > len(data):
+        raise CorruptImageError("A JPEG segment is cut short")
+    view = memoryview(data)
+    return Segment(marker, view[position + 2 : end], view[position - 2 : end], end)
+
+
+def check_scans(container: Container) -> None:
+    """Refuse a picture of very many scans: each may have a few bytes and visit every pixel (Red Hat bug 1344214)."""
+    data = container.stream[-1]
+    # Entropy-coded data holds no FF DA, so this counts too many (metadata, later pictures), never too few.
+    if sum(bytes(data[at : at + PIECE + 1]).count(b"\xff\xda") for at in range(0, len(data), PIECE)) <= MAX_SCANS:
+        return
+    scans = position = 0
+    for _ in range(MAX_SEGMENTS):
+        found = _next_segment(data, position)
+        if found is None or found[1][0] == EOI or found.end() + 2 > len(data):
+            return
+        scans += found[1][0] == SOS
+        if scans > MAX_SCANS:
+            raise TooComplexError("The JPEG has too many scans", limit=MAX_SCANS)
+        position = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
+    raise TooComplexError("The JPEG has too many segments", limit=MAX_SEGMENTS)
+
+
+def _next_segment(data: Buffer, position: int) -> re.Match[bytes] | None:
+    """Looks a piece at a time: a search holds the interpreter's lock, and data of nothing but FF 00 takes it long."""
+    for start in range(position, len(data), PIECE):
+        if found := _SEGMENT.search(
+            data, start, start + PIECE + 1
+        ):  # one that begins in one piece and ends in the next
+            return found
+    return None
+
+
+def _exif(parts: list[memoryview]) -> Exif:
+    return read_exif(b"".join(parts)) if sum(map(len, parts)) <= MAX_EXIF_PARTS else Exif()
+
+
+def _profile(parts: list[memoryview]) -> bytes | None:
+    """A profile cut into APP2 segments: name (12 bytes), number from 1, how many there are, data (ICC.1 B.4)."""
+    ordered = sorted(parts, key=lambda part: part[12:13].tobytes())
+    numbers = [part[12] for part in ordered if len(part) > 14]
+    if not numbers or numbers != list(range(1, ordered[0][13] + 1)):
+        return None  # a part is missing: as good as none
+    return checked_profile(*(part[14:] for part in ordered))
+
+
+def _dpi(payload: memoryview) -> tuple[float, float] | None:
+    """The density of a JFIF segment: unit 1 is dots an inch, 2 dots a centimetre, 0 only their ratio."""
+    unit, x, y = struct.unpack_from(">BHH", payload, 7)
+    inches = {1: 1.0, 2: 2.54}.get(unit)
+    return plausible_dpi(x * inches, y * inches) if inches else None

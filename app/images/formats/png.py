@@ -1,0 +1,162 @@
+"""PNG (W3C PNG specification, third edition; the numbers of sections below are its). An APNG is its default image."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from app.errors import CorruptImageError, TooComplexError
+from app.images.formats.base import MAX_PROFILE, Buffer, Container, DecodeLimits, ImageHeader, is_gray_palette, upright
+from app.images.formats.ifd import Exif, plausible_dpi, read_exif
+from app.images.formats.xmp import MAX_XMP, cleaned_xmp
+
+MAX_CHUNKS = 16_384  # 128 MB of libpng's IDATs, which hold 8 KB each; as many empty ones cost 40 ms
+MAX_PALETTE = 256  # colours (11.2.2)
+
+_IEND = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
+_USED = frozenset((b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs"))
+_XMP = b"XML:com.adobe.xmp\0"  # the keyword of the iTXt that holds XMP (XMP specification part 3, 1.1.5)
+_CHANNELS = {0: (True, False), 2: (False, False), 3: (False, False), 4: (True, True), 6: (False, True)}
+"""Colour type (11.2.1) -> gray, alpha."""
+
+
+class Chunk(NamedTuple):
+    name: bytes
+    payload: memoryview
+    crc: int
+    whole: memoryview
+
+    def intact(self) -> bool:
+        return zlib.crc32(self.payload, zlib.crc32(self.name)) == self.crc
+
+
+def read_png(data: bytes, limits: DecodeLimits) -> Container:
+    length, name, width, height, bits, colour = struct.unpack_from(">I4sIIBB", data, 8)
+    if (length, name) != (13, b"IHDR") or colour not in _CHANNELS:
+        raise CorruptImageError("The PNG does not begin with a valid IHDR")
+    limits.check(width, height)
+    used, pixels = _collect(data)
+    if not pixels or (colour == 3 and b"PLTE" not in used):
+        raise CorruptImageError("The PNG lacks its pixels or its palette")
+    gray, has_alpha = _CHANNELS[colour]
+    alpha = used[b"tRNS"].payload if b"tRNS" in used else None
+    if colour == 3:
+        gray, bits = is_gray_palette(_palette(used[b"PLTE"])), 8
+        pixels.insert(0, used[b"PLTE"].whole)
+    exif = read_exif(used[b"eXIf"].payload) if b"eXIf" in used else Exif()
+    width, height = upright(width, height, exif.orientation)
+    return Container(
+        header=ImageHeader(
+            format="png",
+            width=width,
+            height=height,
+            gray=gray,
+            has_alpha=has_alpha or alpha is not None,
+            bits=bits,
+            orientation=exif.orientation,
+        ),
+        stream=(memoryview(data)[:33], *pixels, _IEND),
+        icc_profile=_profile(used[b"iCCP"].payload) if b"iCCP" in used else None,
+        exif=exif.block,
+        dpi=_dpi(used[b"pHYs"].payload) if b"pHYs" in used else exif.dpi,
+        xmp=_xmp(used[_XMP].payload) if _XMP in used else None,
+        palette_alpha=bytes(alpha[:MAX_PALETTE]) if alpha is not None and colour == 3 else None,
+        transparent=_key(alpha, colour) if alpha is not None else None,
+    )
+
+
+def check_pixels(container: Container) -> None:
+    """The checksums of the pixels, which Pillow leaves unread: a flipped bit may still inflate, to another picture."""
+    for part in container.stream[1:-1]:
+        chunk = next(_chunks(part, 0))
+        if not chunk.intact():
+            raise CorruptImageError(f"The checksum of a PNG {chunk.name.decode()} chunk is wrong")
+
+
+def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
+    """The first chunk of each kind in use, checked, and all that hold pixels, unchecked.
+
+    Nothing is inflated here, and other text nowhere: what is not used may hold what it likes.
+    """
+    used: dict[bytes, Chunk] = {}
+    pixels: list[Buffer] = []
+    for chunk in _chunks(data, 33):
+        if chunk.name == b"IDAT":
+            pixels.append(chunk.whole)
+        elif chunk.name in _USED and chunk.name not in used:
+            if not chunk.intact():
+                raise CorruptImageError(f"The checksum of the PNG {chunk.name.decode()} chunk is wrong")
+            used[chunk.name] = chunk
+        elif chunk.name == b"iTXt" and bytes(chunk.payload[: len(_XMP)]) == _XMP:
+            used.setdefault(_XMP, chunk)
+    return used, pixels
+
+
+def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
+    """The chunks (5.3) from ``start`` to IEND. What is missing after the first IDAT is left to Pillow to miss."""
+    view = memoryview(data)
+    seen_pixels = False
+    for _ in range(MAX_CHUNKS):
+        if seen_pixels and len(view) - start < 12:
+            return
+        length, name = struct.unpack_from(">I4s", view, start)
+        if name == b"IEND":
+            return
+        end = start + 12 + length
+        if end > len(view) and seen_pixels and name != b"IDAT":
+            return
+        if end > len(view) or not name.isalpha():  # of bytes: the letters of ASCII
+            raise CorruptImageError("A PNG chunk is cut short or has no name")
+        yield Chunk(name, view[start + 8 : end - 4], struct.unpack_from(">I", view, end - 4)[0], view[start:end])
+        seen_pixels |= name == b"IDAT"
+        start = end
+    raise TooComplexError("The PNG has too many chunks", limit=MAX_CHUNKS)
+
+
+def _inflate(data: Buffer, limit: int) -> bytes:
+    """A zlib stream that may expand to ``limit`` bytes at most; ``zlib.error`` if it is damaged."""
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(data, limit + 1)
+    if len(inflated) > limit:
+        raise TooComplexError("A PNG chunk expands to more than is allowed", limit=limit, actual=len(inflated))
+    return inflated
+
+
+def _palette(chunk: Chunk) -> memoryview:
+    colours, rest = divmod(len(chunk.payload), 3)
+    if rest or not 0 < colours <= MAX_PALETTE:
+        raise CorruptImageError(f"The PNG has a palette of {len(chunk.payload)} bytes")
+    return chunk.payload
+
+
+def _xmp(payload: memoryview) -> bytes | None:
+    """The text of an iTXt (11.3.3.4): keyword, compression flag and method, language, translated keyword, text."""
+    start = len(_XMP) + 2
+    if len(payload) > start + 2 * MAX_XMP:  # even before it is inflated
+        return None
+    compressed, rest = bytes(payload[len(_XMP) : start - 1]) == b"\1", bytes(payload[start:])
+    text = rest.split(b"\0", 2)[-1]
+    try:
+        return cleaned_xmp(_inflate(text, 2 * MAX_XMP) if compressed else text)
+    except (zlib.error, TooComplexError):
+        return None  # damaged or too large: as good as none
+
+
+def _profile(payload: memoryview) -> bytes | None:
+    """An iCCP chunk: name of at most 79 bytes, zero, compression method 0, zlib stream (11.3.2.3)."""
+    end = bytes(payload[:80]).find(b"\0")
+    try:
+        return _inflate(payload[end + 2 :], MAX_PROFILE) or None if end > 0 else None
+    except zlib.error:
+        return None  # a broken profile is as good as none
+
+
+def _dpi(payload: memoryview) -> tuple[float, float] | None:
+    x, y, unit = struct.unpack(">IIB", payload)
+    return plausible_dpi(x * 0.0254, y * 0.0254) if unit == 1 else None  # unit 1: the metre (11.3.4.3)
+
+
+def _key(alpha: memoryview, colour: int) -> tuple[int, ...] | None:
+    """The colour key of a tRNS (11.3.1.1): one 16-bit sample for gray, three for RGB."""
+    samples = {0: ">H", 2: ">HHH"}.get(colour)
+    return struct.unpack(samples, alpha) if samples else None

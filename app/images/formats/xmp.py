@@ -1,0 +1,135 @@
+"""XMP packets (ISO 16684-1, Adobe's XMP specification part 1): what may travel on of one, and the mark of enlarging.
+
+A packet is kept by a list of what describes the picture as a whole. What is not on it (where the picture was taken, its
+orientation and size, thumbnails, edit histories, developing settings, gain maps) would be private, or no longer true.
+"""
+
+from collections.abc import Iterator
+
+from app.images.formats.base import Buffer
+from app.images.formats.xmltree import Element, Name, parse_xml
+
+MAX_XMP = 65_000
+"""Bytes. One APP1 segment of a JPEG holds 65,502; the mark of the enlargement needs some of them."""
+
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+ENHANCED = SOURCE_TYPES + "algorithmicallyEnhanced"
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
+_XMP = "http://ns.adobe.com/xap/1.0/"
+_KEPT = frozenset(
+    (
+        *(_RDF, _IPTC, _EXIF, _TIFF, _XMP, "http://www.w3.org/XML/1998/namespace", "http://purl.org/dc/elements/1.1/"),
+        *("http://ns.adobe.com/xap/1.0/rights/", "http://ns.adobe.com/photoshop/1.0/", "http://cipa.jp/exif/1.0/"),
+        *("http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/", "http://ns.useplus.org/ldf/xmp/1.0/"),
+        *("http://creativecommons.org/ns#", "http://ns.adobe.com/lightroom/1.0/", "http://ns.adobe.com/exif/1.0/aux/"),
+    )
+)
+_NOT_KEPT = frozenset(
+    (
+        *((_EXIF, name) for name in ("PixelXDimension", "PixelYDimension", "MakerNote", "NativeDigest")),
+        *((_IPTC, name) for name in ("LocationCreated", "LocationShown")),
+        (_XMP, "Thumbnails"),
+        ("http://ns.adobe.com/photoshop/1.0/", "DocumentAncestors"),
+    )
+)
+_TIFF_KEPT = frozenset(("Make", "Model", "Artist", "Copyright", "ImageDescription", "Software"))
+_GENERATED = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "compositeSynthetic")
+"""Source types that say more than "enhanced" and stay true of the enlargement."""
+
+_EMPTY = (
+    f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
+    '<rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
+)
+_SOURCE_TYPE = (_IPTC, "DigitalSourceType")
+_BEGIN, _END = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>', b'<?xpacket end="w"?>'
+
+
+def cleaned_xmp(packet: Buffer) -> bytes | None:
+    """The packet less what must not travel on. One damaged, too large or with a document type is as good as none."""
+    root = _parsed(packet)
+    if root is None:
+        return None
+    for outer in _outer(root):
+        outer.attributes = {name: value for name, value in outer.attributes.items() if _worth_keeping(name)}
+        inner = (_RDF, "Description" if outer.name[:2] == (_RDF, "RDF") else "RDF")
+        outer.children = [each for each in outer.elements if each.name[:2] == inner]
+    for description in _descriptions(root):
+        kept = {name: value for name, value in description.attributes.items() if _worth_keeping(name)}
+        description.attributes = kept
+        description.children = [each for each in description.elements if _worth_keeping(each.name)]
+        for each in description.elements:
+            _remove_private(each)
+    cleaned = root.to_xml().encode()
+    return cleaned if len(cleaned) <= MAX_XMP else None
+
+
+def enlarged_xmp(kept: bytes | None) -> bytes:
+    """A packet that says the picture was enhanced by an algorithm, beside what ``cleaned_xmp`` has left of its own.
+
+    IPTC Photo Metadata Standard, "Digital Source Type". A picture that said it was generated goes on saying so.
+    """
+    root = _parsed(kept or b"") or _parsed(_EMPTY.encode())
+    assert root is not None  # _EMPTY is a packet
+    descriptions = _descriptions(root)
+    if not any(value.removeprefix(SOURCE_TYPES) in _GENERATED for value in _source_types(descriptions)):
+        for each in descriptions:
+            each.attributes = {name: value for name, value in each.attributes.items() if name[:2] != _SOURCE_TYPE}
+            each.children = [
+                child for child in each.children if isinstance(child, str) or child.name[:2] != _SOURCE_TYPE
+            ]
+        element = Element(Name(*_SOURCE_TYPE, "Iptc4xmpExt"), namespaces={"Iptc4xmpExt": _IPTC})
+        element.children.append(ENHANCED)
+        descriptions[0].children.append(element)
+    return _BEGIN + root.to_xml().encode() + _END
+
+
+def _source_types(descriptions: list[Element]) -> Iterator[str]:
+    for description in descriptions:
+        yield from (value for name, value in description.attributes.items() if name[:2] == _SOURCE_TYPE)
+        yield from (each.text for each in description.elements if each.name[:2] == _SOURCE_TYPE)
+
+
+def _parsed(packet: Buffer) -> Element | None:
+    """The tree of a packet that has properties."""
+    if len(packet) > 2 * MAX_XMP:
+        return None
+    root = parse_xml(bytes(packet).strip(b"\0 \r\n\t"))
+    return root if root is not None and _descriptions(root) else None
+
+
+def _outer(root: Element) -> list[Element]:
+    """What stands around the descriptions: ``x:xmpmeta`` and the ``rdf:RDF`` in it, or an ``rdf:RDF`` alone."""
+    is_rdf = root.name[:2] == (_RDF, "RDF")
+    return [root] if is_rdf else [root, *(each for each in root.elements if each.name[:2] == (_RDF, "RDF"))]
+
+
+def _descriptions(root: Element) -> list[Element]:
+    """The ``rdf:Description`` elements whose attributes and children are the packet's properties."""
+    return [
+        each
+        for outer in _outer(root)
+        if outer.name[:2] == (_RDF, "RDF")
+        for each in outer.elements
+        if each.name[:2] == (_RDF, "Description")
+    ]
+
+
+def _remove_private(element: Element) -> None:
+    """Of a property that is kept, what must not travel on, at whatever depth."""
+    element.attributes = {name: value for name, value in element.attributes.items() if not _private(name)}
+    element.children = [each for each in element.children if isinstance(each, str) or not _private(each.name)]
+    for each in element.elements:
+        _remove_private(each)
+
+
+def _worth_keeping(name: Name) -> bool:
+    if name.namespace == _TIFF:
+        return name.local in _TIFF_KEPT
+    return name.namespace in _KEPT and not _private(name)
+
+
+def _private(name: Name) -> bool:
+    return name[:2] in _NOT_KEPT or name.local.startswith("GPS")

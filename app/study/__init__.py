@@ -1,0 +1,1 @@
+"""The blind comparison of the models: stimuli, ratings, mean opinion scores, and its routes."""

@@ -1,0 +1,163 @@
+"""A blind comparison of the models: each participant rates every version of every picture, in an order of his own.
+
+The design is the mean-opinion-score test of SRGAN (Ledig et al. 2017, 3.4): single pictures, rated from 1 to 5, the
+originals and plain interpolation among them. The scale's words are those of ITU-R BT.500. Nothing that reaches a
+participant names a model: trials are told apart by a keyed hash, and versions of a picture do not follow one another.
+"""
+
+import hashlib
+import hmac
+import json
+import random
+import secrets
+from collections import defaultdict
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Path, Request, Response
+from pydantic import BaseModel, Field
+from starlette.responses import FileResponse, JSONResponse
+
+from app.errors import UnknownTrialError
+from app.http.openapi import only
+from app.http.pages import page
+from app.inference.scheduler import Scheduler
+from app.inference.zoo import Zoo
+from app.settings import Settings
+from app.study.ratings import Opinion, Opinions, Rating, mean_opinion
+from app.study.stimuli import Key, Specimens
+from app.threads import run_beside
+
+WORDS = {1: "Bad", 2: "Poor", 3: "Fair", 4: "Good", 5: "Excellent"}  # ITU-R BT.500, the quality scale
+INTERVAL = "95 %, Student's t over observers"
+
+Participant = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="As given by `POST /study/participants`.")]
+
+
+class Score(BaseModel):
+    """The body of a rating."""
+
+    score: int = Field(ge=1, le=5, strict=True, description="1 bad, 2 poor, 3 fair, 4 good, 5 excellent.")
+
+
+class Study:
+    """Who sees what, in which order, and what they said of it."""
+
+    def __init__(self, settings: Settings, zoo: Zoo, scheduler: Scheduler) -> None:
+        assert settings.study is not None
+        self.scale = settings.study_scale
+        self.specimens = Specimens(settings, zoo, scheduler)
+        self.opinions = Opinions(settings.study_database or settings.study / "study.sqlite3", self.scale)
+
+    def trials(self, participant: str) -> dict[str, Key]:
+        """What the participant is shown, by opaque id, in his order; the same for as long as the pictures are."""
+        keys = [(picture, version) for picture in self.specimens.pictures for version in self.specimens.versions]
+        order = random.Random(self._hash(participant, "order"))
+        return {self._hash(participant, *key)[:24]: key for key in apart(keys, order)}
+
+    def find(self, participant: str, trial: str) -> Key:
+        """Picture and version of a trial."""
+        key = self.trials(participant).get(trial)
+        if key is None:
+            raise UnknownTrialError(
+                "There is no such trial. The study's pictures may have changed: load the page again."
+            )
+        return key
+
+    def session(self, participant: str) -> dict[str, Any]:
+        """What the page needs: the trials in order, with the scores given so far."""
+        scores = {(rating.picture, rating.version): rating.score for rating in self.opinions.ratings(participant)}
+        trials = [{"id": trial, "score": scores.get(key)} for trial, key in self.trials(participant).items()]
+        return {"participant": participant, "words": list(WORDS.values()), "trials": trials}
+
+    def rate(self, participant: str, trial: str, score: int) -> None:
+        self.opinions.rate(Rating(participant, *self.find(participant, trial), score))
+
+    def results(self) -> dict[str, Any]:
+        """Mean opinion scores a model, and a model and picture, of what is in the study now; the best first."""
+        versions = self.specimens.versions
+        known = [each for each in self.opinions.ratings() if each.version in versions]
+        ranking = sorted(by(known, "version").items(), key=lambda item: -item[1].mean)
+        pictures: dict[str, dict[str, Any]] = defaultdict(dict)
+        for version in versions:
+            for picture, opinion in by([each for each in known if each.version == version], "picture").items():
+                pictures[picture][version] = asdict(opinion)
+        return {
+            "scale": self.scale,
+            "interval": INTERVAL,
+            "observers": len({rating.participant for rating in known}),
+            "ratings": len(known),
+            "models": [{"model": version, **asdict(opinion)} for version, opinion in ranking],
+            "pictures": [{"picture": name, "models": pictures[name]} for name in sorted(pictures)],
+        }
+
+    def _hash(self, *parts: str) -> str:
+        message = json.dumps([self.scale, *parts]).encode()
+        return hmac.new(self.opinions.secret, message, hashlib.sha256).hexdigest()
+
+
+def by(ratings: list[Rating], name: str) -> dict[str, Opinion]:
+    """Mean opinions of groups of ratings, by one of their members."""
+    ordered = sorted(ratings, key=lambda rating: str(getattr(rating, name)))
+    return {
+        key: mean_opinion(list(group)) for key, group in groupby(ordered, lambda rating: str(getattr(rating, name)))
+    }
+
+
+def apart(keys: list[Key], order: random.Random) -> list[Key]:
+    """All keys shuffled; of two or more pictures none comes twice in succession, as BT.500 wants it."""
+    left: dict[str, list[Key]] = defaultdict(list)
+    for key in order.sample(keys, len(keys)):
+        left[key[0]].append(key)
+    shown: list[Key] = []
+    while left:
+        last = shown[-1][0] if shown else None
+        most = max(map(len, left.values()))
+        # One with the most left, so that at the end not only versions of one picture remain.
+        fitting = [name for name in left if name != last and len(left[name]) == most] or [n for n in left if n != last]
+        name = order.choice(fitting or list(left))
+        shown.append(left[name].pop())
+        if not left[name]:
+            del left[name]
+    return shown
+
+
+def add_study(app: FastAPI, study: Study) -> None:
+    """The routes under ``/study``. What touches files or the database runs in a thread."""
+    router = APIRouter(prefix="/study", tags=["study"], responses=only(401, 404, 409, 422, 429, 503, 504))
+
+    @router.get("", include_in_schema=False)
+    async def get_page() -> FileResponse:
+        return page("study.html")
+
+    @router.post("/participants", status_code=201, summary="Begin the study")
+    async def post_participant() -> dict[str, Any]:
+        """Nothing is kept until the first rating."""
+        return await run_beside(study.session, secrets.token_hex(16))
+
+    @router.get("/participants/{participant}", summary="Go on with the study")
+    async def get_participant(participant: Participant) -> dict[str, Any]:
+        return await run_beside(study.session, participant)
+
+    @router.get("/participants/{participant}/{trial}.png", summary="The picture to rate", response_class=Response)
+    async def get_picture(participant: Participant, trial: str) -> Response:
+        png = await run_beside(lambda: study.specimens.png(*study.find(participant, trial)))
+        return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    @router.put("/participants/{participant}/{trial}", status_code=204, summary="Rate it, or change the rating")
+    async def put_score(participant: Participant, trial: str, body: Score) -> None:
+        await run_beside(partial(study.rate, participant, trial, body.score))
+
+    @router.get("/results", summary="Mean opinion scores", response_model=None)
+    async def get_results(request: Request) -> Response:
+        """JSON; a page where `Accept` asks for HTML."""
+        if "text/html" in request.headers.get("accept", ""):
+            answer: Response = page("results.html")
+        else:
+            answer = JSONResponse(await run_beside(study.results), headers={"Cache-Control": "no-store"})
+        answer.headers["Vary"] = "Accept"
+        return answer
+
+    app.include_router(router)

@@ -1,0 +1,43 @@
+"""Logging: one line an event on standard error, as text for people or as JSON for machines, with the request's ids."""
+
+import json
+import logging
+import time
+from typing import Any
+
+from app.telemetry.record import current_record
+
+OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}  # what every LogRecord has; the rest is "extra"
+
+
+def configure_logging(format: str) -> None:
+    """``format`` is "text" or "json"; uvicorn's loggers go the same way."""
+    handler = logging.StreamHandler()
+    handler.addFilter(add_ids)
+    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(JsonFormatter() if format == "json" else logging.Formatter(text))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def add_ids(event: logging.LogRecord) -> bool:
+    """A filter that keeps everything: it runs in the thread and the context of the event."""
+    if record := current_record.get():
+        event.request_id = record.request_id
+        event.trace_id, event.span_id = record.trace.trace_id, record.trace.span_id
+    return True
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, what ``extra`` told, a traceback."""
+
+    def format(self, event: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(event.created)) + f".{int(event.msecs):03d}Z",
+            "level": event.levelname.lower(),
+            "logger": event.name,
+            "message": event.getMessage(),
+        }
+        line |= {name: value for name, value in vars(event).items() if name not in OWN and name != "color_message"}
+        if event.exc_info:
+            line["exception"] = self.formatException(event.exc_info)
+        return json.dumps(line, default=str)

@@ -1,0 +1,74 @@
+"""Transparency: enlarged by the network like a gray picture of its own, and laid on a colour where it cannot stay.
+
+Measured with ``fast`` on cut-outs over black, white and a checkerboard: on sharp edges, hair and corners the composite
+is 2 to 5 dB better than with alpha by Lanczos or bicubic, on very soft edges 0.1 dB worse (docs/colour.md).
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.inference.job import Job
+from app.inference.zoo import ModelSpec
+
+Pixels = NDArray[np.uint8 | np.uint16]
+
+
+def submit_alpha(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
+    """Queues one LR window ``[h, w, 1]``; the result of the returned call is ``[h * scale, w * scale, 1]``.
+
+    A window of one level needs no network, and most of a cut-out is that. What the network gives is held to the range
+    of the 3 x 3 LR pixels around: nothing rings, what was opaque stays opaque, and what was a hole stays one.
+    """
+    lowest, highest = window.min(), window.max()
+    if lowest == highest:
+        job.skip(spec, window.shape[0] * window.shape[1])
+        shape = window.shape[0] * spec.scale, window.shape[1] * spec.scale, 1
+        return partial(np.full, shape, lowest, window.dtype)
+    pending = job.submit(spec, np.repeat(window, 3, axis=2))
+
+    def result() -> Pixels:
+        least, most = (repeated(each, spec.scale) for each in local_range(window))
+        clipped: Pixels = np.clip(job.result(pending)[:, :, 1:2], least, most)  # the channels are all but equal
+        return clipped
+
+    return result
+
+
+def local_range(window: Pixels) -> tuple[Pixels, Pixels]:
+    """The lowest and the highest of the 3 x 3 pixels around each; at the edges of what there is of them."""
+    lowest, highest = window, window
+    for axis in (0, 1):
+        before, after = [slice(None)] * 3, [slice(None)] * 3
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        least, most = lowest.copy(), highest.copy()
+        for own, other in ((before, after), (after, before)):
+            np.minimum(least[tuple(own)], lowest[tuple(other)], out=least[tuple(own)])
+            np.maximum(most[tuple(own)], highest[tuple(other)], out=most[tuple(own)])
+        lowest, highest = least, most
+    return lowest, highest
+
+
+def repeated(pixels: Pixels, scale: int) -> Pixels:
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+class Regrouped:
+    """Rows that come in bands of any height, given in as many as are asked for."""
+
+    def __init__(self, bands: Iterator[Pixels]) -> None:
+        self._bands = bands
+        self._ready: Pixels | None = None
+
+    def take(self, count: int) -> Pixels:
+        """The next ``count`` rows, ``[count, W, C]``."""
+        parts = [] if self._ready is None else [self._ready]
+        ready = sum(map(len, parts))
+        while ready < count:
+            parts.append(next(self._bands))
+            ready += len(parts[-1])
+        rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        self._ready = rows[count:].copy()
+        return rows[:count]

@@ -1,0 +1,47 @@
+"""How much memory a request holds at most while its picture is computed and sent, known before anything is computed.
+
+Beside that a process has what it needs at rest, what its runs take, and pictures on their way in, all bounded
+elsewhere: ``Settings.most_bytes`` adds it up.
+"""
+
+from app.images.encoders import FORMATS
+from app.images.resampler import CHUNK
+from app.upscale.passes import Pass, windows_ahead
+from app.upscale.pipeline import STRIP_BYTES, Work
+
+WORKING_STRIPS = 12  # what is made of one strip on its way into the file, in strips: integers of 32 bits, mostly
+FLOAT_BYTES = 4
+DECODED_BYTES = 16  # a pixel of a result in which codes are read: the file, its pixels, and those the reader takes
+
+
+def held_bytes(work: Work, read_whole: bool = False) -> int:
+    """An upper bound. ``read_whole``: codes are looked for in the result before it is sent."""
+    picture, kind = work.picture, FORMATS[work.output.format]
+    channels = 3 + work.source.has_alpha
+    sample = 2 if max(work.source.depth, picture.depth) > 8 or work.curve else 1  # bytes, within the networks' passes
+    *firsts, last = [(each, band_bytes(each, channels * sample)) for each in work.passes]
+    total = sum(pass_bytes(each, channels, sample) for each in work.passes)
+    total += last[1] + sum(3 * band for _, band in firsts)  # two joined where the next one's windows need both
+    height, width = last[0].size
+    pixels = -(-last[1] // (channels * sample) * picture.width * picture.height // (width * height))
+    # A band as a file is no larger than its samples, however noisy, and is there in parts when it is joined.
+    total += 2 * pixels * picture.channels * picture.depth // 8
+    if (picture.height, picture.width) != (height, width):
+        # Rows as floats: those taken, those held with them, and a copy when they are joined.
+        total += 3 * CHUNK * picture.width * channels * FLOAT_BYTES
+    total += (kind.held + DECODED_BYTES * read_whole) * picture.width * picture.height
+    return total + WORKING_STRIPS * STRIP_BYTES
+
+
+def band_bytes(each: Pass, pixel: int) -> int:
+    """A band that one pass has finished, ``pixel`` bytes a pixel."""
+    row = each.plan.rows[0]
+    return (row.stop - row.start) * each.plan.width * each.spec.scale**2 * pixel
+
+
+def pass_bytes(each: Pass, channels: int, sample: int) -> int:
+    """What one pass reads for a band, and its windows: one that is pasted and those ahead, alpha's like colour's."""
+    row, pictures = each.plan.rows[0], channels - 2
+    strip = (row.stop - row.start) * each.plan.width * channels * sample
+    window = each.plan.tile_pixels * each.spec.scale**2 * 3 * sample
+    return 2 * strip + pictures * (1 + windows_ahead(each)) * window

@@ -1,0 +1,115 @@
+"""One network over a whole picture: its windows queued, its rows handed on; and one network after another."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.inference.batching import LANES
+from app.inference.job import Ahead, Job
+from app.inference.zoo import ModelSpec
+from app.upscale.stitcher import Stitcher
+from app.upscale.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
+
+Pixels = NDArray[np.uint8 | np.uint16]
+Size = tuple[int, int]  # height, width
+
+Read = Callable[[int, int], Pixels]
+"""Rows ``[top, bottom)`` of a picture, ``[bottom - top, width, C]``, asked for from the top down."""
+
+Submit = Callable[[ModelSpec, Pixels, Job], Callable[[], Pixels]]
+
+BLEND = 2  # LR pixels over which neighbouring tiles fade into each other; the context already makes them nearly equal
+AHEAD_BYTES = 8 * 2**20  # HR pixels computed ahead of those that are waited for
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One network over a whole picture. The first pass sees the source, a second one what the first has made."""
+
+    spec: ModelSpec
+    plan: Plan
+
+    @property
+    def size(self) -> Size:
+        return self.plan.height * self.spec.scale, self.plan.width * self.spec.scale
+
+
+def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> tuple[Pass, ...]:
+    """The tiles of each network in turn, for a picture of ``size``."""
+    passes: list[Pass] = []
+    for spec in specs:
+        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget)
+        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND)))
+        size = passes[-1].size
+    return tuple(passes)
+
+
+def load_of(passes: Sequence[Pass], has_alpha: bool) -> list[tuple[ModelSpec, int]]:
+    """LR pixels each network will be shown; alpha goes through them as a picture of its own."""
+    return [(each.spec, (1 + has_alpha) * each.plan.computed_pixels) for each in passes]
+
+
+def run_pass(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Pixels]:
+    """HR rows in bands. None is kept here once it is handed on: a slow reader may not ask for the next one for long."""
+    stitcher = Stitcher(each.plan, each.spec.scale)
+    windows = finished(submitted(each, read, submit, job), windows_ahead(each))
+
+    def stitched(row: Span) -> Pixels:
+        with job.clock.stage("stitch"):
+            return stitcher.band(row, islice(windows, len(each.plan.columns)))
+
+    return map(stitched, each.plan.rows)
+
+
+def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Ahead]:
+    """Queues one window whenever the next is asked for, left to right, then down."""
+    for row in each.plan.rows:
+        strip = read(row.start, row.stop)  # [h, width, C]
+        for column in each.plan.columns:
+            window = strip[:, column.start : column.stop]
+            yield job.ahead(each.spec, each.plan.tile_pixels, partial(submit, each.spec, window, job))
+
+
+def windows_ahead(each: Pass) -> int:
+    """How many windows are queued behind the one that is waited for: one a lane, and of small ones up to a band.
+
+    They keep the engine busy while rows are encoded, which takes a tenth of the time: more would only cost memory. With
+    one window for two lanes, one lane waits for the encoder and the other is the last to finish, alone (4 %).
+    """
+    window_bytes = each.plan.tile_pixels * each.spec.scale**2 * 3
+    return max(LANES, min(len(each.plan.columns), AHEAD_BYTES // window_bytes))
+
+
+def finished(queued: Iterator[Ahead], ahead: int) -> Iterator[Pixels]:
+    """The HR windows in order, with ``ahead`` more queued behind each; it is let go once it is pasted."""
+    waiting = deque(islice(queued, ahead))
+    while waiting:
+        waiting.extend(islice(queued, 1))
+        yield waiting.popleft().result()
+
+
+def submit_colour(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
+    """Queues one LR window ``[h, w, 3]``; the result of the returned call is the HR window."""
+    return partial(job.result, job.submit(spec, window))
+
+
+class PassedRows:
+    """The bands of one pass as the source of the next; rows above those asked for last are let go."""
+
+    def __init__(self, bands: Iterator[Pixels]) -> None:
+        self._bands, self._top = bands, 0
+        self._held: Pixels | None = None
+
+    def rows(self, top: int, bottom: int) -> Pixels:
+        held = next(self._bands) if self._held is None else self._held[top - self._top :]
+        parts, count = [held], len(held)
+        while top + count < bottom:
+            parts.append(next(self._bands))
+            count += len(parts[-1])
+        self._held, self._top = np.concatenate(parts), top
+        return self._held[: bottom - top]

@@ -1,0 +1,752 @@
+"""Files of a few bytes that say they are much: headers that multiply, expand, or contradict what a codec will decode.
+
+Each kind is tried with files made here, at its limit and one beyond. None needs pixels to be decoded.
+"""
+
+import asyncio
+import io
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+from app.errors import CorruptImageError, EnlargerError, TooComplexError, TooManyPixelsError
+from app.http import routes as api
+from app.http.access_log import Journal
+from app.http.problems import add_error_handlers
+from app.http.routes import router
+from app.http.service import Service
+from app.images.decoder import DecodeLimits, ImageHeader, decode, inspect
+from app.images.formats import read_container
+from app.images.formats.av1 import read_sequence
+from app.images.formats.ifd import read_exif
+from app.images.formats.isobmff import MAX_PARTS
+from app.images.formats.xmltree import MAX_DEPTH, MAX_NODES, parse_xml
+from app.images.formats.xmp import ENHANCED, cleaned_xmp, enlarged_xmp
+from app.inference.scheduler import Scheduler
+from app.inference.zoo import load_zoo
+from app.settings import Settings
+from app.telemetry.in_flight import Ledger
+from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import PassOn
+from harness import MODELS
+from harness.files import chunk, exif_block, gif, gif_frame, ihdr, png, saved, smooth, tiff, tiff_tags
+
+LIMITS = DecodeLimits()
+HEADER_BYTES = 4 << 20  # that reading a header may take, whatever it says
+
+
+@contextmanager
+def little_memory(most: int = HEADER_BYTES) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak:,} bytes for a header"
+
+
+# -- no byte on the event loop -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "avif", "bmp", "tiff", "gif"])
+@pytest.mark.parametrize("path", ["/estimate", "/upscale"])
+def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fmt: str, path: str) -> None:
+    """However small the file is: a pixel of each format."""
+    beside: list[bool] = []
+
+    def watched(data: bytes, limits: DecodeLimits) -> ImageHeader:
+        beside.append(asyncio._get_running_loop() is None)
+        inspect(data, limits)
+        raise CorruptImageError("seen")
+
+    monkeypatch.setattr(api, "inspect", watched)
+    scheduler = Scheduler(run_batch=lambda spec, windows: windows, seconds_per_pixel=lambda spec: 1.0, max_seconds=1)
+    app = FastAPI()
+    app.include_router(router)
+    add_error_handlers(app)
+    app.add_middleware(Journal, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
+    app.state.service = Service(Settings(), load_zoo(MODELS), scheduler, {}, ready=True)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.post(path, content=saved(Image.new("L", (1, 1)), fmt))
+
+    response = asyncio.run(ask())
+    scheduler.close()
+    assert response.json()["detail"] == "seen", response.text
+    assert beside == [True]
+
+
+# -- XML that multiplies -----------------------------------------------------------------------------------------
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+DC = "http://purl.org/dc/elements/1.1/"
+
+
+def packet(properties: str = "", doctype: str = "", attributes: str = "") -> str:
+    return (
+        f'{doctype}<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}">'
+        f'<rdf:Description rdf:about="" xmlns:dc="{DC}" {attributes}>{properties}</rdf:Description>'
+        "</rdf:RDF></x:xmpmeta>"
+    )
+
+
+ENTITIES = (
+    "<!DOCTYPE x [<!ENTITY a '"
+    + "a" * 50
+    + "'>"
+    + "".join(f"<!ENTITY {name} '{f'&{before};' * 20}'>" for before, name in zip("abcde", "bcdef", strict=True))
+)
+DOCTYPES = {
+    "entities": ENTITIES + "]>",
+    "parameter entities": "<!DOCTYPE x [<!ENTITY % p '<!ENTITY f \"f\">'> %p;]>",
+    "outside": '<!DOCTYPE x SYSTEM "file:///etc/passwd">',
+    "plain": "<!DOCTYPE x>",
+    "attributes by default": "<!DOCTYPE x [<!ATTLIST dc:title a CDATA 'aaaaaaaaaaaaaaaa'>]>",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-16-le", "iso-8859-1"])
+@pytest.mark.parametrize("doctype", DOCTYPES)
+def test_a_document_type_is_refused_in_every_encoding(doctype: str, encoding: str) -> None:
+    told = "utf-16" if encoding.startswith("utf-16") else encoding
+    text = f"<?xml version='1.0' encoding='{told}'?>" + packet("<dc:title>&#65;</dc:title>", "{}")
+    for mark in ("", "\ufeff") if encoding in ("utf-16-be", "utf-16-le") else ("",):
+        plain = (mark + text.replace("{}", "")).encode(encoding)
+        assert parse_xml(plain) is not None, "it is none anyway"
+        with little_memory():
+            assert parse_xml((mark + text.replace("{}", DOCTYPES[doctype])).encode(encoding)) is None
+            assert cleaned_xmp((mark + text.replace("{}", DOCTYPES[doctype])).encode(encoding)) is None
+
+
+@pytest.mark.parametrize("container", ["png", "png deflated", "jpeg", "webp", "tiff", "avif"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_picture_is_served_without_a_packet_that_multiplies(container: str, encoding: str) -> None:
+    hostile = packet("<dc:title>&f;</dc:title>", DOCTYPES["entities"]).encode(encoding)
+    with little_memory():
+        read = read_container(with_packet(container, hostile), LIMITS)
+    assert read.xmp is None
+    assert decode(with_packet(container, hostile), LIMITS).width == 9
+    kept = read_container(with_packet(container, packet("<dc:title>kept</dc:title>").encode()), LIMITS).xmp
+    assert kept is not None
+    assert b"kept" in kept
+
+
+def with_packet(container: str, content: bytes) -> bytes:
+    """A picture of 9 x 7 that carries an XMP packet."""
+    if container.startswith("png"):
+        deflated = container != "png"
+        text = (
+            b"XML:com.adobe.xmp\0" + bytes((deflated,)) + b"\0\0\0" + (zlib.compress(content) if deflated else content)
+        )
+        plain = saved(smooth((9, 7)), "png")
+        return plain[:33] + chunk(b"iTXt", text) + plain[33:]
+    if container == "tiff":
+        exif = Image.Exif()
+        exif[700] = content
+        return saved(smooth((9, 7)), "tiff", exif=exif)
+    return saved(smooth((9, 7)), container, xmp=content)
+
+
+@pytest.mark.parametrize(
+    "piece", ["<a/>", '<dc:title xmlns:a{}="b"/>', "<b>t</b>", '<dc:title a{}="1"/>', "<dc:title/>&#65;"]
+)
+def test_nodes_are_bounded_in_all(piece: str) -> None:
+    pieces = [piece.replace("{}", str(index)) for index in range(MAX_NODES)]
+    with little_memory(16 << 20):
+        assert parse_xml(packet("".join(pieces)).encode()) is None, "one beyond"
+    few = "".join(pieces[: MAX_NODES // 4])
+    assert parse_xml(packet(few).encode()) is not None
+
+
+def test_attributes_of_one_element_count_as_well() -> None:
+    for count, fits in ((MAX_NODES - 1, True), (MAX_NODES, False)):
+        attributes = " ".join(f"a{index}=''" for index in range(count))
+        assert (parse_xml(f"<a {attributes}/>".encode()) is not None) == fits
+
+
+def test_depth_is_bounded() -> None:
+    def nested(depth: int) -> bytes:
+        return b"<a>" * depth + b"</a>" * depth
+
+    assert parse_xml(nested(MAX_DEPTH)) is not None
+    for depth in (MAX_DEPTH + 1, 1000, 30_000):
+        assert parse_xml(nested(depth)) is None
+
+
+def test_thousands_of_siblings_leave_and_the_rest_stays() -> None:
+    siblings = "<a/>" * 2000 + "<dc:title>kept</dc:title>" + "<a/>" * 2000
+    cleaned = cleaned_xmp(packet(siblings).encode())
+    assert cleaned is not None
+    assert b"kept" in cleaned
+    assert b"<a" not in cleaned
+
+
+def test_what_is_private_leaves_at_any_depth() -> None:
+    exif = 'xmlns:exif="http://ns.adobe.com/exif/1.0/"'
+    longitude = "<exif:GPSLongitude>13</exif:GPSLongitude>"
+    inner = f'<dc:subject {exif}><rdf:Bag exif:GPSLatitude="52"><rdf:li>kept{longitude}</rdf:li>'
+    text = packet(inner + "</rdf:Bag></dc:subject>").replace(
+        "<rdf:RDF", f'<rdf:Description xmlns:rdf="{RDF}" {exif} exif:GPSAltitude="3"/><rdf:RDF'
+    )
+    cleaned = cleaned_xmp(text.encode())
+    assert cleaned is not None
+    assert b"kept" in cleaned
+    assert b"GPS" not in cleaned
+
+
+def test_a_packet_survives_being_cleaned_twice_and_marked() -> None:
+    text = packet('<dc:title a="&lt;&quot;&amp;">&lt;b&gt; &amp;</dc:title>', attributes='xml:lang="de"')
+    once = cleaned_xmp(text.encode())
+    assert once is not None
+    assert cleaned_xmp(once) == once
+    root = parse_xml(enlarged_xmp(once))
+    assert root is not None
+    assert ENHANCED in root.to_xml()
+    assert "&lt;b&gt; &amp;" in root.to_xml()
+    sources = "<e:DigitalSourceType xmlns:e='http://iptc.org/std/Iptc4xmpExt/2008-02-29/'>x</e:DigitalSourceType>"
+    marked = enlarged_xmp(cleaned_xmp(packet(sources * 500).encode()))
+    assert marked.count(b":DigitalSourceType") == 2, "one element: begun and ended"
+
+
+# -- AVIF: boxes and streams that contradict each other ----------------------------------------------------------
+
+
+class Av1(NamedTuple):
+    """An AV1 stream of headers alone: enough to be refused by, or to be read by ``inspect``."""
+
+    width: int
+    height: int
+    frames: int = 1
+    reduced: bool = True
+    own_size: bool = False
+    sequences: int = 1
+
+    def stream(self) -> bytes:
+        sequence = unit(1, packed(*self._sequence()))
+        frame = unit(6, packed((0, 1), (0, 2), (1, 1), (0, 1), (0, 1), (self.own_size, 1), (0, 64)))
+        return b"\x12\0" + sequence * self.sequences + frame * self.frames
+
+    def _sequence(self) -> Iterator[tuple[int, int]]:
+        """(value, bits) of the fields of 5.5.1."""
+        yield from ((0, 3), (1, 1), (self.reduced, 1))
+        if not self.reduced:
+            yield from ((0, 1), (0, 1), (0, 5), (0, 12))  # no timing, no delay, one operating point
+        yield 0, 5
+        yield from ((15, 4), (15, 4), (self.width - 1, 16), (self.height - 1, 16))
+        if not self.reduced:
+            yield from ((0, 1), (0, 7), (0, 1), (1, 1), (1, 1))
+        yield 0, 32
+
+
+def packed(*fields: tuple[int, int]) -> bytes:
+    bits = "".join(f"{int(value):0{count}b}" for value, count in fields)
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8))
+
+
+def unit(kind: int, payload: bytes) -> bytes:
+    """An OBU with its size, which is below 128 here."""
+    assert len(payload) < 128
+    return bytes((kind << 3 | 2, len(payload))) + payload
+
+
+def box(name: bytes, *parts: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, parts)), name) + b"".join(parts)
+
+
+FULL = b"\0\0\0\0"
+ALPHA_KIND = box(b"auxC", FULL, b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
+AV1C = box(b"av1C", b"\x81\0\x0c\0")
+
+
+def ispe(width: int, height: int) -> bytes:
+    return box(b"ispe", FULL, struct.pack(">II", width, height))
+
+
+class Entry(NamedTuple):
+    kind: bytes
+    content: bytes
+    properties: tuple[bytes, ...]
+    references: tuple[tuple[bytes, tuple[int, ...]], ...] = ()
+
+
+def avif(
+    *entries: Entry, before: bytes = b"", within: bytes = b"", replaced: dict[bytes, bytes] | None = None
+) -> bytes:
+    """An AVIF of these items, numbered from 1; ``replaced``: boxes of ``meta`` to be put in place of its own."""
+    properties = list(dict.fromkeys(each for entry in entries for each in entry.properties))
+    parts = {
+        b"hdlr": box(b"hdlr", FULL, b"\0\0\0\0pict", bytes(13)),
+        b"pitm": box(b"pitm", FULL, b"\0\1"),
+        b"iinf": box(
+            b"iinf",
+            FULL,
+            struct.pack(">H", len(entries)),
+            *(box(b"infe", b"\2\0\0\0", struct.pack(">HH4sx", n, 0, each.kind)) for n, each in enumerate(entries, 1)),
+        ),
+        b"iref": box(
+            b"iref",
+            FULL,
+            *(
+                box(kind, struct.pack(f">HH{len(to)}H", n, len(to), *to))
+                for n, each in enumerate(entries, 1)
+                for kind, to in each.references
+            ),
+        ),
+        b"iprp": box(
+            b"iprp",
+            box(b"ipco", *properties),
+            box(
+                b"ipma",
+                FULL,
+                struct.pack(">I", len(entries)),
+                *(
+                    struct.pack(">HB", n, len(each.properties))
+                    + bytes(properties.index(own) + 1 for own in each.properties)
+                    for n, each in enumerate(entries, 1)
+                ),
+            ),
+        ),
+    }
+
+    def located(start: int) -> bytes:
+        places = b""
+        for number, each in enumerate(entries, 1):
+            places += struct.pack(">HHHII", number, 0, 1, start, len(each.content))
+            start += len(each.content)
+        return box(b"iloc", FULL, b"\x44\0", struct.pack(">H", len(entries)), places)
+
+    head = box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + before
+    for start in (0, len(head) + len(box(b"meta", FULL, *parts.values(), located(0), within)) + 8):
+        boxes = {**parts, b"iloc": located(start), **(replaced or {})}
+        whole = head + box(b"meta", FULL, *boxes.values(), within)
+    return whole + box(b"mdat", *(each.content for each in entries))
+
+
+def picture(stream: Av1, told: tuple[int, int] | None = None, *more: bytes) -> Entry:
+    width, height = told or (stream.width, stream.height)
+    return Entry(b"av01", stream.stream(), (ispe(width, height), AV1C, *more))
+
+
+def grid(rows: int, columns: int, size: tuple[int, int], first: int, *more: bytes) -> Entry:
+    content = bytes((0, 0, rows - 1, columns - 1)) + struct.pack(">HH", *size)
+    tiles = tuple(range(first, first + rows * columns))
+    return Entry(b"grid", content, (ispe(*size), *more), ((b"dimg", tiles),))
+
+
+def alpha_of(entry: Entry, target: int = 1) -> Entry:
+    return entry._replace(properties=(*entry.properties, ALPHA_KIND), references=((b"auxl", (target,)),))
+
+
+def test_a_file_of_headers_is_read() -> None:
+    header = inspect(avif(picture(Av1(800, 600))), LIMITS)
+    assert (header.width, header.height, header.has_alpha) == (800, 600, False)
+    for reduced in (True, False):
+        header = inspect(avif(picture(Av1(800, 600, reduced=reduced)), alpha_of(picture(Av1(800, 600)))), LIMITS)
+        assert (header.width, header.height, header.has_alpha) == (800, 600, True)
+    header = inspect(avif(grid(2, 3, (700, 350), 2), *[picture(Av1(256, 256))] * 6), LIMITS)
+    assert (header.width, header.height) == (700, 350)
+
+
+LARGE = Av1(10_000, 10_000)
+SMALL = Av1(8, 8)
+TOO_LARGE = {
+    "picture": avif(picture(LARGE, (8, 8))),
+    "side": avif(picture(Av1(40_000, 1), (8, 8))),
+    "second sequence": avif(
+        Entry(b"av01", SMALL.stream() + LARGE.stream(), (ispe(8, 8), AV1C)),
+    ),
+    "sequence of choices": avif(picture(LARGE._replace(reduced=False), (8, 8))),
+    "frame's own size": avif(picture(SMALL._replace(reduced=False, own_size=True))),
+    "alpha": avif(picture(SMALL), alpha_of(picture(LARGE, (8, 8)))),
+    "alpha that says so": avif(picture(SMALL), alpha_of(picture(LARGE))),
+    "tile": avif(grid(1, 2, (16, 8), 2), picture(SMALL), picture(LARGE, (8, 8))),
+    "tiles together": avif(grid(2, 4, (8, 8), 2), *[picture(Av1(3000, 3000))] * 8),
+    "alpha of a tile": avif(
+        grid(1, 2, (16, 8), 2), picture(SMALL), picture(SMALL), *(alpha_of(picture(LARGE, (8, 8)), n) for n in (2, 3))
+    ),
+    "alpha in tiles": avif(
+        picture(SMALL),
+        alpha_of(grid(1, 1, (8, 8), 3))._replace(references=((b"auxl", (1,)), (b"dimg", (3,)))),
+        picture(LARGE, (8, 8)),
+    ),
+    "layers together": avif(picture(Av1(5000, 5000, frames=3))),
+}
+
+
+@pytest.mark.parametrize("call", [inspect, decode])
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_the_size_of_every_stream_of_an_avif_counts(name: str, call: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.core, "new", None)  # no pixels
+    with little_memory(), pytest.raises(TooManyPixelsError):
+        (inspect if call is inspect else decode)(TOO_LARGE[name], LIMITS)
+
+
+CONTRADICTORY = {
+    "stream larger": avif(picture(Av1(9, 8), (8, 8))),
+    "stream smaller": avif(picture(Av1(8, 7), (8, 8))),
+    "tile larger": avif(grid(1, 2, (16, 8), 2), picture(SMALL), picture(Av1(64, 8), (8, 8))),
+    "grid of another size": avif(grid(1, 2, (16, 8), 2)._replace(properties=(ispe(15, 8),)), *[picture(SMALL)] * 2),
+    "tiles missing": avif(grid(2, 2, (16, 16), 2)._replace(references=((b"dimg", (2, 3)),)), *[picture(SMALL)] * 2),
+    "no stream": avif(Entry(b"av01", b"", (ispe(8, 8), AV1C))),
+    "no frame": avif(picture(SMALL._replace(frames=0))),
+    "no sequence": avif(picture(SMALL._replace(sequences=0))),
+    "nine frames": avif(picture(SMALL._replace(frames=9))),
+    "no size": avif(Entry(b"av01", SMALL.stream(), (AV1C,))),
+    "item missing": avif(grid(1, 1, (8, 8), 7)),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTORY)
+def test_an_avif_that_contradicts_itself_is_corrupt(name: str) -> None:
+    with pytest.raises(CorruptImageError):
+        inspect(CONTRADICTORY[name], LIMITS)
+
+
+def test_real_sequence_headers_are_read() -> None:
+    """As libaom writes them, of stills and of animations; sides that need one bit more than others."""
+    for size in ((1, 1), (2, 3), (255, 256), (257, 64), (1025, 17)):
+        for frames in ([], [smooth(size)]):
+            data = saved(smooth(size), "avif", save_all=bool(frames), append_images=frames, speed=10)
+            at = data.index(b"\x0a", data.rindex(b"mdat"))
+            sequence = read_sequence(data[at + 2 : at + 2 + data[at + 1]])
+            assert (sequence.width, sequence.height, sequence.reduced) == (*size, not frames)
+
+
+def test_what_pillow_is_given_of_an_avif_is_the_same_picture() -> None:
+    """And nothing else: neither tracks nor metadata."""
+    for mode in ("RGB", "RGBA", "L"):
+        image = smooth((70, 50)).convert(mode)
+        if mode == "RGBA":
+            image.putalpha(smooth((70, 50)).getchannel(0))
+        for options in ({}, {"save_all": True, "append_images": [image.rotate(180)]}, {"alpha_premultiplied": True}):
+            data = saved(image, "avif", xmp=packet().encode(), exif=exif_block(1), **options)
+            stream = b"".join(read_container(data, LIMITS).stream)
+            with Image.open(io.BytesIO(data)) as whole, Image.open(io.BytesIO(stream)) as rebuilt:
+                np.testing.assert_array_equal(np.asarray(rebuilt), np.asarray(whole))
+                assert (rebuilt.mode, rebuilt.size, rebuilt.n_frames) == (whole.mode, whole.size, 1)
+                assert "xmp" not in rebuilt.info
+                assert "exif" not in rebuilt.info
+
+
+def real_stream(image: Image.Image) -> bytes:
+    """The AV1 stream of a picture without alpha, the last box of its AVIF."""
+    data = saved(image, "avif", quality=90, subsampling="4:4:4")
+    return data[data.rindex(b"mdat") + 4 :]
+
+
+@pytest.mark.parametrize("alpha", ["none", "whole", "in tiles"])
+def test_a_grid_of_tiles_is_put_together(alpha: str) -> None:
+    """Also where tiles share their bytes, and where each tile has an alpha of its own."""
+    shades = ((250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 10, 10))
+    properties = (ispe(64, 64), AV1C.replace(b"\x81\0\x0c", b"\x81\x20\0"), box(b"pixi", FULL, b"\3\x08\x08\x08"))
+    tiles = [Entry(b"av01", real_stream(Image.new("RGB", (64, 64), shade)), properties) for shade in shades]
+    mask = Entry(b"av01", real_stream(Image.new("L", (64, 64), 99)), properties)
+    entries = [grid(2, 2, (120, 100), 2), *tiles]
+    if alpha == "whole":
+        whole = alpha_of(grid(2, 2, (120, 100), 7))
+        entries += [whole._replace(references=(*whole.references, (b"dimg", (7, 8, 9, 10)))), *[mask] * 4]
+    if alpha == "in tiles":
+        entries += [alpha_of(mask, number) for number in (2, 3, 4, 5)]
+    source = decode(avif(*entries), LIMITS)
+    assert (source.width, source.height, source.has_alpha) == (120, 100, alpha != "none")
+    corners = [source.rows(y, y + 1)[0, x] for y in (5, 95) for x in (5, 115)]
+    np.testing.assert_allclose(corners, shades, atol=12)
+    if alpha != "none":
+        assert abs(int(source.alpha_rows(50, 51)[0, 60, 0]) - 99) < 4
+
+
+def iloc(*items: tuple[int, bytes]) -> bytes:
+    """Item number and its extents, without sizes: two bytes an item are none."""
+    places = b"".join(struct.pack(">HHH", n, 0, len(extents)) + extents for n, extents in items)
+    return box(b"iloc", FULL, b"\0\0", struct.pack(">H", len(items)), places)
+
+
+def counted(name: bytes, payload: bytes) -> bytes:
+    return avif(picture(SMALL), replaced={name: payload})
+
+
+MULTIPLIED = {
+    "empty extents": counted(
+        b"iloc",
+        box(
+            b"iloc",
+            FULL,
+            b"\0\0",
+            struct.pack(">H", 1000),
+            b"".join(struct.pack(">HHH", n, 0, 1000) for n in range(1000)),
+        ),
+    ),
+    "extents of one item": counted(
+        b"iloc", box(b"iloc", FULL, b"\0\0", struct.pack(">H", 1), struct.pack(">HHH", 1, 0, 65_535))
+    ),
+    "locations": counted(b"iloc", box(b"iloc", FULL, b"\0\0", struct.pack(">H", 60_000), bytes(6 * 60_000))),
+    "boxes": avif(picture(SMALL), before=box(b"free") * (MAX_PARTS + 1)),
+    "boxes in meta": avif(picture(SMALL), within=box(b"free") * (MAX_PARTS + 1)),
+    "boxes of boxes": counted(b"iprp", box(b"iprp", *[box(b"ipco", box(b"free") * 100)] * 100)),
+    "associations": counted(
+        b"iprp",
+        box(b"iprp", box(b"ipco"), *[box(b"ipma", FULL, struct.pack(">I", 1), b"\0\1\xff" + bytes(255))] * 40),
+    ),
+    "associated items": counted(
+        b"iprp", box(b"iprp", box(b"ipco"), box(b"ipma", FULL, struct.pack(">I", 0xFFFF_FFFF), bytes(3 * 9000)))
+    ),
+    "items": counted(b"iinf", box(b"iinf", FULL, b"\xff\xff", box(b"infe", b"\2\0\0\0", bytes(9)) * 10_000)),
+    "references": counted(b"iref", box(b"iref", FULL, *[box(b"auxl", struct.pack(">HH", 1, 1000), bytes(2000))] * 20)),
+    "units": avif(Entry(b"av01", b"\x7a\0" * 20_000 + SMALL.stream(), (ispe(8, 8), AV1C))),
+}
+
+
+@pytest.mark.parametrize("name", MULTIPLIED)
+def test_what_an_avif_counts_is_bounded_in_all(name: str) -> None:
+    with little_memory(), pytest.raises(TooComplexError):
+        inspect(MULTIPLIED[name], LIMITS)
+
+
+def test_an_avif_at_its_bounds_is_read() -> None:
+    few = box(b"free") * (MAX_PARTS - 60)
+    assert inspect(avif(picture(SMALL), within=few), LIMITS).width == 8
+    tiles = [picture(SMALL)] * 256
+    alphas = [alpha_of(picture(SMALL), number) for number in range(2, 258)]
+    assert inspect(avif(grid(16, 16, (128, 128), 2), *tiles, *alphas), LIMITS).has_alpha
+    with pytest.raises(CorruptImageError):
+        inspect(avif(grid(2, 129, (8 * 129, 16), 2), *tiles, *tiles[:2]), LIMITS)
+
+
+def test_pieces_that_overlap_are_not_copied_again_and_again() -> None:
+    body = Av1(8, 8).stream()
+    places = struct.pack(">HHH", 1, 0, 2000) + struct.pack(">II", 0, 4_000_000) * 2000
+    data = avif(picture(SMALL), replaced={b"iloc": box(b"iloc", FULL, b"\x44\0", struct.pack(">H", 1), places)}) + box(
+        b"free", bytes(4_000_000), body
+    )
+    with little_memory(), pytest.raises(CorruptImageError):
+        inspect(data, LIMITS)
+
+
+# -- PNG text, which nobody reads --------------------------------------------------------------------------------
+
+DEFLATED = zlib.compress(bytes(8 << 20), 9)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        chunk(b"zTXt", b"comment\0\0" + DEFLATED),
+        chunk(b"zTXt", b"comment\0\0" + DEFLATED[:-9] + b"damaged!!") * 200,
+        chunk(b"iTXt", b"comment\0\1\0en\0key\0" + DEFLATED) * 50,
+        chunk(b"iTXt", b"XML:com.adobe.xmp2\0\1\0\0\0" + DEFLATED),
+        chunk(b"tEXt", b"plain\0" + bytes(100_000)) * 20,
+    ],
+    ids=["zTXt", "damaged zTXt", "iTXt", "nearly XMP", "tEXt"],
+)
+def test_text_is_not_inflated(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = png(ihdr(1, 1), bytes(4), content)
+    with monkeypatch.context() as patch:
+        patch.setattr(zlib, "decompressobj", None)
+        with little_memory(200_000 + 2 * len(content)):
+            assert inspect(data, LIMITS).width == 1
+    assert decode(data, LIMITS).width == 1
+
+
+@pytest.mark.parametrize(
+    "content", [DEFLATED, DEFLATED[:-9] + b"damaged!!", zlib.compress(packet(" " * 200_000).encode())]
+)
+def test_a_packet_inflates_no_further_than_it_is_kept(content: bytes) -> None:
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + content)
+    data = png(ihdr(1, 1), bytes(4), text * 100)
+    with little_memory(1 << 20):
+        assert read_container(data, LIMITS).xmp is None
+
+
+@pytest.mark.parametrize("content", [b"", b"name", b"name\0", b"name\0\0", b"n" * 200 + b"\0\0" + DEFLATED])
+def test_a_profile_that_is_none_is_dropped(content: bytes) -> None:
+    assert read_container(png(ihdr(1, 1), bytes(4), chunk(b"iCCP", content)), LIMITS).icc_profile is None
+
+
+@pytest.mark.parametrize("entries", [0, 257, 5_000_000])
+def test_a_png_palette_has_256_colours_at_most(entries: int) -> None:
+    data = png(ihdr(1, 1, 8, 3), bytes(2), chunk(b"PLTE", bytes(3 * entries)))
+    with little_memory(), pytest.raises(CorruptImageError):
+        inspect(data, LIMITS)
+    assert inspect(png(ihdr(1, 1, 8, 3), bytes(2), chunk(b"PLTE", bytes(3 * 256))), LIMITS).gray
+
+
+# -- TIFF and Exif: twelve bytes that point at millions ----------------------------------------------------------
+
+MILLIONS = 5_000_000
+POINTING = [256, 257, 259, 262, 266, 274, 277, 284, 292, 293, 296, 317, 531]
+
+
+def tiff_of_many(*tags: int, kind: int = 4, value: int = 1) -> bytes:
+    """A TIFF of one pixel whose ``tags`` each point at the same millions of values."""
+    plain = tiff([each for each in tiff_tags(1, 1, (8,), 1, 1) if each[0] not in tags], b"\x09")
+    (at,) = struct.unpack_from("<I", plain, 4)
+    (count,) = struct.unpack_from("<H", plain, at)
+    entries = [plain[at + 2 + 12 * n : at + 14 + 12 * n] for n in range(count)]
+    end = len(plain) + 12 * (len(tags) + count) + 6
+    entries += [struct.pack("<HHII", tag, kind, MILLIONS, end) for tag in tags]
+    table = struct.pack("<H", len(entries)) + b"".join(
+        sorted(entries, key=lambda entry: struct.unpack("<H", entry[:2]))
+    )
+    body = plain[:4] + struct.pack("<I", len(plain)) + plain[8:] + table + bytes(4)
+    size = {1: "B", 3: "H", 4: "I"}[kind]
+    return body.ljust(end, b"\0") + struct.pack(f"<{size}", value) * MILLIONS
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_of_millions_of_values_one_is_read(kind: int) -> None:
+    """All the tags of which one value counts, at once."""
+    data = tiff_of_many(*POINTING, kind=kind)
+    with little_memory():
+        header = inspect(data, LIMITS)
+    assert (header.width, header.height) == (1, 1)
+
+
+@pytest.mark.parametrize("tag", [258, 320, 338, 339, 347, 529, 530, 532])
+def test_a_list_of_millions_is_too_complex(tag: int) -> None:
+    data = tiff_of_many(tag)
+    with little_memory(), pytest.raises(TooComplexError):
+        inspect(data, LIMITS)
+
+
+@pytest.mark.parametrize("tags", [(273,), (273, 279), (322, 323, 324)])
+def test_more_strips_or_tiles_than_the_picture_has_are_refused(tags: tuple[int, ...]) -> None:
+    data = tiff_of_many(*tags)
+    with little_memory(), pytest.raises(EnlargerError):
+        inspect(data, LIMITS)
+
+
+def test_byte_counts_in_millions_are_not_all_read() -> None:
+    data = tiff_of_many(279)
+    with little_memory(12 << 20):
+        assert inspect(data, LIMITS).width == 1
+
+
+@pytest.mark.parametrize("tag", [270, 305, 315, 33432, 33434, 34675, 700, 33723])
+def test_metadata_in_millions_is_left_out(tag: int) -> None:
+    data = tiff_of_many(tag, kind=1)
+    with little_memory():
+        if tag == 34675:
+            with pytest.raises(TooComplexError):
+                inspect(data, LIMITS)
+        else:
+            container = read_container(data, LIMITS)
+            assert (container.exif, container.xmp) == (None, None)
+
+
+@pytest.mark.parametrize("fields", [8, 9, 500, 1000])
+def test_exif_is_bounded_in_all(fields: int) -> None:
+    """Each field has 8,192 bytes, the most that is kept of one; all are the same bytes."""
+    start = 10 + 12 * fields
+    table = b"".join(struct.pack("<HHII", 40_000 + n, 1, 8192, start) for n in range(fields))
+    block = b"II*\0\x08\0\0\0" + struct.pack("<H", fields) + table + bytes(8192)
+    with little_memory(1 << 20):
+        kept = read_exif(block).block
+    assert (kept is None) == (fields > 7)
+    both = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 34665, 4, 1, 26, 0) + struct.pack("<H", fields) + table
+    with little_memory(1 << 20):
+        assert read_exif(both.ljust(start + 8300, b"\0")).block is None
+
+
+# -- the same kinds in the other formats -------------------------------------------------------------------------
+
+
+def jpeg_with(*segments: bytes) -> bytes:
+    data = saved(smooth(), "jpeg")
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+
+
+@pytest.mark.parametrize(
+    ("between", "fits"), [(b"\xff" * (1 << 20), True), (b"\0" * (3 << 20), False), (b"\xff\0" * (2 << 20), False)]
+)
+def test_rubbish_between_jpeg_segments_is_bounded(between: bytes, fits: bool) -> None:
+    data = jpeg_with(segment(0xEC, b""), between)
+    if fits:
+        assert inspect(data, LIMITS).width == 16
+    else:
+        with pytest.raises(TooComplexError):
+            inspect(data, LIMITS)
+
+
+def test_jpeg_metadata_in_many_parts_is_not_put_together() -> None:
+    part = bytes(65_000)
+    many = jpeg_with(*[segment(0xE1, b"Exif\0\0" + part)] * 400)
+    with little_memory():
+        assert read_container(many, LIMITS).exif is None
+    parts = [segment(0xE2, b"ICC_PROFILE\0" + bytes((n, 255)) + part) for n in range(1, 256)]
+    data = jpeg_with(*parts)
+    with little_memory(), pytest.raises(TooComplexError):
+        inspect(data, LIMITS)
+
+
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    body = b"".join(
+        struct.pack("<4sI", name, len(payload)) + payload + b"\0" * (len(payload) % 2) for name, payload in chunks
+    )
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(body), b"WEBP") + body
+
+
+def vp8x(width: int, height: int, flags: int = 0) -> bytes:
+    return bytes((flags, 0, 0, 0)) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+
+
+def vp8l(width: int, height: int) -> bytes:
+    return struct.pack("<BI", 0x2F, (width - 1) | (height - 1) << 14) + bytes(20)
+
+
+def vp8(width: int, height: int) -> bytes:
+    return b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height) + bytes(20)
+
+
+def anmf(left: int, top: int, width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    numbers = (left // 2, top // 2, width - 1, height - 1, 0)
+    return b"".join(number.to_bytes(3, "little") for number in numbers) + b"\0" + riff(*chunks)[12:]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"VP8X", vp8x(8, 8)), (b"VP8L", vp8l(16_000, 16_000))],
+        [(b"VP8X", vp8x(8, 8)), (b"VP8 ", vp8(16_000, 16_000))],
+        [(b"VP8X", vp8x(8, 8)), (b"VP8 ", vp8(7, 8))],
+        [(b"VP8X", vp8x(8, 8, 2)), (b"ANMF", anmf(0, 0, 9000, 9000, (b"VP8L", vp8l(9000, 9000))))],
+        [(b"VP8X", vp8x(8, 8, 2)), (b"ANMF", anmf(0, 0, 8, 8, (b"VP8 ", vp8(9000, 9000))))],
+        [(b"VP8X", vp8x(8, 8, 2)), (b"ANMF", anmf(4, 0, 8, 8, (b"VP8L", vp8l(8, 8))))],
+        [(b"VP8X", vp8x(8, 8))],
+        [(b"VP8X", vp8x(8, 8, 2)), (b"ANMF", anmf(0, 0, 8, 8))],
+    ],
+    ids=["VP8L", "VP8", "narrower", "frame", "in a frame", "beside", "none", "none in a frame"],
+)
+def test_a_webp_whose_picture_has_another_size(chunks: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(CorruptImageError):
+        inspect(riff(*chunks), LIMITS)
+    agreeing = riff((b"VP8X", vp8x(8, 8, 2)), (b"ANMF", anmf(2, 4, 6, 4, (b"VP8L", vp8l(6, 4)))))
+    assert inspect(agreeing, LIMITS).width == 8
+
+
+@pytest.mark.parametrize("colours", [257, 65_536, 0xFFFF_FFFF])
+def test_a_bmp_palette_is_read_as_far_as_an_index_reaches(colours: int) -> None:
+    header = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 8, 0, 4, 0, 0, colours, 0)
+    data = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + 40 + 1024) + header + bytes(16_000_000)
+    with little_memory(100_000):
+        assert inspect(data, LIMITS).gray
+
+
+def test_of_a_gif_nothing_is_copied() -> None:
+    data = gif(1, 1, gif_frame(), before=b"!\xfe" + (b"\xff" + bytes(255)) * 1000 + b"\0") + bytes(8_000_000)
+    with little_memory(100_000):
+        assert inspect(data, LIMITS).width == 1

@@ -1,0 +1,110 @@
+"""The promise of the tiles: what is served differs from the network's own answer to the whole picture by at most 1."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import skimage.data
+
+from app.images.decoder import DecodeLimits, decode
+from app.inference.engine import DEAR_MACS, Engine
+from app.inference.scheduler import Scheduler
+from app.inference.zoo import ModelSpec, load_zoo
+from app.settings import Settings, usable_cores
+from app.upscale.passes import plan_passes
+from app.upscale.pipeline import Output, open_job, prepare, upscale
+from app.upscale.tiler import TileBudget
+from harness import MODELS
+from harness.fakes import Pixels, noise, running
+from harness.pictures import decoded, encode
+
+ALLOWED = 1  # of 255
+ASTRONAUT, COFFEE = skimage.data.astronaut(), skimage.data.coffee()
+SMALL = TileBudget(pixels=96 * 96)
+CASES = {  # no larger than several tiles need
+    "astronaut, default": (
+        ASTRONAUT[:400, 50:450],
+        TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes),
+    ),
+    "noise, default": (noise(320, 380, 3), TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes)),
+    "coffee, small tiles": (COFFEE[100:300, 150:400], SMALL),
+    "noise, small tiles": (noise(180, 240, 3), SMALL),
+}
+DEAR_CASES = {  # of networks of which a pixel takes 20 to 40 microseconds
+    "astronaut, default": (
+        ASTRONAUT[50:290, 100:360],
+        TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes),
+    ),
+    "noise, small tiles": (noise(140, 180, 3), SMALL),
+}
+
+
+def cases(spec: ModelSpec) -> dict[str, tuple[Pixels, TileBudget]]:
+    return CASES if spec.macs < DEAR_MACS else DEAR_CASES
+
+
+def served(scheduler: Scheduler, spec: ModelSpec, pixels: Pixels, budget: TileBudget) -> Pixels:
+    """The picture as the service gives it."""
+    work = prepare(decode(encode(pixels), DecodeLimits()), [spec], Output(), budget)
+    with open_job(work, scheduler, seconds=600) as job:
+        return decoded(b"".join(upscale(work, job)))
+
+
+FILES = [
+    pytest.param(spec.at(precision), precision, id=f"{spec.title}-{precision}")
+    for spec in load_zoo(MODELS)
+    for precision in spec.files
+    if precision != "fp16"
+]
+
+
+@pytest.fixture(scope="module")
+def int8_engine() -> Engine:
+    zoo = load_zoo(MODELS)
+    specs = tuple(spec for spec in zoo if "int8" in spec.files)
+    return Engine(replace(zoo, models=specs, generators=()), "cpu", usable_cores(), "int8")
+
+
+@pytest.fixture
+def engine_of(engine: Engine, int8_engine: Engine) -> dict[str, Engine]:
+    return {"fp32": engine, "int8": int8_engine}
+
+
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_a_served_picture_is_that_of_the_network_without_tiles(
+    engine_of: dict[str, Engine], spec: ModelSpec, precision: str
+) -> None:
+    worst, engine = {}, engine_of[precision]
+    assert engine.network(spec).precision == precision
+    assert spec in engine.zoo, "the engine plans with the context of the file it runs"
+    with running(engine) as scheduler:
+        for name, (pixels, budget) in cases(spec).items():
+            (whole,) = engine.run(spec, [pixels])
+            difference = np.abs(served(scheduler, spec, pixels, budget).astype(np.int16) - whole)
+            worst[name] = int(difference.max())
+            share = np.mean(difference > 0)
+            print(f"{spec.title} {name}: worst {worst[name]} of 255, {share:.2e} of samples differ")
+    assert max(worst.values()) <= ALLOWED, f"{worst}; is the context of {spec.context} LR pixels enough?"
+
+
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_the_context_is_enough_where_a_tile_has_no_more(
+    engine_of: dict[str, Engine], spec: ModelSpec, precision: str
+) -> None:
+    """Planned windows often have context to spare; here they have exactly the manifest's, in noise and in a picture."""
+    engine, core, c, s = engine_of[precision], 24, spec.context, spec.scale
+    for pixels in (noise(200, 200, 3), ASTRONAUT[:200, 100:300]):
+        (whole,) = engine.run(spec, [pixels])
+        for top, left in ((c, c), (60, 90), (100, 33), (200 - core - c, 200 - core - c)):
+            window = pixels[top - c : top + core + c, left - c : left + core + c]
+            (part,) = engine.run(spec, [window])
+            kept = part[c * s : (c + core) * s, c * s : (c + core) * s].astype(np.int16)
+            expected = whole[top * s : (top + core) * s, left * s : (left + core) * s]
+            assert np.abs(kept - expected).max() <= ALLOWED, f"a context of {c} LR pixels is not enough"
+
+
+@pytest.mark.parametrize(("spec", "precision"), FILES)
+def test_the_pictures_need_several_tiles(spec: ModelSpec, precision: str) -> None:
+    for case, (pixels, budget) in cases(spec).items():
+        (only,) = plan_passes(pixels.shape[:2], [spec], budget)
+        assert only.plan.tiles > 1, case

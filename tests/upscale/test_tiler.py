@@ -1,0 +1,158 @@
+"""Properties of the geometry that the stitcher and the engine rely on, for any picture and tile."""
+
+import doctest
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from app.inference.batching import LANES
+from app.upscale import tiler
+from app.upscale.tiler import FIRST_BAND, SMALLEST_CORE, Span, TileBudget, choose_tile, plan_tiles, spans
+
+CONTEXTS = st.integers(0, 48)
+BLENDS = st.integers(0, 9)
+
+
+@st.composite
+def axes(draw: st.DrawFn, longest: int = 5000) -> tuple[int, int, int, int]:
+    """``length, largest, context, blend`` with a tile just or amply large enough."""
+    context, blend = draw(CONTEXTS), draw(BLENDS)
+    largest = 2 * context + blend + draw(st.integers(1, 300))
+    return draw(st.integers(1, longest)), largest, context, blend
+
+
+@given(axes())
+@settings(max_examples=300)
+def test_cores_cover_the_axis_and_neighbours_share_the_blend(axis: tuple[int, int, int, int]) -> None:
+    length, _, _, blend = axis
+    tiles = spans(*axis)
+    assert tiles[0].core_start == 0
+    assert tiles[-1].core_stop == length
+    assert all(before.core_stop - after.core_start == blend for before, after in pairwise(tiles))
+    assert all(before.core_start < after.core_start for before, after in pairwise(tiles))
+    assert all(before.core_stop < after.core_stop for before, after in pairwise(tiles))
+
+
+@given(axes())
+@settings(max_examples=300)
+def test_windows_are_inside_of_one_size_and_no_larger_than_asked(axis: tuple[int, int, int, int]) -> None:
+    length, largest, _, _ = axis
+    tiles = spans(*axis)
+    sizes = {tile.stop - tile.start for tile in tiles}
+    assert len(sizes) == 1
+    assert sizes.pop() <= largest
+    assert tiles[0].start == 0
+    assert tiles[-1].stop == length
+    assert all(0 <= tile.start < tile.stop <= length for tile in tiles)
+
+
+@given(axes())
+@settings(max_examples=300)
+def test_a_core_has_its_context_except_at_the_edge_of_the_picture(axis: tuple[int, int, int, int]) -> None:
+    length, _, context, _ = axis
+    for tile in spans(*axis):
+        assert tile.start == 0 or tile.core_start - tile.start >= context
+        assert tile.stop == length or tile.stop - tile.core_stop >= context
+        assert tile.start <= tile.core_start < tile.core_stop <= tile.stop
+
+
+@given(axes())
+@settings(max_examples=300)
+def test_no_fewer_and_no_smaller_windows_would_do(axis: tuple[int, int, int, int]) -> None:
+    length, largest, context, blend = axis
+    tiles = spans(*axis)
+    count, size, lost = len(tiles), tiles[0].stop - tiles[0].start, 2 * context + blend
+    assert covered(count - 1, largest, lost) < length
+    assert covered(count, size, lost) >= length
+    assert count == 1 or covered(count, size - 1, lost) < length
+
+
+def covered(count: int, size: int, lost: int) -> int:
+    """The longest axis that so many windows reach across when neighbours overlap by ``lost``."""
+    return count * size - (count - 1) * lost if count else 0
+
+
+@given(st.integers(1, 400), st.integers(0, 200), CONTEXTS, BLENDS)
+def test_a_picture_that_fits_is_one_tile_of_its_own_size(length: int, spare: int, context: int, blend: int) -> None:
+    assert spans(length, length + spare, context, blend) == (Span(0, length, 0, length),)
+
+
+@given(CONTEXTS, BLENDS, st.integers(0, 8), st.integers(1, 1000))
+def test_a_tile_too_small_for_its_context_is_refused(context: int, blend: int, missing: int, further: int) -> None:
+    largest = 2 * context + blend - missing
+    assume(largest > 0)
+    with pytest.raises(ValueError, match=f"a tile of {largest} pixels is too small for a context of {context}"):
+        spans(largest + further, largest, context, blend)
+
+
+@given(axes(400), axes(400))
+def test_a_plan_is_the_product_of_its_axes(
+    vertical: tuple[int, int, int, int], across: tuple[int, int, int, int]
+) -> None:
+    height, tile_height, context, blend = vertical
+    width, tile_width = across[0], max(across[1], 2 * context + blend + 1)
+    plan = plan_tiles(height, width, (tile_height, tile_width), context, blend)
+    assert (plan.height, plan.width, plan.blend) == (height, width, blend)
+    assert plan.rows == spans(height, tile_height, context, blend)
+    assert plan.columns == spans(width, tile_width, context, blend)
+    areas = [(r.stop - r.start) * (c.stop - c.start) for r in plan.rows for c in plan.columns]
+    assert len(areas) == plan.tiles
+    assert set(areas) == {plan.tile_pixels}
+    assert sum(areas) == plan.computed_pixels >= height * width
+
+
+def test_the_example_in_the_docstring_holds() -> None:
+    results = doctest.testmod(tiler)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_a_picture_within_the_budget_is_one_exact_tile() -> None:
+    assert choose_tile((300, 301), 4, 1000, 8, 2, TileBudget()) == (300, 301)
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (1500, 1000), (3000, 4000), (9000, 500)])
+def test_no_band_is_more_than_a_quarter_of_a_large_picture(size: tuple[int, int]) -> None:
+    rows, _ = choose_tile(size, 4, 70_000, 8, 2, TileBudget())
+    assert rows <= size[0] * FIRST_BAND, f"{rows} of {size[0]}"
+
+
+@pytest.mark.parametrize("size", [(512, 768), (1024, 1024), (1000, 1500), (1500, 1000), (3000, 4000), (9000, 500)])
+@pytest.mark.parametrize("macs", [70_000, 354_000])
+def test_the_first_band_takes_a_quarter_of_the_time_on_two_lanes(size: tuple[int, int], macs: int) -> None:
+    plan = plan_tiles(*size, choose_tile(size, 4, macs, 8, 2, TileBudget()), 8, 2)
+    until_then = -(-len(plan.columns) // LANES) * LANES  # the windows that are done with its last one
+    assert until_then <= FIRST_BAND * plan.tiles, f"{until_then} of {plan.tiles}"
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(0, 12), st.integers(4_000, 60_000))
+@example(555, 739, 0, 4_000)  # where more windows are fewer pixels, because less is rounded up
+@settings(max_examples=60)
+def test_no_tile_within_the_budget_computes_much_less(height: int, width: int, context: int, pixels: int) -> None:
+    """Half a tile less at most: so much is given for smaller tiles, whose last ones keep a lane waiting for less."""
+    least = 2 * context + 2 + SMALLEST_CORE
+    area = max(least**2, pixels)
+
+    def computed(tile: tuple[int, int]) -> int:
+        return plan_tiles(height, width, tile, context, 2).computed_pixels
+
+    chosen = choose_tile((height, width), 1, 1, context, 2, TileBudget(pixels=pixels))
+    if height * width <= area:
+        assert chosen == (height, width)
+        return
+    tallest = min(max(2 * least, int(height * FIRST_BAND)), area // least)
+    assert chosen[0] * chosen[1] <= area
+    assert chosen[0] <= tallest
+    assert computed(chosen) <= area / 2 + min(computed((rows, area // rows)) for rows in range(least, tallest + 1))
+
+
+@pytest.mark.parametrize(("size", "overlap"), [((1024, 1024), 0.1), ((1500, 2048), 0.12), ((3000, 4000), 0.19)])
+def test_little_is_computed_twice(size: tuple[int, int], overlap: float) -> None:
+    plan = plan_tiles(*size, choose_tile(size, 4, 70_000, 8, 2, TileBudget()), 8, 2)
+    assert plan.computed_pixels / (size[0] * size[1]) - 1 < overlap
+
+
+def test_a_flat_picture_is_not_cut_along_its_middle() -> None:
+    assert choose_tile((60, 9000), 4, 70_000, 8, 2, TileBudget())[0] == 60

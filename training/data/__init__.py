@@ -1,0 +1,1 @@
+"""Training pairs: crops of photographs, degradations, QR codes drawn on the fly."""

@@ -1,0 +1,242 @@
+"""A trained network to ``models/``: the ONNX file behind the one face, proven equal, and its manifest entry."""
+
+import ast
+import contextlib
+import copy
+import csv
+import dataclasses
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from app.inference.zoo import ModelFile, ModelSpec
+from training.architectures import Generator, SubPixelGenerator, build
+from training.architectures.collapsible import collapse
+from training.checkpoint import Folders, load_trained
+from training.data.qrcodes import CODES
+from training.export.face import OPSET, attach_face, multiply_accumulates
+from training.export.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
+from training.export.manifest import describe, read_manifest, replace_file, write_manifest
+from training.export.quantise import quantised
+from training.export.shortcut import with_broadcast_shortcut
+from training.export.verify import least_context, measure_context, parity, seam_noted
+from training.hardware import machines
+from training.recipe import Recipe
+from training.report.cards import write_cards
+from training.report.evaluate import Judge, evaluate, evaluate_candidate
+from training.report.evaluate_qr import judge_codes
+from training.train import starting
+from training.warm_start import blended, load_exported
+
+LICENCE = "Apache-2.0"
+TRAINING_DATA = (
+    "Freely licensed photographs (CC0, CC-BY, CC-BY-SA, GPL-2+, LGPL; one collection 'free to use however you wish'), "
+    "so the weights may be used commercially"
+)
+TRAINING_CODES = "QR codes drawn on the fly from the seed; no picture of anybody's"
+LOG_POINTS = 10  # of a training log, in the manifest
+MAX_FP16_LOSS = 0.05  # dB on any test set
+Metrics = Mapping[str, Mapping[str, float]]
+
+
+def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
+    """Writes the network's files and the manifest; the metrics are measured on the served path and written into both.
+
+    ``<title>.onnx`` is fp32; a recipe with an ``[int8]`` table has ``<title>.int8.onnx`` too, one with an ``[fp16]``
+    table ``<title>.fp16.onnx``.
+    """
+    network, training = trained(recipe, folders)
+    core = to_onnx(network)
+    phases = isinstance(network, SubPixelGenerator)
+    graphs = {"fp32": attach_face(with_broadcast_shortcut(core), recipe.scale, phases)}
+    worst = parity(network, graphs["fp32"])
+    context, seam = measure_context(network)
+    if recipe.int8:
+        graphs["int8"] = attach_face(quantised(core, recipe, folders), recipe.scale, phases)
+    if recipe.fp16:
+        graphs["fp16"] = attach_gpu_outputs(attach_face(halved(core, recipe), recipe.scale, phases))
+    spec = ModelSpec(
+        name=recipe.name,
+        scale=recipe.scale,
+        architecture=recipe.network["architecture"],
+        context=context,
+        parameters=sum(p.numel() for p in network.parameters()),
+        macs=multiply_accumulates(core),
+        summary=recipe.summary,
+        licence=LICENCE,
+        recipe=f"training/recipes/{recipe.title}.toml",
+        training=training | seam_noted(recipe.title, seam),
+        files={},
+    )
+    print(f"{spec.title}: step {training['steps']}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
+    judge = judge_codes if recipe.data.codes else partial(evaluate, folders=folders)
+    return publish(spec, graphs, judge, models)
+
+
+def trained(recipe: Recipe, folders: Folders) -> tuple[Generator, dict[str, Any]]:
+    """The network as it is exported, collapsed, and what the manifest tells of its training.
+
+    Where the run is not kept, both are those of the network that was exported from it, so that a further precision can
+    be made of it.
+    """
+    entries, wanted = read_manifest(folders.models)["models"], (recipe.name, recipe.scale)
+    entry = next((each for each in entries if (each["name"], each["scale"]) == wanted), None)
+    if entry and recipe.steps and not (folders.run(recipe.title) / "checkpoint.pt").exists():
+        network = collapse(build(recipe.scale, **recipe.network)).requires_grad_(False)
+        load_exported(network, folders.models / entry["files"]["fp32"]["path"])
+        return network.eval(), {name: value for name, value in entry["training"].items() if name != "seam"}
+    network, step = load_trained(recipe, folders)
+    if recipe.blend < 1:
+        torch.manual_seed(recipe.seed)
+        network = blended(starting(recipe, folders), network, recipe.blend)
+    return collapse(copy.deepcopy(network)), training_summary(recipe, folders, step)
+
+
+def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], judge: Judge, models: Path) -> ModelSpec:
+    """Measures each precision, then writes all files, the manifest that names them and, from that, the card."""
+    contents, files = {}, {}
+    for precision, graph in graphs.items():
+        context = least_context(graph, spec.scale, spec.context) if precision == "int8" else spec.context
+        own = dataclasses.replace(spec, context=context)
+        judged = rounded_on_cpu(graph) if precision == "fp16" else graph
+        metrics = evaluate_candidate(own, describe(judged, own, precision, {}), judge, precision)
+        if precision == "fp16":
+            check_loss(spec, files["fp32"].metrics, metrics)
+        data = describe(graph, own, precision, metrics)
+        path = f"{spec.title}.onnx" if precision == "fp32" else f"{spec.title}.{precision}.onnx"
+        contents[path] = data
+        digest = hashlib.sha256(data).hexdigest()
+        differing = context if context != spec.context else None
+        files[precision] = ModelFile(path, digest, len(data), metrics, differing)
+    models.mkdir(parents=True, exist_ok=True)
+    for path, data in contents.items():
+        replace_file(models / path, data)
+    spec = dataclasses.replace(spec, files=files)
+    write_manifest(models, spec)
+    write_cards(models, [spec.title])
+    return spec
+
+
+def check_loss(spec: ModelSpec, fp32: Metrics, fp16: Metrics) -> None:
+    """Raises ``ValueError`` if float16 costs what rounding alone cannot: something overflows, or cancels out."""
+    for name, figures in fp16.items():
+        loss = fp32[name]["psnr_y"] - figures["psnr_y"]
+        if not loss <= MAX_FP16_LOSS:
+            raise ValueError(f"{spec.title}: fp16 loses {loss:.3f} dB on {name}, allowed are {MAX_FP16_LOSS} dB")
+
+
+def to_onnx(network: nn.Module, size: tuple[int, int] = (24, 20)) -> onnx.ModelProto:
+    """The float core: ``[N, 3, H, W]`` to phases where the network has them, else to planes; N, H and W dynamic.
+
+    ``size`` (height, width) is that of the picture it is traced with.
+    """
+    core = Phases(network) if isinstance(network, SubPixelGenerator) else network
+    sample = torch.rand(2, 3, *size)
+    sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    with quiet_exporter():
+        program = torch.onnx.export(
+            core.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sizes,), verbose=False
+        )
+    assert program is not None
+    core = program.model_proto
+    name_slopes(core)
+    return core
+
+
+def name_slopes(core: onnx.ModelProto) -> None:
+    """Gives the slopes of each PReLU, ``[1, C, 1, 1]``, the name of their layer.
+
+    The exporter reshapes them, numbers them and keeps equal ones once; it tells the layer of each node.
+    """
+    constants = {constant.name: constant for constant in core.graph.initializer}
+    for node in core.graph.node:
+        if node.op_type == "PRelu":
+            scopes = next(entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes")
+            slopes = numpy_helper.to_array(constants[node.input[1]])
+            node.input[1] = f"{ast.literal_eval(scopes)[-2]}.weight"
+            core.graph.initializer.append(numpy_helper.from_array(slopes, node.input[1]))
+    used = {name for node in core.graph.node for name in node.input}
+    for name in constants.keys() - used:
+        core.graph.initializer.remove(constants[name])
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Hides what torch's exporter says to its own developers, none of which a user could act on."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)  # "torchvision is not installed", once an operator: nothing here needs it
+    try:
+        with warnings.catch_warnings():
+            # The exporter of torch 2.13 copies a class that torch itself has deprecated.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+class Phases(nn.Module):
+    """Exports ``phases`` in place of ``forward``."""
+
+    def __init__(self, network: SubPixelGenerator) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.network.phases(lr)
+
+
+def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, Any]:
+    """What the card tells of the run: steps, time, data, seed, the loss and validation figure it ended with."""
+    if not recipe.steps:
+        return {"steps": 0}
+    summary: dict[str, Any] = {
+        "steps": step,
+        "of_steps": recipe.steps,
+        "seed": recipe.seed,
+        "batch": recipe.data.batch,
+        "crop": recipe.data.crop,
+        "degradation": CODES if recipe.data.codes else recipe.data.degradation,
+        "data": TRAINING_CODES if recipe.data.codes else TRAINING_DATA,
+    }
+    if recipe.start_from:
+        summary["started_from"] = recipe.start_from
+    if recipe.blend < 1:
+        summary["blend"] = recipe.blend
+    with open(folders.run(recipe.title) / "log.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    if names := machines(folders.run(recipe.title)):
+        summary["machines"] = names
+    validated = [row for row in rows if row["psnr_y"]]
+    if validated:
+        summary |= {
+            "seconds": round(float(rows[-1]["seconds"])),
+            "final_loss": float(rows[-1]["loss"]),
+            "validation_psnr_y": float(validated[-1]["psnr_y"]),
+            "log": thinned(rows),
+        }
+    return summary
+
+
+def thinned(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+    """About ``LOG_POINTS`` lines of a log, evenly apart and ending with the last: step, losses, validation PSNR.
+
+    Lines with a validation are taken while there are enough of them.
+    """
+    validated = [row for row in rows if row["psnr_y"]]
+    source = validated if len(validated) >= LOG_POINTS else rows
+    chosen = sorted({round((i + 1) * len(source) / LOG_POINTS) - 1 for i in range(LOG_POINTS)} - {-1})
+    kept = [name for name in rows[0] if name not in ("step", "rate", "seconds", "loader_share")]
+    return [
+        {"step": int(source[i]["step"])} | {name: float(source[i][name]) for name in kept if source[i][name]}
+        for i in chosen
+    ]

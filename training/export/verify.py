@@ -1,0 +1,116 @@
+"""What is shown of a graph before it is written: it equals the network, and how far that one looks."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.inference.providers import create_session
+from app.settings import usable_cores
+from training.architectures import Generator
+
+CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
+MAX_CONTEXT = 48  # LR pixels
+MAX_SEAM = 2.0  # levels of 255 by which tiles may differ from the whole picture where no context within that suffices
+BEYOND = 16  # LR pixels around the widest context that is tried: what it leaves out must be seen
+
+
+def parity(network: Callable[[Tensor], Tensor], model: onnx.ModelProto, original: str = "torch") -> int:
+    """The largest difference, in levels of 255, between the graph with the face and the network it was made from.
+
+    More than 1 is an error. ``original`` is what that network is called there.
+    """
+    session = create_session(model.SerializeToString(), "candidate", "cpu", usable_cores())
+    rng = np.random.default_rng(0)
+    worst = 0
+    for shape in ((1, 32, 32, 3), (2, 17, 41, 3), (1, 1, 1, 3), (1, 64, 5, 3)):
+        image = rng.random(shape, np.float32)
+        with torch.no_grad():
+            planes = network(torch.from_numpy(image).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+        expected = np.rint(np.clip(planes, 0, 1) * 255)
+        upscaled, upscaled16 = session.run(["upscaled", "upscaled16"], {"image": image})
+        worst = max(
+            worst, int(np.abs(upscaled - expected).max()), int(np.abs(np.rint(upscaled16 / 257) - expected).max())
+        )
+    if worst > 1:
+        raise ValueError(f"the exported graph differs from {original} by {worst} levels of 255")
+    return worst
+
+
+@torch.no_grad()
+def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int, float]:
+    """The least surroundings, in LR pixels, from which on a core comes out within ``CONTEXT_TOLERANCE`` of the whole.
+
+    With it comes the seam: by how many levels of 255 the core still moves, 0 where the tolerance holds. If not even
+    ``MAX_CONTEXT`` holds it, that is taken as long as the seam is not over ``max_seam``; beyond, ``ValueError``.
+    Measured on noise, the hardest picture, on step edges, and on noise that ends in white beyond the widest context,
+    which shows a network that looks at the whole. The widest is tried with the one beyond it: a network that works in
+    cells of several pixels is then seen out of step with them.
+    """
+    margin, core, s = MAX_CONTEXT + BEYOND, 16, network.scale
+    side = 2 * margin + core
+    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    framed = F.pad(noise[:1, :, BEYOND:-BEYOND, BEYOND:-BEYOND], (BEYOND,) * 4, value=1.0)
+    picture = torch.cat([noise, (noise[:1] > 0.5).float(), framed])
+
+    def core_with(context: int) -> Tensor:
+        start, stop, inner = margin - context, margin + core + context, slice(context * s, (context + core) * s)
+        return network(picture[:, :, start:stop, start:stop])[:, :, inner, inner].clamp(0, 1)
+
+    whole = core_with(margin)
+
+    def moves(context: int) -> float:
+        return (core_with(context) - whole).abs().max().item() * 255
+
+    seam = float(np.max([moves(MAX_CONTEXT + 1), moves(MAX_CONTEXT)]))
+    if not seam <= max(max_seam, CONTEXT_TOLERANCE):  # nor if it is no number
+        raise ValueError(
+            f"no context up to {MAX_CONTEXT} LR pixels suffices: with that a pixel still moves by {seam:.1f} levels of "
+            f"255 (allowed: {max_seam:g}), so tiles would show; the network looks further, or at the whole picture"
+        )
+    if seam > CONTEXT_TOLERANCE:
+        return MAX_CONTEXT, round(seam, 2)
+    context = MAX_CONTEXT
+    while context and moves(context - 1) <= CONTEXT_TOLERANCE:
+        context -= 1
+    return context, 0.0
+
+
+def seam_noted(title: str, seam: float) -> dict[str, float]:
+    """For the manifest, and on the terminal, where tiles are not quite the whole picture."""
+    if not seam:
+        return {}
+    print(f"{title}: warning: tiles differ from the whole picture by up to {seam:g} levels of 255")
+    return {"seam": seam}
+
+
+def least_context(model: onnx.ModelProto, scale: int, least: int) -> int:
+    """As ``measure_context``, for a graph with the face: the least, not below ``least``, that moves no level by over 1.
+
+    Raises ``ValueError`` where none does. Measured anew for int8: what moves the float network by a hundredth of a
+    level may push a code over its rounding edge, layer after layer. That is rare, so the cores are large: 24 pictures
+    of noise, 400,000 LR pixels.
+    """
+    session = create_session(model.SerializeToString(), "candidate", "cpu", usable_cores())
+    margin, core = MAX_CONTEXT + BEYOND, 128
+    side = 2 * margin + core
+    smooth = np.random.default_rng(0).random((8, side, side, 3), np.float32)
+    hard = (smooth > 0.5).astype(np.float32)
+    pictures = np.concatenate([smooth, hard, np.repeat(hard[..., :1], 3, axis=3)])
+
+    def cores(context: int) -> Iterator[NDArray[np.int16]]:
+        start, stop = margin - context, margin + core + context
+        inner = slice(context * scale, (context + core) * scale)
+        for picture in pictures:
+            image = picture[None, start:stop, start:stop]
+            yield session.run(["upscaled"], {"image": image})[0][:, inner, inner].astype(np.int16)
+
+    whole = list(cores(margin))
+    for context in range(least, MAX_CONTEXT + 1):
+        if all(np.abs(part - full).max() <= 1 for part, full in zip(cores(context), whole, strict=True)):
+            return context
+    raise ValueError(f"no context up to {MAX_CONTEXT} LR pixels keeps the int8 network within one level of the whole")

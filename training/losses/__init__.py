@@ -1,0 +1,1 @@
+"""What is minimised: pixel losses, VGG features and LPIPS, adversaries."""

@@ -1,0 +1,1 @@
+"""What a network is worth: quality, speed, tables, figures, cards."""
