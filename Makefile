@@ -41,5 +41,5 @@ clean:
 
 .venv/test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[test,train,import,otel]
+	$(PIP) -e .[test,train,import,otel,jobs]
 	touch $@ .venv/serve

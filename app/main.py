@@ -1,5 +1,6 @@
 """Composition root: settings → zoo → engine → scheduler → application, and its life from start to drain."""
 
+import asyncio
 import ctypes
 import logging
 import math
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import uvicorn
 from anyio import CapacityLimiter
@@ -18,10 +20,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from app import __version__
+from app.errors import StartupError
 from app.http.access_log import Journal
 from app.http.auth import Access
 from app.http.generate import Drawing, add_drawing
-from app.http.limits import Slots
+from app.http.limits import Room, Slots
 from app.http.openapi import DESCRIPTION, only
 from app.http.pages import add_pages
 from app.http.problems import add_error_handlers, on_enlarger_error
@@ -39,6 +42,9 @@ from app.telemetry.in_flight import Ledger
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 from app.telemetry.tracing import OpenTelemetry, PassOn
+
+if TYPE_CHECKING:
+    from app.http.job_service import JobService
 
 log = logging.getLogger("enlarger")
 
@@ -82,18 +88,25 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     }
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
     decoders = CapacityLimiter(settings.compute_threads)
-    service = Service(settings, engine.zoo, scheduler, loaded, ledger=ledger, decoders=decoders)
+    room = Room(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
+    service = Service(settings, engine.zoo, scheduler, loaded, room, ledger=ledger, decoders=decoders)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
+    jobs = create_jobs(settings) if settings.jobs else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if jobs:
+            await asyncio.to_thread(jobs.start, service, asyncio.get_running_loop())
         service.ready = True
         ledger.ready()
         most = settings.most_bytes / 1e6
         log.info("ready: %d networks on %s, memory at most %.0f MB", len(loaded), engine.provider, most)
         yield
         service.ready = False
+        if jobs:
+            await asyncio.to_thread(jobs.close)
         scheduler.close()
         tracer.close()
 
@@ -106,13 +119,13 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     if settings.study:
         add_study(app, Study(settings, engine.zoo, scheduler))
     add_drawing(app, Drawing(engine.zoo, scheduler, engine.generators))
+    if jobs:
+        jobs.add_to(app, service, metrics)
     add_error_handlers(app)
     add_metrics(app, metrics)
     app.add_middleware(
         Slots,
-        limit=settings.max_requests,
-        slot_bytes=settings.slot_bytes,
-        most_bytes=settings.max_upload_bytes,
+        room=room,
         refuse=on_enlarger_error,
     )
     app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
@@ -120,12 +133,21 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=["*"],
         )
     app.add_middleware(Journal, metrics=metrics, tracer=tracer, ledger=ledger)
     return app
+
+
+def create_jobs(settings: Settings) -> "JobService":
+    """Loaded here and not before: who keeps no jobs has none of their libraries in memory, or installed."""
+    try:
+        from app.http.job_service import JobService
+    except ModuleNotFoundError as error:
+        raise StartupError(f"ENLARGER_JOBS needs {error.name}: pip install enlarger[jobs]") from error
+    return JobService(settings)
 
 
 def describe(service: Service, metrics: Metrics, restarts: int) -> None:

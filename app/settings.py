@@ -1,10 +1,11 @@
 """The environment, read once: frozen and validated settings."""
 
+import base64
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -83,7 +84,32 @@ class Settings(BaseSettings):
     study_database: Path | None = None
     """Where the ratings are kept; without it ``study.sqlite3`` in the study's folder."""
 
+    jobs: str | None = None
+    """A folder, or the URL of a PostgreSQL database that replicas share; with it there is ``/jobs``."""
+    jobs_store: str | None = None
+    """Where the jobs' pictures lie: a folder, or ``s3://bucket/prefix`` and its like; by default in that folder."""
+    jobs_retention_seconds: float = Field(24 * 3600, gt=0)
+    """How long a finished job and its picture are kept."""
+    jobs_hosts: tuple[str, ...] = ()
+    """Hosts that jobs may read from, write to and tell: names, ``*.example.org`` or ``*``; without any, none."""
+    jobs_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Private networks in which those hosts may lie, like ``10.1.0.0/16``; without any, public addresses alone."""
+    jobs_buckets: tuple[str, ...] = ()
+    """Buckets, or folders in them, that jobs may read from and write to, like ``s3://photos/in``."""
+    jobs_webhook_secret: SecretStr | None = None
+    """``whsec_`` and a key in base64, with which webhooks are signed; without it there are none."""
+
     cors_origins: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def jobs_have_a_store(self) -> Self:
+        if self.jobs and self.jobs.startswith(("postgresql://", "postgres://")) and not self.jobs_store:
+            raise ValueError("jobs in a database need jobs_store: a folder or a bucket that all replicas reach")
+        if self.jobs and "://" in self.jobs and not self.jobs.startswith(("postgresql://", "postgres://")):
+            raise ValueError("jobs is a folder or a postgresql:// URL")
+        if self.jobs_webhook_secret and not is_webhook_secret(self.jobs_webhook_secret.get_secret_value()):
+            raise ValueError("jobs_webhook_secret is whsec_ and at least 24 bytes in base64")
+        return self
 
     @property
     def compute_threads(self) -> int:
@@ -101,6 +127,14 @@ class Settings(BaseSettings):
     def slot_bytes(self) -> int:
         """What a request holds of the service's memory, or a multiple of it."""
         return SLOT_BANDS * self.band_bytes + SLOT_BYTES
+
+
+def is_webhook_secret(secret: str) -> bool:
+    """As Standard Webhooks has them."""
+    try:
+        return secret.startswith("whsec_") and len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= 24
+    except ValueError:
+        return False
 
 
 def usable_cores() -> int:

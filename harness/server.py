@@ -24,7 +24,8 @@ BICUBIC = {"model": "bicubic", "scale": "4", "format": "png"}
 
 @contextmanager
 def running_server(program: Sequence[str] = SERVE, **environment: str) -> Iterator["Server"]:
-    """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``."""
+    """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``, and
+    names in capitals as they are."""
     with tempfile.TemporaryFile("w+") as log:
         process = start_server(log, program, **environment)
         try:
@@ -38,7 +39,7 @@ def running_server(program: Sequence[str] = SERVE, **environment: str) -> Iterat
 
 
 def start_server(log: IO[str], program: Sequence[str] = SERVE, **environment: str) -> subprocess.Popen[str]:
-    settings = {f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
+    settings = {name if name.isupper() else f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
     command = [sys.executable, *program]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log, text=True)
 

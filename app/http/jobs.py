@@ -1,6 +1,6 @@
 """``/jobs``: work that outlives its connection. Loaded only where jobs are asked for."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.sse import format_sse_event
 
 from app.errors import InvalidParameterError
-from app.http.job_request import JobRequest, estimate, receive_job
+from app.http.job_request import JobParameters, JobRequest, estimate, receive_job
 from app.http.openapi import ERRORS, only
 from app.http.owner import COOKIE, Owner, owner_of
 from app.http.parameters import UpscaleParameters
@@ -17,9 +17,10 @@ from app.http.prefer import Preference
 from app.http.ranges import has_it_already, part_asked_for
 from app.http.service import service_of
 from app.http.upload import Upload
+from app.jobs.book import Cursor
 from app.jobs.desk import Desk
 from app.jobs.places import Places
-from app.jobs.records import UPLOAD, Job, JobSpec, created_at
+from app.jobs.records import UPLOAD, Job, JobSpec
 from app.threads import run_beside
 
 EVENTS = "text/event-stream"
@@ -47,7 +48,7 @@ class Jobs:
             self.places.egress.check(asked.webhook)
         for url in filter(None, (asked.source, asked.sink)):
             self.places.check(url)
-        seconds = await estimate(request, asked) if asked.image else None
+        seconds = await estimate(request, asked.image, asked.parameters) if asked.image else None
         spec = JobSpec(
             source=asked.source or UPLOAD,
             sink=asked.sink,
@@ -129,9 +130,9 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
         return await jobs.desk.find(job_id, owner)
 
     @router.post("", status_code=202, summary="Hand in a picture, or where one lies", responses=ERRORS)
-    async def post_job(request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
-        """Takes what `POST /upscale` takes, and `sink` and `webhook` beside it; or JSON with `source`, `sink`, `webhook`
-        and `parameters`."""
+    async def post_job(request: Request, query: Annotated[JobParameters, Query()]) -> Response:
+        """Takes what `POST /upscale` takes, and `sink` and `webhook` beside it; or JSON with `source`, `sink`,
+        `webhook` and `parameters`. An `Idempotency-Key` makes it safe to send again."""
         job, owner = await jobs.submit(request, await receive_job(request))
         return jobs.accepted(job, owner)
 
@@ -139,19 +140,21 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
     async def get_jobs(
         request: Request, limit: Annotated[int, Query(ge=1, le=PAGE)] = PAGE, before: str | None = None
     ) -> Response:
-        """Of the API key, or else of the cookie that the first job has set. `before`: an id, to go on behind it."""
-        made = created_at(before) if before else None
-        if before and made is None:
-            raise InvalidParameterError("before is the id of a job.")
+        """Of the API key, or else of the cookie that the first job has set. `next`, if any, is the page behind."""
+        try:
+            cursor = Cursor.parse(before) if before else Cursor()
+        except ValueError as error:
+            raise InvalidParameterError("before: take it from `next` of the page before.") from error
         owner = owner_of(request, service_of(request).settings.api_keys)
-        found = await jobs.desk.of_owner(owner.name, limit, made)
-        body = {"jobs": [jobs.document(job) for job in found], "more": len(found) == limit}
+        found, following = await jobs.desk.of_owner(owner.name, limit, cursor)
+        told = f"/jobs?limit={limit}&before={following}" if following else None
+        body = {"jobs": [jobs.document(job) for job in found], "next": told}
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
     @router.get("/{job_id}", summary="How far a job is", responses=only(401, 404, 410, 503))
     async def get_job(request: Request, job_id: str) -> Response:
-        """With `Accept: text/event-stream`: its document whenever it changes, until it is finished; `Last-Event-ID` goes on
-        where a connection broke off."""
+        """With `Accept: text/event-stream`: its document whenever it changes, until it is finished; `Last-Event-ID`
+        goes on where a connection broke off."""
         job = await job_of(request, job_id)
         if EVENTS not in request.headers.get("accept", ""):
             return JSONResponse(jobs.document(job), headers={**jobs.headers(job), "Vary": "Accept"})
@@ -171,8 +174,8 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
         """The picture as `POST /upscale` would have answered it; with `Range`, a part of it."""
         return await jobs.result(request, await job_of(request, job_id))
 
-    told: dict[str, Any] = {"summary": "A finished job's picture", "responses": only(401, 404, 409, 410, 416, 422, 503)}
-    router.add_api_route("/{job_id}/result", get_result, methods=["GET"], response_class=Response, **told)
+    more: dict[str, Any] = {"summary": "A finished job's picture", "responses": only(401, 404, 409, 410, 416, 422, 503)}
+    router.add_api_route("/{job_id}/result", get_result, methods=["GET"], response_class=Response, **more)
     router.add_api_route("/{job_id}/result", get_result, methods=["HEAD"], include_in_schema=False)
     app.include_router(router)
 
@@ -186,6 +189,3 @@ def idempotency_key(request: Request) -> str | None:
     if not 0 < len(bare) <= MAX_KEY:
         raise InvalidParameterError("An Idempotency-Key has 1 to 255 characters.", limit=MAX_KEY, actual=len(bare))
     return bare
-
-
-Submit = Callable[[Request, JobRequest], Any]

@@ -1,7 +1,9 @@
 """How many requests that bring work are in the service at a time, and how many bytes of bodies: what bounds memory."""
 
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,34 +16,95 @@ Refuse = Callable[[Request, Exception], Awaitable[Response]]
 KEPT = 0.95  # of the mean time a slot is held, at each further request
 
 
-class Slots:
-    """Every POST takes one of ``limit`` slots when its body is there, until its answer is sent or broken. With none
-    left it gets 429, if possible before the body; a client who sends slowly holds none.
+class Room:
+    """``limit`` slots of ``slot_bytes`` of memory each, and ``most_bytes`` for bodies: shared by requests and jobs.
 
-    A slot stands for ``slot_bytes`` of memory; a picture that needs more takes several, see ``Holding.widen``. The
-    bodies of all requests together may have ``most_bytes``, counted as they arrive, given back with the first byte of
-    the answer, by which time a body has been let go. ``refuse`` makes an error's answer.
+    Any thread may call.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, slot_bytes: int, most_bytes: int, refuse: Refuse) -> None:
-        self.app, self._refuse = app, refuse
+    def __init__(self, limit: int, slot_bytes: int, most_bytes: int) -> None:
         self.limit, self.slot_bytes, self._most_bytes = limit, slot_bytes, most_bytes
         self._taken, self._received = 0, 0
         self._mean_seconds = 1.0  # that a slot is held
+        self._lock = threading.Lock()
+
+    def receive(self, size: int) -> None:
+        with self._lock:
+            self._received += size
+            if self._received > self._most_bytes:
+                raise self._full("Too many bytes are being received.", self._most_bytes)
+
+    def forget(self, size: int) -> None:
+        with self._lock:
+            self._received -= size
+
+    def check(self, count: int) -> None:
+        if self._taken + count > self.limit:
+            raise self._full("There are too many requests at a time.", self.limit)
+
+    def take(self, count: int) -> None:
+        with self._lock:
+            self.check(count)
+            self._taken += count
+
+    def give_back(self, count: int, seconds: float) -> None:
+        with self._lock:
+            self._taken -= count
+            self._mean_seconds = KEPT * self._mean_seconds + (1 - KEPT) * seconds
+
+    def slots_for(self, needed: int) -> int:
+        """How many hold so many bytes; ``TooMuchMemoryError`` where there are not as many."""
+        most = self.limit * self.slot_bytes
+        if needed > most:
+            raise TooMuchMemoryError("Ask for another format or a smaller size.", limit=most, actual=needed)
+        return -(-needed // self.slot_bytes)
+
+    @contextmanager
+    def hold(self, needed: int, sleep: Callable[[float], None]) -> Iterator[None]:
+        """So many bytes for work that nobody waits for: it waits until they are free."""
+        count = self.slots_for(needed)
+        while True:
+            try:
+                self.take(count)
+                break
+            except OverloadedError:
+                sleep(0.2)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken -= count
+
+    def _full(self, detail: str, limit: int) -> OverloadedError:
+        """With the time after which a slot is expected to be free."""
+        return OverloadedError(detail, retry_after=self._mean_seconds / self.limit, limit=limit)
+
+
+class Slots:
+    """Every POST takes one of the slots when its body is there, until its answer is sent or broken. With none left it
+    gets 429, if possible before the body; a client who sends slowly holds none.
+
+    A picture that needs more memory than a slot's takes several, see ``Holding.widen``. Bodies are counted as they
+    arrive, and given back with the first byte of the answer, by which time a body has been let go. ``refuse`` makes an
+    error's answer.
+    """
+
+    def __init__(self, app: ASGIApp, room: Room, refuse: Refuse) -> None:
+        self.app, self._room, self._refuse = app, room, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         try:
-            self.check_room(1)
+            self._room.check(1)
         except OverloadedError as error:
             await (await self._refuse(Request(scope), error))(scope, receive, send)
         else:
             await self._hold(scope, receive, send)
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        holding = scope["state"]["holding"] = Holding(self)
+        holding = scope["state"]["holding"] = Holding(self._room)
 
         async def receive_counted() -> Message:
             message = await receive()
@@ -60,38 +123,12 @@ class Slots:
         finally:
             holding.let_go()
 
-    # -- called by holdings ------------------------------------------------------------------------------------
-
-    def receive(self, size: int) -> None:
-        self._received += size
-        if self._received > self._most_bytes:
-            raise self._full("Too many bytes are being received.", self._most_bytes)
-
-    def forget(self, size: int) -> None:
-        self._received -= size
-
-    def check_room(self, count: int) -> None:
-        if self._taken + count > self.limit:
-            raise self._full("There are too many requests at a time.", self.limit)
-
-    def take(self, count: int) -> None:
-        self.check_room(count)
-        self._taken += count
-
-    def give_back(self, count: int, seconds: float) -> None:
-        self._taken -= count
-        self._mean_seconds = KEPT * self._mean_seconds + (1 - KEPT) * seconds
-
-    def _full(self, detail: str, limit: int) -> OverloadedError:
-        """With the time after which a slot is expected to be free."""
-        return OverloadedError(detail, retry_after=self._mean_seconds / self.limit, limit=limit)
-
 
 class Holding:
     """What one request has of them: the bytes of its body, and then its ``slots``."""
 
-    def __init__(self, all_slots: Slots) -> None:
-        self._all, self._body, self._since = all_slots, 0, 0.0
+    def __init__(self, room: Room) -> None:
+        self._all, self._body, self._since = room, 0, 0.0
         self.slots = 0
 
     def receive(self, size: int) -> None:
@@ -109,9 +146,7 @@ class Holding:
     def widen(self, needed: int) -> None:
         """Takes as many slots as hold so many bytes; ``OverloadedError`` where they are not free, and
         ``TooMuchMemoryError`` where there are not as many."""
-        count, most = -(-needed // self._all.slot_bytes), self._all.limit * self._all.slot_bytes
-        if needed > most:
-            raise TooMuchMemoryError("Ask for another format or a smaller size.", limit=most, actual=needed)
+        count = self._all.slots_for(needed)
         if count > self.slots:
             self.take(count - self.slots)
 

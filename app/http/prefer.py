@@ -26,4 +26,6 @@ def parse_prefer(values: Iterable[str]) -> Preference:
         name, _, value = preference.partition(";")[0].partition("=")
         told.setdefault(name.strip().lower(), value.strip().strip('"'))
     wait = told.get("wait", "")
-    return Preference("respond-async" in told, min(MAX_WAIT, float(wait)) if wait.isdecimal() and wait.isascii() else 0.0)
+    return Preference(
+        "respond-async" in told, min(MAX_WAIT, float(wait)) if wait.isdecimal() and wait.isascii() else 0.0
+    )

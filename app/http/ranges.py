@@ -1,4 +1,4 @@
-"""A part of a finished file (RFC 9110, 13 and 14): which bytes a request asks for, and whether it has the file already."""
+"""A part of a finished file (RFC 9110, 13 and 14): which bytes are asked for, and whether the client has them."""
 
 import re
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Part:
 
 
 def part_asked_for(headers: Headers, size: int, etag: str) -> Part:
-    """The one range that is asked for; the whole where there is none, several, one that makes no sense, or one of another
-    version of the file. ``RangeError`` where it lies outside."""
+    """The one range that is asked for; the whole where there is none, several, one that makes no sense, or one of
+    another version of the file. ``RangeError`` where it lies outside."""
     whole = Part(0, size, size)
     if headers.get("if-range", etag) != etag:
         return whole

@@ -13,6 +13,7 @@ from app.http.limits import holding_of
 from app.http.negotiation import choose_output, content_disposition
 from app.http.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
 from app.http.parameters import UpscaleParameters, parse_parameters
+from app.http.prefer import parse_prefer
 from app.http.service import Service, service_of
 from app.http.streaming import PictureResponse
 from app.http.upload import Upload, receive_upload
@@ -54,12 +55,19 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
 
     Parameters may stand in the query or in the form. Where pictures were taken (GPS in EXIF and XMP) is always removed;
     `metadata=strip` removes the rest as well. The result says in its XMP that it was enlarged.
+
+    Where the service keeps jobs, `Prefer: respond-async` is answered 202 with a job, and `respond-async, wait=10` only
+    if the picture is not finished in 10 seconds (RFC 7240).
     """
     service = service_of(request)
     record = record_of(request.scope)
-    service.scheduler.check_room()  # refused before the body is read
+    preference = parse_prefer(request.headers.getlist("prefer"))
+    if not (service.defer and preference.respond_async):
+        service.scheduler.check_room()  # refused before the body is read
     with record.clock.stage("receive"):
         upload, parameters = await receive(request)
+    if service.defer and preference.respond_async:
+        return await service.defer(request, upload, parameters, preference)
     accept = request.headers.get("accept", "*/*")
     header = await header_of(service, upload.image)
     job = service.scheduler.open(

@@ -1,10 +1,15 @@
 """What the routes work with, put together by ``main.py``."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from anyio import CapacityLimiter
-from fastapi import Request
+from fastapi import Request, Response
 
+from app.http.limits import Room
+from app.http.parameters import UpscaleParameters
+from app.http.prefer import Preference
+from app.http.upload import Upload
 from app.images.decoder import DecodeLimits
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import ModelFile, Zoo
@@ -21,6 +26,14 @@ class Loaded:
     provider: str
 
 
+class Defer(Protocol):
+    """Answers a ``POST /upscale`` by a job, if it takes longer than its sender wants to wait."""
+
+    async def __call__(
+        self, request: Request, upload: Upload, parameters: UpscaleParameters, preference: Preference
+    ) -> Response: ...
+
+
 @dataclass
 class Service:
     """``ready`` is false until everything is proven and while draining."""
@@ -29,6 +42,7 @@ class Service:
     zoo: Zoo
     scheduler: Scheduler
     loaded: dict[str, Loaded]  # by the network's title
+    room: Room
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
@@ -36,6 +50,8 @@ class Service:
     decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(usable_cores()))
     # One thread a request that is computing or encoding just now; requests that wait for a reader hold none.
     limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
+
+    defer: Defer | None = None  # where there are jobs
 
     @property
     def limits(self) -> DecodeLimits:

@@ -102,6 +102,11 @@ class Scheduler:
         now = time.monotonic()
         return [job for job in self._jobs if job.waiting or not job.started or now < job.active_at + SILENCE]
 
+    def seconds_left(self, job: Job) -> float:
+        """Estimated seconds of the whole machine for what is not computed yet of a job."""
+        with self._changed:
+            return max(0.0, self._seconds_left(job))
+
     def _seconds_left(self, job: Job) -> float:
         return sum(self._rates.of(title) * pixels for title, pixels in job.left.items())
 

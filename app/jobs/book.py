@@ -5,15 +5,17 @@ in the same process: the command line hands its buckets in this way.
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowSerializationFormat, WorkflowStatus
 
 from app.errors import EnlargerError
-from app.jobs.records import Job, JobSpec, Result, Status
+from app.jobs.records import Job, JobSpec, Result, Status, created_at
 from app.jobs.tables import Tables
 
+MAX_TIME = 32_503_680_000_000  # milliseconds until the year 3000
 VERSION = "1"  # of what is kept in the database; replicas take up jobs of their own version alone
 SMALL, LARGE, WEBHOOKS = "small", "large", "webhooks"
 STATUS: dict[str, Status] = {
@@ -27,6 +29,25 @@ STATUS: dict[str, Status] = {
 }
 CRASHED = {"title": "The service has crashed on this job", "status": 500, "code": "crashed_before"}
 BUG = {"title": "Internal error", "status": 500, "code": "internal_error"}
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a list by age: behind so many of those that were made in one millisecond since the epoch."""
+
+    milliseconds: int = MAX_TIME
+    skip: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.milliseconds}-{self.skip}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``ValueError`` where it is none."""
+        milliseconds, skip = text.split("-")
+        if not (text.isascii() and milliseconds.isdecimal() and skip.isdecimal() and int(milliseconds) <= MAX_TIME):
+            raise ValueError(text)
+        return cls(int(milliseconds), int(skip))
 
 
 class Book:
@@ -73,11 +94,18 @@ class Book:
         found = self._client.list_workflows(workflow_ids=list(job_ids), name="enlarge")
         return [job_of(status) for status in found]
 
-    def of_owner(self, owner: str, count: int, before: float | None = None) -> list[Job]:
-        """The newest first; ``before``: only those made earlier, seconds since the epoch."""
-        end = datetime.fromtimestamp(before, UTC).isoformat() if before is not None else None
-        found = self._client.list_workflows(user=owner, name="enlarge", limit=count, end_time=end, sort_desc=True)
-        return [job_of(status) for status in found]
+    def of_owner(self, owner: str, count: int, cursor: Cursor) -> tuple[list[Job], Cursor | None]:
+        """The newest first, from a cursor on, and the cursor behind them; None where there is nothing more."""
+        end = datetime.fromtimestamp(cursor.milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+        found = self._client.list_workflows(
+            user=owner, name="enlarge", limit=count + 1, offset=cursor.skip, end_time=end, sort_desc=True
+        )
+        jobs = [job_of(status) for status in found[:count]]
+        if len(found) <= count:
+            return jobs, None
+        last = found[count - 1].created_at or 0
+        same = sum(status.created_at == last for status in found[:count])
+        return jobs, Cursor(last, same + (cursor.skip if last == cursor.milliseconds else 0))
 
     def finished_before(self, time: float, count: int) -> list[Job]:
         end = datetime.fromtimestamp(time, UTC).isoformat()
@@ -139,7 +167,7 @@ def job_of(status: WorkflowStatus) -> Job:
         owner=status.authenticated_user or "",
         status=state,
         spec=spec,
-        created=(status.created_at or 0) / 1000,
+        created=created_at(status.workflow_id) or (status.created_at or 0) / 1000,
         started=began or (status.dequeued_at or 0) / 1000 or None,
         finished=finished / 1000 if finished else None,
         progress=1.0 if state == "succeeded" else float(told.get("progress", 0.0)),

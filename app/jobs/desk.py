@@ -25,7 +25,7 @@ from app.errors import (
     UnfinishedJobError,
     UnknownJobError,
 )
-from app.jobs.book import Book
+from app.jobs.book import Book, Cursor
 from app.jobs.records import Job, JobSpec, Result, created_at, new_id
 from app.jobs.replica import Replica
 from app.jobs.store import Store
@@ -91,9 +91,9 @@ class Desk:
             return replace(job, left=(job.left or 0.0) + self._replica.backlog.seconds_until(job.created))
         return job
 
-    async def of_owner(self, owner: str, count: int, before: float | None) -> list[Job]:
-        jobs = await self._ask(lambda: self.book.of_owner(owner, count, before))
-        return [job for job in jobs if not job.expired]
+    async def of_owner(self, owner: str, count: int, cursor: Cursor) -> tuple[list[Job], Cursor | None]:
+        jobs, following = await self._ask(lambda: self.book.of_owner(owner, count, cursor))
+        return [job for job in jobs if not job.expired], following
 
     async def cancel(self, job: Job) -> Job | None:
         """Cancels it, or forgets it with its picture if it is finished; then there is no job any more."""

@@ -19,7 +19,7 @@ from app.errors import EnlargerError
 from app.jobs.book import LARGE, SMALL, VERSION, WEBHOOKS, Book, problem_of
 from app.jobs.records import Job, JobSpec, Result
 from app.jobs.running import Interrupted, Running
-from app.jobs.tables import FRESH_SECONDS, Backlog
+from app.jobs.tables import SILENCE_SECONDS, Backlog
 
 log = logging.getLogger("enlarger.jobs")
 
@@ -30,15 +30,16 @@ Deliver = Callable[[Job, int], float | None]
 TURNS = {SMALL: 2, LARGE: 2}  # jobs of each kind that a replica works on at a time
 AHEAD = {SMALL: 8, LARGE: 0}  # claimed beside them, so that none waits for the next look into the queue
 POLL_SECONDS = 0.25
-TICK_SECONDS, BEAT_SECONDS, REAP_SECONDS = 0.5, 2.0, 4.0
+TICK_SECONDS = 0.5  # between two looks at what is running here
 ATTEMPTS = 5  # starts of one job; what has crashed so many replicas is given up
 
 
 class Replica:
     """One replica's part. One a process, because DBOS is one a process."""
 
-    def __init__(self, book: Book, perform: Perform, deliver: Deliver) -> None:
-        """Nothing happens before ``start``."""
+    def __init__(self, book: Book, perform: Perform, deliver: Deliver, silence: float = SILENCE_SECONDS) -> None:
+        """``silence``: seconds after which another is thought dead. Nothing happens before ``start``."""
+        self._silence = silence
         self._book, self._tables = book, book.tables
         self._perform, self._deliver = perform, deliver
         self.executor, self.backlog = uuid.uuid4().hex, Backlog()
@@ -138,26 +139,26 @@ class Replica:
         """Tells that it lives and how far its jobs are, stops those that are no longer its own, and wakes those of the
         dead. After a pause of its own (the database was away) it waits until the others can have told of themselves."""
         beat = reap = 0.0
-        steady = monotonic() if not self._tables.embedded else -FRESH_SECONDS
+        steady = monotonic() if not self._tables.embedded else -self._silence
         while not self._stopping.wait(TICK_SECONDS):
             now = monotonic()
             try:
                 if now >= beat:
                     self._tables.beat(self.executor)
-                    if beat and monotonic() > beat + BEAT_SECONDS:
+                    if beat and monotonic() > beat + self._silence / 6:
                         steady = monotonic()
-                    beat = now + BEAT_SECONDS
+                    beat = now + self._silence / 6
                 self._tell_progress()
-                if now >= reap and monotonic() > steady + FRESH_SECONDS:
+                if now >= reap and monotonic() > steady + self._silence:
                     self._wake_jobs_of_the_dead()
                     self.backlog = self._tables.backlog()
-                    reap = now + REAP_SECONDS
+                    reap = now + self._silence / 3
             except sa.exc.SQLAlchemyError as error:
                 steady = monotonic()
                 log.warning("the jobs' database cannot be reached: %s", type(error).__name__)
 
     def _wake_jobs_of_the_dead(self) -> None:
-        for executor in self._tables.dead():
+        for executor in self._tables.dead(self._silence):
             if woken := self._tables.release(executor, crashed=True):
                 log.warning("%d jobs of a replica that is gone go on", woken)
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-FRESH_SECONDS = 12.0  # a replica not heard of for longer is dead: its jobs go on elsewhere
+SILENCE_SECONDS = 12.0  # a replica not heard of for longer is dead: its jobs go on elsewhere
 FORGET_SECONDS = 3600.0
 
 TABLES = (
@@ -95,13 +95,13 @@ class Tables:
     def leave(self, executor: str) -> None:
         self._do("DELETE FROM enlarger_replicas WHERE executor = :executor", executor=executor)
 
-    def dead(self) -> list[str]:
+    def dead(self, silence: float) -> list[str]:
         """Replicas that hold jobs and have not been heard of."""
         self._do(f"DELETE FROM enlarger_replicas WHERE seen < {self._now} - :forget", forget=FORGET_SECONDS)
         rows = self._ask(
             f"SELECT DISTINCT executor_id FROM {self._status} WHERE status = 'PENDING' AND executor_id NOT IN"
             f" (SELECT executor FROM enlarger_replicas WHERE seen > {self._now} - :fresh)",
-            fresh=FRESH_SECONDS,
+            fresh=silence,
         )
         return [row[0] for row in rows if row[0]]
 
@@ -118,7 +118,7 @@ class Tables:
     def replicas(self) -> int:
         """How many live; at least one."""
         rows = self._ask(
-            f"SELECT COUNT(*) FROM enlarger_replicas WHERE seen > {self._now} - :fresh", fresh=FRESH_SECONDS
+            f"SELECT COUNT(*) FROM enlarger_replicas WHERE seen > {self._now} - :fresh", fresh=SILENCE_SECONDS
         )
         return max(1, int(rows[0][0]))
 

@@ -1,4 +1,4 @@
-"""One job's work: its picture fetched, enlarged in the time that requests leave, and its result put where it belongs."""
+"""One job's work: its picture fetched, enlarged in the time that requests leave, its result put where it belongs."""
 
 import hashlib
 import tempfile

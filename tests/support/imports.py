@@ -18,7 +18,8 @@ RULES: dict[str, set[str]] = {
     "telemetry": {"errors"},
     "inference": {"errors", "threads", "telemetry"},
     "upscale": {"errors", "images", "telemetry", "inference"},
-    "http": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale"},
+    "jobs": {"errors"},
+    "http": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
     "study": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }
 """What each folder or module of ``app/`` may import of the others, from the bottom up."""

@@ -24,7 +24,7 @@ def main(url: str, notes: Path, seconds: float) -> None:
         return Result(None, 1, running.id, "image/png", "x.png", {})
 
     book = Book(url)
-    replica = Replica(book, perform, lambda job, attempt: None)
+    replica = Replica(book, perform, lambda job, attempt: None, silence=4.0)
     replica.start()
     print(f"ready {replica.executor}", flush=True)
     sys.stdin.read()  # until the pipe is closed
