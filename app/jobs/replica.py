@@ -139,14 +139,15 @@ class Replica:
         """Tells that it lives and how far its jobs are, stops those that are no longer its own, and wakes those of the
         dead. After a pause of its own (the database was away) it waits until the others can have told of themselves."""
         beat = reap = 0.0
+        now = monotonic()
         steady = monotonic() if not self._tables.embedded else -self._silence
         while not self._stopping.wait(TICK_SECONDS):
-            now = monotonic()
+            before, now = now, monotonic()
+            if now > before + self._silence / 2:
+                steady = now
             try:
                 if now >= beat:
                     self._tables.beat(self.executor)
-                    if beat and monotonic() > beat + self._silence / 6:
-                        steady = monotonic()
                     beat = now + self._silence / 6
                 self._tell_progress()
                 if now >= reap and monotonic() > steady + self._silence:
