@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -14,20 +14,16 @@ from tqdm import tqdm
 
 from app import __version__
 from app.errors import EnlargerError
-from app.http.parameters import UpscaleParameters, parse_parameters
-from app.images.decoder import DecodeLimits, decode
 from app.images.encoders import FORMATS
-from app.inference.scheduler import Scheduler
-from app.inference.zoo import Zoo, load_zoo
-from app.main import Worker, create_engine, create_scheduler, serve
+from app.inference.zoo import load_zoo
+from app.main import Worker, create_engine, create_upscaler, serve
 from app.settings import Settings
-from app.upscale.pipeline import check_depth, open_job, prepare, upscale
-from app.upscale.tiler import TileBudget
+from app.upscale.parameters import UpscaleParameters, parse_parameters
+from app.upscale.upscaler import Upscaler
 
 COMMANDS = ("serve", "models")
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
 OWN_FORMATS = {kind.extension: name for name, kind in FORMATS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
-NO_DEADLINE = 365 * 24 * 3600.0  # seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,21 +98,16 @@ def run_files(arguments: list[str]) -> int:
     tasks = list(plan_files(options.files, options.output, options.format))
     parameters = parameters_from(options)
     engine = create_engine(settings)
-    zoo = engine.zoo
-    zoo.scales(parameters.model or zoo.default)  # an unknown name fails before the first picture
-    scheduler = create_scheduler(settings, engine)
-    precisions = {network.spec.title: network.precision for network in engine.networks.values()}
+    engine.zoo.scales(parameters.model or engine.zoo.default)  # an unknown name fails before the first picture
     failed = 0
-    try:
+    with create_upscaler(settings, engine) as upscaler:
         for task in tasks:
             try:
-                enlarge_file(task, parameters, zoo, settings, scheduler, precisions)
+                enlarge_file(task, parameters, upscaler)
             except (EnlargerError, OSError) as error:
                 failed += 1
                 detail = error.detail if isinstance(error, EnlargerError) else error.strerror
                 print(f"enlarger: {task.source}: {detail}", file=sys.stderr)
-    finally:
-        scheduler.close()
     return 1 if failed else 0
 
 
@@ -186,32 +177,17 @@ def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
 
 
-def enlarge_file(
-    task: Task,
-    parameters: UpscaleParameters,
-    zoo: Zoo,
-    settings: Settings,
-    scheduler: Scheduler,
-    precisions: Mapping[str, str],
-) -> None:
+def enlarge_file(task: Task, parameters: UpscaleParameters, upscaler: Upscaler) -> None:
     """Writes to a temporary name and renames at the end: a picture is there whole or not at all."""
-    source = decode(task.source.read_bytes(), DecodeLimits(settings.max_pixels, settings.max_side))
-    size = parameters.result_size(source.height, source.width)
-    specs = zoo.passes(parameters.model, size[0] / source.height, size[1] / source.width)
-    work = prepare(
-        source,
-        specs,
-        parameters.output(task.format),
-        TileBudget(pixels=settings.tile_pixels, band_bytes=settings.band_bytes),
-        size,
-    )
-    check_depth(work, precisions)
+    image = upscaler.open(task.source.read_bytes())
+    plan = upscaler.plan(image, parameters, [task.format])
+    work = upscaler.decode(image, plan)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     part = task.target.with_name(f".{task.target.name}.part")
     try:
-        with open(part, "wb") as file, open_job(work, scheduler, NO_DEADLINE) as job:
-            bands = tqdm(upscale(work, job), task.source.name, total=len(work.passes[-1].plan.rows) + 1, unit="band")
-            for piece in bands:
+        with open(part, "wb") as file:
+            count = len(plan.passes[-1].plan.rows) + 1
+            for piece in tqdm(upscaler.run(work), task.source.name, total=count, unit="band"):
                 file.write(piece)
         os.replace(part, task.target)
     finally:

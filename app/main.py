@@ -30,10 +30,11 @@ from app.http.pages import add_pages
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
 from app.http.routes import router
-from app.http.service import Loaded, Service
+from app.http.service import Service
+from app.images.formats import DecodeLimits
 from app.inference.engine import Engine, Prove
 from app.inference.providers import RUNTIME_VERSION, GpuOptions
-from app.inference.scheduler import OnBatch, Scheduler, nobody
+from app.inference.scheduler import OnBatch, nobody
 from app.inference.self_test import check_proof
 from app.inference.zoo import load_zoo
 from app.settings import Settings
@@ -42,6 +43,8 @@ from app.telemetry.in_flight import Ledger
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 from app.telemetry.tracing import OpenTelemetry, PassOn
+from app.upscale.tiler import TileBudget
+from app.upscale.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from app.http.job_service import JobService
@@ -56,15 +59,10 @@ def create_engine(settings: Settings, prove: Prove | None = None) -> Engine:
     return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, prove)
 
 
-def create_scheduler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Scheduler:
-    return Scheduler(
-        run_batch=engine.run,
-        seconds_per_pixel=lambda spec: engine.network(spec).seconds_per_pixel,
-        max_seconds=settings.max_queue_seconds,
-        batch_macs=engine.batch_macs,
-        on_batch=on_batch,
-        run_beside=engine.run_beside if engine.shares_cores else None,
-    )
+def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Upscaler:
+    limits = DecodeLimits(settings.max_pixels, settings.max_side)
+    budget = TileBudget(pixels=settings.tile_pixels, band_bytes=settings.band_bytes)
+    return Upscaler.on(engine, limits, budget, settings.max_queue_seconds, on_batch)
 
 
 @dataclass(frozen=True)
@@ -81,15 +79,11 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
     engine = create_engine(settings, check_proof)
     metrics = Metrics()
-    scheduler = create_scheduler(settings, engine, metrics.observe_batch)
-    loaded = {
-        network.spec.title: Loaded(network.precision, network.spec.files[network.precision], network.provider)
-        for network in engine.networks.values()
-    }
+    upscaler = create_upscaler(settings, engine, metrics.observe_batch)
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
     decoders = CapacityLimiter(settings.compute_threads)
     room = Room(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
-    service = Service(settings, engine.zoo, scheduler, loaded, room, ledger=ledger, decoders=decoders)
+    service = Service(settings, upscaler, room, ledger=ledger, decoders=decoders)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -102,12 +96,12 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         service.ready = True
         ledger.ready()
         most = settings.most_bytes / 1e6
-        log.info("ready: %d networks on %s, memory at most %.0f MB", len(loaded), engine.provider, most)
+        log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), engine.provider, most)
         yield
         service.ready = False
         if jobs:
             await asyncio.to_thread(jobs.close)
-        scheduler.close()
+        upscaler.close()
         tracer.close()
 
     app = FastAPI(
@@ -117,8 +111,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     app.include_router(router)
     add_pages(app)
     if settings.study:
-        add_study(app, Study(settings, engine.zoo, scheduler))
-    add_drawing(app, Drawing(engine.zoo, scheduler, engine.generators))
+        add_study(app, Study(settings, upscaler))
+    add_drawing(app, Drawing(engine.zoo, upscaler.scheduler, engine.generators))
     if jobs:
         jobs.add_to(app, service, metrics)
     add_error_handlers(app)
@@ -153,9 +147,9 @@ def create_jobs(settings: Settings) -> "JobService":
 def describe(service: Service, metrics: Metrics, restarts: int) -> None:
     """What does not change while the process lives, and what is asked for when it is read."""
     metrics.describe_build(__version__, RUNTIME_VERSION)
-    for title, loaded in service.loaded.items():
-        metrics.describe_network(title, loaded.precision, loaded.provider)
-    scheduler = service.scheduler
+    for title, network in service.upscaler.networks.items():
+        metrics.describe_network(title, network.precision, network.provider)
+    scheduler = service.upscaler.scheduler
     metrics.watch(scheduler.backlog, scheduler.jobs, lambda: service.ready and not service.draining, lambda: restarts)
 
 
@@ -184,7 +178,7 @@ class DrainingServer(uvicorn.Server):
         else:
             self._exit_at = 0
         self._service.draining = True
-        self._service.scheduler.refuse_new()
+        self._service.upscaler.scheduler.refuse_new()
         # Not by uvicorn's own: it would raise the signal again at the end, and the exit status would be -15.
         self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
 

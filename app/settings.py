@@ -1,12 +1,13 @@
 """The environment, read once: frozen and validated settings."""
 
 import base64
-import os
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.threads import usable_cores
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -135,13 +136,3 @@ def is_webhook_secret(secret: str) -> bool:
         return secret.startswith("whsec_") and len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= 24
     except ValueError:
         return False
-
-
-def usable_cores() -> int:
-    """CPU cores this process may really use: its affinity, cut by a cgroup quota (v2 ``cpu.max``) if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, -(-int(quota) // int(period))))

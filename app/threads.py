@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from anyio import CapacityLimiter, to_thread
@@ -49,3 +50,13 @@ async def run_beside(
 async def run_ahead(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
     """The same in a thread that gives way to none: for what takes moments and an answer depends on."""
     return await asyncio.get_running_loop().run_in_executor(_ahead, function, *arguments)
+
+
+def usable_cores() -> int:
+    """CPU cores this process may really use: its affinity, cut by a cgroup quota (v2 ``cpu.max``) if there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, -(-int(quota) // int(period))))

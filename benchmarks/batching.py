@@ -17,7 +17,8 @@ from app.inference.engine import GPU_BATCH_MACS, Engine
 from app.inference.providers import choose_provider
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import ModelSpec, load_zoo
-from app.settings import MODELS, usable_cores
+from app.settings import MODELS
+from app.threads import usable_cores
 from harness.fakes import Pixels, make_spec, nearest
 
 LAUNCH, PIXEL, LEAST = 2e-3, 20e-9, 500_000  # seconds, seconds, LR pixels

@@ -14,7 +14,8 @@ import numpy as np
 
 from app.inference.engine import Engine
 from app.inference.zoo import ModelSpec, Zoo, load_zoo
-from app.settings import MODELS, usable_cores
+from app.settings import MODELS
+from app.threads import usable_cores
 from training.checkpoint import Folders
 from training.report.evaluate import TEST_SETS, evaluate, served_path
 from training.report.records import Metrics

@@ -17,7 +17,8 @@ from PIL import Image
 
 from app.inference.engine import Engine
 from app.inference.zoo import load_zoo
-from app.settings import Settings, usable_cores
+from app.settings import Settings
+from app.threads import usable_cores
 from benchmarks.bare import bare
 from benchmarks.client import post
 from harness.server import Server, running_server

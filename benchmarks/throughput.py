@@ -23,8 +23,9 @@ from typing import Self
 from app.inference.engine import PRECISIONS, Engine
 from app.inference.providers import choose_provider
 from app.inference.zoo import ModelSpec, Zoo, load_zoo
-from app.settings import MODELS, usable_cores
+from app.settings import MODELS
 from app.telemetry.record import STAGES
+from app.threads import usable_cores
 from benchmarks.bare import Bare, bare
 from benchmarks.client import closed_loop, percentile, photograph, picture, post
 from harness.server import Server, running_server

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from app.inference.engine import Engine
 from app.inference.zoo import load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS
 from harness.postgres import Postgres, binaries, running_postgres
 from harness.s3 import S3, running_s3

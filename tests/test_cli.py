@@ -12,13 +12,11 @@ from PIL import Image
 
 from app.cli import Task, enlarge_file, main, plan_files
 from app.errors import ComputeError, EnlargerError
-from app.http.parameters import UpscaleParameters
-from app.images.decoder import DecodeLimits, decode
 from app.inference.engine import Engine
 from app.inference.zoo import Zoo, load_zoo
-from app.settings import Settings
-from app.upscale.pipeline import Output, open_job, prepare, upscale
+from app.upscale.parameters import UpscaleParameters
 from app.upscale.tiler import TileBudget
+from app.upscale.upscaler import Upscaler
 from harness import MODELS, ROOT
 from harness.fakes import FakeEngine, Pixels, make_spec, noise, running
 from harness.pictures import decoded, encode
@@ -52,16 +50,11 @@ def write(path: Path, pixels: Pixels, format: str = "PNG") -> Path:
 
 def served(engine: Engine, data: bytes) -> Pixels:
     """What the generator makes of a file with the default network."""
-    settings = Settings()
-    source = decode(data, DecodeLimits(settings.max_pixels, settings.max_side))
-    work = prepare(
-        source,
-        [ZOO.find(None, SCALE)],
-        Output(),
-        TileBudget(pixels=settings.tile_pixels, band_bytes=settings.band_bytes),
-    )
-    with running(engine) as scheduler, open_job(work, scheduler, 60) as job:
-        return decoded(b"".join(upscale(work, job)))
+    upscaler = Upscaler.on(engine)
+    image = upscaler.open(data)
+    with upscaler:
+        work = upscaler.decode(image, upscaler.plan(image, UpscaleParameters(scale=SCALE, format="png")))
+        return decoded(b"".join(upscaler.run(work)))
 
 
 # -- the real command --------------------------------------------------------------------------------------------
@@ -227,13 +220,14 @@ def test_a_fault_in_the_middle_leaves_what_was_there_before(earlier: bytes | Non
 
     engine = FakeEngine(before=fail)
     zoo = Zoo(tmp_path, "nearest", (make_spec(),))
-    few_pixels = Settings(tile_pixels=4096)
     source, target = write(tmp_path / "a.png", noise(600, 40, 3)), tmp_path / "out" / "a.png"
     if earlier is not None:
         target.parent.mkdir()
         target.write_bytes(earlier)
-    with running(engine) as scheduler, pytest.raises(ComputeError):
-        enlarge_file(Task(source, target, "png"), UpscaleParameters(scale=2), zoo, few_pixels, scheduler, {})
+    with running(engine) as scheduler:
+        upscaler = Upscaler(zoo, scheduler, {}, budget=TileBudget(pixels=4096))
+        with pytest.raises(ComputeError):
+            enlarge_file(Task(source, target, "png"), UpscaleParameters(scale=2), upscaler)
     assert len(engine.computed) >= 3
     assert files_in(tmp_path) == ({"a.png"} if earlier is None else {"a.png", "out/a.png"})
     assert earlier is None or target.read_bytes() == earlier

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from app.settings import usable_cores
+from app.threads import usable_cores
 
 CPU_INFO = Path("/proc/cpuinfo")
 

@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from app.http.parameters import DEFAULT_SCALE, MAX_SCALE
 from app.http.service import Service
 from app.images.barcodes import AVAILABLE
 from app.images.encoders import DEFAULT_QUALITY, FORMATS, Format
 from app.images.formats import READERS
 from app.inference.generator import describe_generator
 from app.inference.zoo import ModelSpec
+from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
 
 
 def describe(service: Service) -> dict[str, Any]:
     """Everything a front end needs to offer the choices there are, and no others."""
     settings = service.settings
     return {
-        "default": service.zoo.default,
-        "models": [describe_model(service, name) for name in service.zoo.names],
-        "generators": [describe_generator(spec) for spec in service.zoo.generators],
+        "default": service.upscaler.zoo.default,
+        "models": [describe_model(service, name) for name in service.upscaler.zoo.names],
+        "generators": [describe_generator(spec) for spec in service.upscaler.zoo.generators],
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
         "formats": [describe_format(name, kind) for name, kind in FORMATS.items()],
         "codes": AVAILABLE,  # whether decode=true can be asked for
@@ -32,13 +32,13 @@ def describe(service: Service) -> dict[str, Any]:
 
 def describe_model(service: Service, name: str) -> dict[str, Any]:
     """One network at all its scales, or a generator; ``UnknownModelError`` names what there is."""
-    for generator in service.zoo.generators:
+    for generator in service.upscaler.zoo.generators:
         if generator.name == name:
             return describe_generator(generator)
-    specs = [service.zoo.find(name, scale) for scale in service.zoo.scales(name)]
+    specs = [service.upscaler.zoo.find(name, scale) for scale in service.upscaler.zoo.scales(name)]
     return {
         "name": name,
-        "default": name == service.zoo.default,
+        "default": name == service.upscaler.zoo.default,
         "summary": specs[0].summary,
         "licence": specs[0].licence,
         "max_scale": min(MAX_SCALE, specs[-1].scale ** 2),  # two networks in turn
@@ -47,20 +47,20 @@ def describe_model(service: Service, name: str) -> dict[str, Any]:
 
 
 def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
-    loaded = service.loaded[spec.title]
+    network = service.upscaler.networks[spec.title]
     return {
         "scale": spec.scale,
         "architecture": spec.architecture,
         "licence": spec.licence,
         "source": spec.training.get("source", spec.recipe),
-        "provider": loaded.provider,
-        "precision": loaded.precision,
-        "max_depth": 8 if loaded.precision == "int8" else 16,
+        "provider": network.provider,
+        "precision": network.precision,
+        "max_depth": network.max_depth,
         "parameters": spec.parameters,
         "macs_per_pixel": spec.macs,
-        "seconds_per_megapixel": round(service.scheduler.estimate(spec, 1_000_000), 3),
+        "seconds_per_megapixel": round(service.upscaler.scheduler.estimate(spec, 1_000_000), 3),
         "context": spec.context,
-        "metrics": loaded.file.metrics,
+        "metrics": network.file.metrics,
         "files": {
             precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
             for precision, file in spec.files.items()

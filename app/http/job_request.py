@@ -8,10 +8,9 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InvalidParameterError, MissingImageError
-from app.http.parameters import UpscaleParameters, parse_parameters
-from app.http.routes import header_of, planned, seconds_of
 from app.http.service import service_of
 from app.http.upload import bounded_body, receive_upload
+from app.upscale.parameters import UpscaleParameters, parse_parameters
 
 BESIDE = ("sink", "webhook")  # what an upload may bring beside the parameters
 MAX_JSON_BYTES = 64 * 1024
@@ -77,12 +76,3 @@ def parse_document(body: bytes) -> JobRequest:
 def text(value: Any) -> str:
     """A parameter as a query would have it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-async def estimate(request: Request, image: bytes, parameters: UpscaleParameters) -> float:
-    """Seconds of the networks' work; what the header shows to be impossible is refused."""
-    service = service_of(request)
-    header = await header_of(service, image)
-    if parameters.decode:
-        raise InvalidParameterError("decode: a job tells no codes; ask POST /upscale.")
-    return seconds_of(service, planned(service, parameters, header.height, header.width), header.has_alpha)

@@ -9,12 +9,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.sse import format_sse_event
 
 from app.errors import InvalidParameterError
-from app.http.job_request import JobParameters, JobRequest, estimate, receive_job
+from app.http.job_request import JobParameters, JobRequest, receive_job
 from app.http.openapi import ERRORS, only
 from app.http.owner import COOKIE, Owner, owner_of
-from app.http.parameters import UpscaleParameters
 from app.http.prefer import Preference
 from app.http.ranges import has_it_already, part_asked_for
+from app.http.routes import opened
 from app.http.service import service_of
 from app.http.upload import Upload
 from app.jobs.book import Cursor
@@ -22,6 +22,9 @@ from app.jobs.desk import Desk
 from app.jobs.places import Places
 from app.jobs.records import UPLOAD, Job, JobSpec
 from app.threads import run_beside
+from app.upscale.memory import held_bytes
+from app.upscale.parameters import UpscaleParameters
+from app.upscale.plan import Plan
 
 EVENTS = "text/event-stream"
 KEEP_ALIVE = 15.0  # seconds after which a follower is told that nothing has changed
@@ -39,16 +42,22 @@ class Jobs:
 
     # -- handed in -------------------------------------------------------------------------------------------------
 
-    async def submit(self, request: Request, asked: JobRequest) -> tuple[Job, Owner]:
-        """Accepts a job, after all that can be refused was refused."""
-        owner = owner_of(request, service_of(request).settings.api_keys)
+    async def submit(self, request: Request, asked: JobRequest, plan: Plan | None) -> tuple[Job, Owner]:
+        """Accepts a job, after all that can be refused was refused. ``plan``: of the picture, if it is here."""
+        service = service_of(request)
+        owner, room = owner_of(request, service.settings.api_keys), service.room
         if asked.webhook:
             if not self.webhooks:
                 raise InvalidParameterError("This service sends no webhooks: it has no key to sign them with.")
             self.places.egress.check(asked.webhook)
         for url in filter(None, (asked.source, asked.sink)):
             self.places.check(url)
-        seconds = await estimate(request, asked.image, asked.parameters) if asked.image else None
+        if asked.parameters.decode:
+            raise InvalidParameterError("decode: a job tells no codes; ask POST /upscale without Prefer.")
+        seconds = None
+        if plan:
+            room.slots_for(held_bytes(plan))
+            seconds = service.upscaler.seconds(plan)
         spec = JobSpec(
             source=asked.source or UPLOAD,
             sink=asked.sink,
@@ -61,11 +70,11 @@ class Jobs:
         return await self.desk.submit(owner.name, spec, asked.image, idempotency_key(request), owner.scope), owner
 
     async def defer(
-        self, request: Request, upload: Upload, parameters: UpscaleParameters, preference: Preference
+        self, request: Request, upload: Upload, parameters: UpscaleParameters, plan: Plan, preference: Preference
     ) -> Response:
         """The answer to a ``POST /upscale`` whose sender prefers a job, if it takes longer than he waits."""
         asked = JobRequest(parameters=parameters, image=upload.image, filename=upload.filename)
-        job, owner = await self.submit(request, asked)
+        job, owner = await self.submit(request, asked, plan)
         job = await self.desk.wait(job, preference.wait)
         response = await self.result(request, job) if job.done else self.accepted(job, owner)
         response.headers["Preference-Applied"] = preference.applied
@@ -133,7 +142,9 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
     async def post_job(request: Request, query: Annotated[JobParameters, Query()]) -> Response:
         """Takes what `POST /upscale` takes, and `sink` and `webhook` beside it; or JSON with `source`, `sink`,
         `webhook` and `parameters`. An `Idempotency-Key` makes it safe to send again."""
-        job, owner = await jobs.submit(request, await receive_job(request))
+        asked = await receive_job(request)
+        _, plan = await opened(request, asked.image, asked.parameters) if asked.image else (None, None)
+        job, owner = await jobs.submit(request, asked, plan)
         return jobs.accepted(job, owner)
 
     @router.get("", summary="Your jobs, the newest first", responses=only(401, 422, 503))

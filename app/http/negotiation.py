@@ -3,35 +3,18 @@
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from app.errors import EnlargerError
-from app.http.parameters import UpscaleParameters
-from app.images.decoder import SourceImage
-from app.images.encoders import FORMATS, create_encoder
-from app.upscale.pipeline import Output, picture_of
+from app.images.encoders import FORMATS
+from app.upscale.upscaler import DEFAULT_FORMAT
 
-DEFAULT_FORMAT = "png"
 MEDIA_TYPES = {kind.media_type: name for name, kind in FORMATS.items()}
 MAX_NAME = 100  # characters of the upload's own
 
 
-def choose_output(parameters: UpscaleParameters, accept: str, source: SourceImage, size: tuple[int, int]) -> Output:
-    """The format asked for, or an error that says why it cannot hold the result.
-
-    Where none is asked for: the first that can hold it of those ``Accept`` names, then of the source's own and PNG.
-    """
-    if parameters.format:
-        return parameters.output(parameters.format)
+def candidates(accept: str, own: str) -> list[str]:
+    """The formats to try where none is asked for: those that ``Accept`` names, then the source's ``own``, then PNG."""
     named, refused = accepted(accept)
-    own = [name for name in (source.format, DEFAULT_FORMAT) if name in FORMATS]
-    candidates = [*named, *(name for name in own if FORMATS[name].media_type not in refused)] or [DEFAULT_FORMAT]
-    for name in candidates:
-        output = parameters.output(name)
-        try:
-            create_encoder(name, picture_of(source, output, size), output.options)
-        except EnlargerError:
-            continue
-        return output
-    return parameters.output(candidates[-1])  # whose refusal will be told
+    fallbacks = [name for name in (own, DEFAULT_FORMAT) if name in FORMATS and FORMATS[name].media_type not in refused]
+    return [*named, *fallbacks] or [DEFAULT_FORMAT]
 
 
 def accepted(accept: str) -> tuple[list[str], set[str]]:

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from app.errors import EnlargerError, OverloadedError, ShuttingDownError
-from app.http.parameters import parameter_error
 from app.telemetry.record import record_of
+from app.upscale.parameters import parameter_error
 
 PROBLEM = "application/problem+json"
 

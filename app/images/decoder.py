@@ -125,38 +125,45 @@ class SourceImage:
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
-    """What the header says, every limit checked and no pixel decoded: for admission."""
+    """What the header says, every limit checked and no pixel decoded."""
     return read_container(data, limits).header
 
 
 def decode(data: bytes, limits: DecodeLimits) -> SourceImage:
-    """Decode the (first) picture. Raises the errors of the table above and no others. Keeps nothing of ``data``."""
-    container = read_container(data, limits)
-    if container.header.format == "png":
+    """Decodes the (first) image of a file. Raises the errors of the table above and no others."""
+    return decode_container(read_container(data, limits))
+
+
+def decode_container(container: Container) -> SourceImage:
+    """The pixels of a file whose header was read. Keeps nothing of the file."""
+    header = container.header
+    if header.format == "png":
         check_pixels(container)
     elif container.header.format == "jpeg":
         check_scans(container)
     colour, alpha, ink = _separated(container)
-    orientation = container.header.orientation
-    colour = tuple(turn_upright(plane, orientation) for plane in colour)
+    colour = tuple(turn_upright(plane, header.orientation) for plane in colour)
     if alpha is not None:
-        alpha = turn_upright(alpha, orientation)
+        alpha = turn_upright(alpha, header.orientation)
         if colour[0].mode == DEEP:
             bleed_planes(colour, alpha)
         else:
             bleed(colour[0], alpha)
-    return SourceImage(
+    source = SourceImage(
         width=colour[0].width,
         height=colour[0].height,
-        gray=container.header.gray,
-        format=container.header.format,
-        icc_profile=None if ink else fitting_profile(container.icc_profile, "L" if container.header.gray else "RGB"),
+        gray=header.gray,
+        format=header.format,
+        icc_profile=None if ink else fitting_profile(container.icc_profile, "L" if header.gray else "RGB"),
         exif=container.exif,
         dpi=container.dpi,
         xmp=container.xmp,
         alpha=None if alpha is None else Raster((alpha,)),
         _colour=Raster(colour),
     )
+    if (source.depth, source.has_alpha, ink) != (header.depth, header.has_alpha, container.ink):
+        raise CorruptImageError("The image has another kind of samples than its header says")
+    return source
 
 
 def _separated(container: Container) -> tuple[Planes, Image.Image | None, bool]:

@@ -19,7 +19,8 @@ from app.inference.guard import is_poisoned
 from app.inference.providers import RUN_ERRORS, GpuOptions, choose_provider, create_session, is_out_of_memory
 from app.inference.pruning import with_one_output
 from app.inference.self_test import proving_tile
-from app.inference.zoo import GeneratorSpec, ModelSpec, Zoo
+from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo
+from app.threads import usable_cores
 
 log = logging.getLogger("enlarger.engine")
 Latents = NDArray[np.float32]
@@ -56,6 +57,16 @@ class Network:
     provider: str
     seconds_per_pixel: float
 
+    @property
+    def file(self) -> ModelFile:
+        """The file that runs."""
+        return self.spec.files[self.precision]
+
+    @property
+    def max_depth(self) -> int:
+        """Bits per sample that it can tell apart: ``int8`` holds the input in steps of 1/255."""
+        return 8 if self.precision == "int8" else 16
+
 
 @dataclass(frozen=True)
 class PictureGenerator:
@@ -86,6 +97,7 @@ class Engine:
 
     ``precision`` is asked for, not demanded: a network's own says what it really has, see ``choose_precision``.
     ``zoo`` is what it was made of, each network as it is run here: with the context of the file that was chosen.
+    ``threads``: 0 means every core that this process may use.
     ``batch_macs`` is what one call of ``run`` may cost, multiply-accumulates. ``recomputed`` counts, by network, the
     batches that overflowed in float16 and were computed again in float32. One thread at a time may ``run``, and
     ``LANES`` may ``run_beside`` one another, where ``shares_cores``.
@@ -112,8 +124,9 @@ class Engine:
         self.batch_macs = BATCH_MACS.get(self.provider, GPU_BATCH_MACS)
         self.recomputed: Counter[str] = Counter()
         self._prove = prove
-        self.shares_cores = self.provider == "cpu" and threads >= LANES
-        self._threads, self._lane_threads = threads, threads // LANES
+        self._threads = threads or usable_cores()
+        self._lane_threads = self._threads // LANES
+        self.shares_cores = self.provider == "cpu" and self._threads >= LANES
         self._free_lanes = list(range(1, 1 + LANES))
         self.zoo, self._gpu = zoo, gpu or GpuOptions()
         self._options = ort.RunOptions()
@@ -121,7 +134,7 @@ class Engine:
         self._making = threading.Lock()
         self._sessions: dict[Key, ort.InferenceSession] = {}
         self._bound: dict[Key, BoundSession] = {}
-        self.networks = {(spec.name, spec.scale): self._load(spec) for spec in zoo}
+        self.networks = {spec.title: self._load(spec) for spec in zoo}
         self.zoo = replace(zoo, models=tuple(network.spec for network in self.networks.values()))
         self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
 
@@ -197,7 +210,7 @@ class Engine:
         return replace(generator, seconds_per_picture=seconds / WARM_UP_PICTURES)
 
     def network(self, spec: ModelSpec) -> Network:
-        return self.networks[spec.name, spec.scale]
+        return self.networks[spec.title]
 
     def run(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
         """LR windows of one shape and depth, uint8 or uint16 ``[h, w, 3]``, to HR windows ``[h * s, w * s, 3]`` of the

@@ -53,7 +53,6 @@ class Job:
         self.left: Counter[str] = Counter()
         for spec, pixels in load:
             self.left[spec.title] += pixels
-        self.announced = self.left.total()
         self.started = self.computing = self.cancelled = False
         self.waiting: deque[Entry] = deque()
         self._queue = queue

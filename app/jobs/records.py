@@ -52,7 +52,7 @@ class Result:
     size: int
     etag: str
     media_type: str
-    filename: str
+    filename: str | None
     headers: dict[str, str]
 
 

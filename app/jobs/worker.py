@@ -26,7 +26,7 @@ class Enlarged:
 
     pieces: Iterator[bytes]
     media_type: str
-    filename: str
+    filename: str | None
     headers: dict[str, str]
 
 
@@ -34,7 +34,7 @@ class Enlarge(Protocol):
     """Enlarges a picture in the background, for a job; the context ends when the last piece was taken."""
 
     def __call__(
-        self, running: Running, spec: JobSpec, image: bytes, filename: str | None
+        self, running: Running, spec: JobSpec, data: bytes, filename: str | None
     ) -> AbstractContextManager[Enlarged]: ...
 
 

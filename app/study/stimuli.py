@@ -9,12 +9,10 @@ from PIL import Image
 
 from app.errors import StartupError
 from app.images.channels import at_depth
-from app.images.decoder import DecodeLimits, SourceImage, decode
-from app.inference.scheduler import Scheduler
-from app.inference.zoo import Zoo
+from app.images.decoder import SourceImage, decode
 from app.settings import Settings
-from app.upscale.pipeline import Output, open_job, prepare, upscale
-from app.upscale.tiler import TileBudget
+from app.upscale.parameters import UpscaleParameters
+from app.upscale.upscaler import Upscaler
 
 ORIGINAL = "original"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -59,13 +57,13 @@ class Specimens:
     ``StartupError`` for a folder without pictures, and for a scale without models.
     """
 
-    def __init__(self, settings: Settings, zoo: Zoo, scheduler: Scheduler) -> None:
+    def __init__(self, settings: Settings, upscaler: Upscaler) -> None:
         assert settings.study is not None
         self._folder, self._scale = settings.study, settings.study_scale
-        self._settings, self._zoo, self._scheduler = settings, zoo, scheduler
+        self._settings, self._upscaler = settings, upscaler
         self._cache = Cache()
         self._making: dict[Key, threading.Lock] = {}
-        self.versions = [spec.name for spec in zoo if spec.scale == self._scale]
+        self.versions = [spec.name for spec in upscaler.zoo if spec.scale == self._scale]
         if not self.versions:
             raise StartupError(f"The study's scale is {self._scale}, which no model has.")
         if settings.study_original:
@@ -91,20 +89,17 @@ class Specimens:
             return file
 
     def _make(self, picture: str, version: str) -> bytes:
-        limits = DecodeLimits(self._settings.max_pixels, self._settings.max_side)
-        source = decode((self._folder / picture).read_bytes(), limits)
+        upscaler = self._upscaler
+        source = decode((self._folder / picture).read_bytes(), upscaler.limits)
         pair = prepare_pair(source, self._scale, self._settings.study_original)
         if version == ORIGINAL:
             assert pair.hr is not None
             return pair.hr
-        work = prepare(
-            decode(pair.lr, limits),
-            [self._zoo.find(version, self._scale)],
-            Output(metadata=False),
-            TileBudget(pixels=self._settings.tile_pixels, band_bytes=self._settings.band_bytes),
-        )
-        with open_job(work, self._scheduler, self._settings.request_deadline_seconds) as job:
-            return b"".join(upscale(work, job))
+        image = upscaler.open(pair.lr)
+        parameters = UpscaleParameters(model=version, scale=self._scale, format="png", metadata="strip")
+        work = upscaler.decode(image, upscaler.plan(image, parameters))
+        with upscaler.admit(work.plan, self._settings.request_deadline_seconds) as job:
+            return b"".join(upscaler.run(work, job))
 
 
 def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:

@@ -23,12 +23,11 @@ from starlette.responses import FileResponse, JSONResponse
 from app.errors import UnknownTrialError
 from app.http.openapi import only
 from app.http.pages import page
-from app.inference.scheduler import Scheduler
-from app.inference.zoo import Zoo
 from app.settings import Settings
 from app.study.ratings import Opinion, Opinions, Rating, mean_opinion
 from app.study.stimuli import Key, Specimens
 from app.threads import run_beside
+from app.upscale.upscaler import Upscaler
 
 WORDS = {1: "Bad", 2: "Poor", 3: "Fair", 4: "Good", 5: "Excellent"}  # ITU-R BT.500, the quality scale
 INTERVAL = "95 %, Student's t over observers"
@@ -45,10 +44,10 @@ class Score(BaseModel):
 class Study:
     """Who sees what, in which order, and what they said of it."""
 
-    def __init__(self, settings: Settings, zoo: Zoo, scheduler: Scheduler) -> None:
+    def __init__(self, settings: Settings, upscaler: Upscaler) -> None:
         assert settings.study is not None
         self.scale = settings.study_scale
-        self.specimens = Specimens(settings, zoo, scheduler)
+        self.specimens = Specimens(settings, upscaler)
         self.opinions = Opinions(settings.study_database or settings.study / "study.sqlite3", self.scale)
 
     def trials(self, participant: str) -> dict[str, Key]:

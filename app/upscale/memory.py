@@ -7,20 +7,21 @@ elsewhere: ``Settings.most_bytes`` adds it up.
 from app.images.encoders import FORMATS
 from app.images.resampler import CHUNK
 from app.upscale.passes import Pass, windows_ahead
-from app.upscale.pipeline import STRIP_BYTES, Work
+from app.upscale.pipeline import STRIP_BYTES
+from app.upscale.plan import Plan
 
 WORKING_STRIPS = 12  # what is made of one strip on its way into the file, in strips: integers of 32 bits, mostly
 FLOAT_BYTES = 4
 DECODED_BYTES = 16  # a pixel of a result in which codes are read: the file, its pixels, and those the reader takes
 
 
-def held_bytes(work: Work, read_whole: bool = False) -> int:
+def held_bytes(plan: Plan, read_whole: bool = False) -> int:
     """An upper bound. ``read_whole``: codes are looked for in the result before it is sent."""
-    picture, kind = work.picture, FORMATS[work.output.format]
-    channels = 3 + work.source.has_alpha
-    sample = 2 if max(work.source.depth, picture.depth) > 8 or work.curve else 1  # bytes, within the networks' passes
-    *firsts, last = [(each, band_bytes(each, channels * sample)) for each in work.passes]
-    total = sum(pass_bytes(each, channels, sample) for each in work.passes)
+    picture, kind = plan.picture, FORMATS[plan.output.format]
+    channels = 3 + plan.header.has_alpha
+    sample = 2 if max(plan.header.depth, picture.depth) > 8 or plan.curve else 1  # bytes, within the networks' passes
+    *firsts, last = [(each, band_bytes(each, channels * sample)) for each in plan.passes]
+    total = sum(pass_bytes(each, channels, sample) for each in plan.passes)
     total += last[1] + sum(3 * band for _, band in firsts)  # two joined where the next one's windows need both
     height, width = last[0].size
     pixels = -(-last[1] // (channels * sample) * picture.width * picture.height // (width * height))

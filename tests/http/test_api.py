@@ -25,6 +25,7 @@ from app.http.service import Service
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
 from app.settings import Settings
+from app.upscale.upscaler import Upscaler
 from harness import MODELS
 from harness.bodies import BODIES, BOUNDARY, FILE, FOREIGN, PARAMETERS, PICTURE, mutated, part
 from harness.pictures import decoded, encode
@@ -295,7 +296,7 @@ def test_readiness_follows_the_services_life(life: dict[str, bool], answer: tupl
     scheduler = Scheduler(run_batch=lambda spec, windows: windows, seconds_per_pixel=lambda spec: 1.0, max_seconds=1)
     app = FastAPI()
     app.include_router(router)
-    app.state.service = Service(Settings(), ZOO, scheduler, {}, **life)
+    app.state.service = Service(Settings(), Upscaler(ZOO, scheduler, {}), **life)
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

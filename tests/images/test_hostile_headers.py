@@ -19,13 +19,12 @@ from fastapi import FastAPI
 from PIL import Image
 
 from app.errors import CorruptImageError, EnlargerError, TooComplexError, TooManyPixelsError
-from app.http import routes as api
 from app.http.access_log import Journal
 from app.http.problems import add_error_handlers
 from app.http.routes import router
 from app.http.service import Service
-from app.images.decoder import DecodeLimits, ImageHeader, decode, inspect
-from app.images.formats import read_container
+from app.images.decoder import DecodeLimits, decode, inspect
+from app.images.formats import Container, read_container
 from app.images.formats.av1 import read_sequence
 from app.images.formats.ifd import read_exif
 from app.images.formats.isobmff import MAX_PARTS
@@ -37,6 +36,8 @@ from app.settings import Settings
 from app.telemetry.in_flight import Ledger
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import PassOn
+from app.upscale import upscaler as upscaler_module
+from app.upscale.upscaler import Upscaler
 from harness import MODELS
 from harness.files import chunk, exif_block, gif, gif_frame, ihdr, png, saved, smooth, tiff, tiff_tags
 
@@ -64,18 +65,18 @@ def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fm
     """However small the file is: a pixel of each format."""
     beside: list[bool] = []
 
-    def watched(data: bytes, limits: DecodeLimits) -> ImageHeader:
+    def watched(data: bytes, limits: DecodeLimits) -> Container:
         beside.append(asyncio._get_running_loop() is None)
-        inspect(data, limits)
+        read_container(data, limits)
         raise CorruptImageError("seen")
 
-    monkeypatch.setattr(api, "inspect", watched)
+    monkeypatch.setattr(upscaler_module, "read_container", watched)
     scheduler = Scheduler(run_batch=lambda spec, windows: windows, seconds_per_pixel=lambda spec: 1.0, max_seconds=1)
     app = FastAPI()
     app.include_router(router)
     add_error_handlers(app)
     app.add_middleware(Journal, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
-    app.state.service = Service(Settings(), load_zoo(MODELS), scheduler, {}, ready=True)
+    app.state.service = Service(Settings(), Upscaler(load_zoo(MODELS), scheduler, {}), ready=True)
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

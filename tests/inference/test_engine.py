@@ -27,7 +27,7 @@ from app.inference.providers import PROVIDERS, TENSORRT, GpuOptions, choose_prov
 from app.inference.pruning import with_one_output
 from app.inference.self_test import check_proof
 from app.inference.zoo import ModelFile, ModelSpec, Zoo, load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS
 from harness.fakes import PATIENCE, Pixels, make_spec, noise, running
 

@@ -8,7 +8,7 @@ from app.inference.binding import page_lock
 from app.inference.engine import Engine
 from app.inference.providers import GpuOptions, choose_provider
 from app.inference.zoo import load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS
 from harness.fakes import noise
 from harness.pictures import encode

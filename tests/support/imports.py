@@ -12,8 +12,8 @@ from harness import ROOT
 
 RULES: dict[str, set[str]] = {
     "errors": set(),
-    "settings": set(),
     "threads": set(),
+    "settings": {"threads"},
     "images": {"errors"},
     "telemetry": {"errors"},
     "inference": {"errors", "threads", "telemetry"},

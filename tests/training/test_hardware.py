@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training import hardware
 
 

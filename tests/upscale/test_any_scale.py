@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidParameterError, UnknownModelError, UnknownScaleError
-from app.http.parameters import UpscaleParameters
 from app.inference.zoo import load_zoo
+from app.upscale.parameters import UpscaleParameters
 from harness import MODELS
 from harness.fakes import noise
 from harness.pictures import decoded, encode

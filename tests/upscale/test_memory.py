@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.images.decoder import DecodeLimits, decode
 from app.upscale.memory import held_bytes
-from app.upscale.pipeline import Output, Work, open_job, prepare, upscale
+from app.upscale.parameters import Output
+from app.upscale.pipeline import Work, upscale
 from app.upscale.tiler import TileBudget
 from harness.fakes import PATIENCE, FakeEngine, make_spec, noise, running
 from harness.pictures import encode
 from tests.support.profiles import gray_profile
+from tests.support.upscale import open_job, prepare
 
 FLAT, SQUARE = (100, 3000), (600, 500)
 CASES: dict[str, dict[str, Any]] = {
@@ -38,9 +39,8 @@ def work_on(
     **options: object,
 ) -> Work:
     pixels = noise(*size, channels) if channels > 1 else noise(*size)
-    source = decode(encode(pixels, **options), DecodeLimits())
     specs, output = [make_spec(scale=scale) for scale in scales], Output(format, depth=depth)
-    return prepare(source, specs, output, TileBudget(band_bytes=2**20), result)
+    return prepare(encode(pixels, **options), specs, output, TileBudget(band_bytes=2**20), result)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -50,17 +50,17 @@ def test_a_request_holds_no_more_than_was_reckoned_and_a_good_part_of_it(case: d
         tracemalloc.start()
         try:
             for piece in upscale(work, job):
-                assert len(piece) < held_bytes(work)
+                assert len(piece) < held_bytes(work.plan)
             _, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    print(f"{most / 1e6:.1f} of {held_bytes(work) / 1e6:.1f} MB")
-    assert held_bytes(work) / 8 < most <= held_bytes(work)
+    print(f"{most / 1e6:.1f} of {held_bytes(work.plan) / 1e6:.1f} MB")
+    assert held_bytes(work.plan) / 8 < most <= held_bytes(work.plan)
 
 
 def test_only_what_is_encoded_whole_grows_with_the_height() -> None:
     def held(height: int, format: str) -> int:
-        return held_bytes(work_on((height, 300), format=format))
+        return held_bytes(work_on((height, 300), format=format).plan)
 
     for streamed in ("png", "jpeg", "tiff"):
         assert held(2000, streamed) == pytest.approx(held(1000, streamed), rel=0.05)
@@ -70,12 +70,12 @@ def test_only_what_is_encoded_whole_grows_with_the_height() -> None:
 
 def test_reading_codes_costs_what_the_whole_result_takes() -> None:
     work = work_on((100, 100))
-    assert held_bytes(work, read_whole=True) - held_bytes(work) == 16 * 400 * 400
+    assert held_bytes(work.plan, read_whole=True) - held_bytes(work.plan) == 16 * 400 * 400
 
 
 def test_depth_and_alpha_cost_their_samples() -> None:
     plain, deep, both = (work_on(FLAT, channels=c, depth=d) for c, d in ((3, 8), (3, 16), (4, 16)))
     fixed = 12 * 2**20
-    assert held_bytes(deep) - fixed == pytest.approx(2 * (held_bytes(plain) - fixed), rel=0.01)
-    assert held_bytes(both) - fixed > 4 / 3 * (held_bytes(deep) - fixed)
-    assert np.prod(both.passes[0].size) == 16 * np.prod(FLAT)
+    assert held_bytes(deep.plan) - fixed == pytest.approx(2 * (held_bytes(plain.plan) - fixed), rel=0.01)
+    assert held_bytes(both.plan) - fixed > 4 / 3 * (held_bytes(deep.plan) - fixed)
+    assert np.prod(both.plan.passes[0].size) == 16 * np.prod(FLAT)

@@ -14,16 +14,17 @@ from PIL import Image
 
 from app.errors import CancelledError, ComputeError, DeadlineError, OutputTooLargeError, OverloadedError
 from app.images.channels import lay_on, luma
-from app.images.decoder import DecodeLimits, decode
 from app.images.encoders import Options
 from app.images.resampler import Resampler
 from app.inference.job import Ahead, Job
 from app.inference.zoo import ModelSpec
 from app.upscale import pipeline as upscaler_module
-from app.upscale.pipeline import Output, Work, open_job, prepare, upscale
+from app.upscale.parameters import Output
+from app.upscale.pipeline import Work, upscale
 from app.upscale.tiler import Plan, TileBudget
 from harness.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, noise, running, wait_until
 from harness.pictures import decoded, encode
+from tests.support.upscale import open_job, prepare
 
 BUDGET = TileBudget(pixels=1)  # the smallest tiles there are: 40 x 40, of which at least 32 x 32 are kept
 SHAPES = {"gray": (), "gray and alpha": (2,), "RGB": (3,), "RGB and alpha": (4,)}
@@ -39,12 +40,13 @@ def work_on(
     **options: object,
 ) -> Work:
     """Work for networks of ``scale`` and ``then`` in turn; ``options`` are those of the input's encoder."""
-    source = decode(encode(pixels, **options), DecodeLimits())
-    return prepare(source, [make_spec(scale=each) for each in (scale, *then)], output or Output(), BUDGET, size)
+    return prepare(
+        encode(pixels, **options), [make_spec(scale=each) for each in (scale, *then)], output or Output(), BUDGET, size
+    )
 
 
 def plan_of(work: Work) -> Plan:
-    (only,) = work.passes
+    (only,) = work.plan.passes
     return only.plan
 
 
@@ -82,7 +84,7 @@ def test_two_networks_in_turn_multiply_their_scales() -> None:
     pixels = noise(90, 131, 4)
     pixels[..., 3] = 255
     work = work_on(pixels, 2, then=(4,))
-    assert [each.plan.tiles > 4 for each in work.passes] == [True, True]
+    assert [each.plan.tiles > 4 for each in work.plan.passes] == [True, True]
     np.testing.assert_array_equal(decoded(run(work)), nearest(pixels, 8))
 
 
@@ -171,8 +173,8 @@ def test_metadata_is_kept_or_stripped_and_the_size_is_announced(keep: bool) -> N
     exif = Image.Exif()
     exif[0x010E] = "a description"
     work = work_on(noise(20, 30, 4), scale=3, output=Output(metadata=keep), exif=exif, dpi=(300, 300))
-    assert (work.picture.width, work.picture.height, work.picture.channels) == (90, 60, 4)
-    assert bool(work.picture.exif) == bool(work.picture.dpi) == keep
+    assert (work.plan.picture.width, work.plan.picture.height, work.plan.picture.channels) == (90, 60, 4)
+    assert bool(work.plan.picture.exif) == bool(work.plan.picture.dpi) == keep
 
 
 def test_a_result_too_large_for_its_format_is_refused_before_any_compute() -> None:

@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import skimage.data
 
-from app.images.decoder import DecodeLimits, decode
 from app.inference.engine import DEAR_MACS, Engine
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import ModelSpec, load_zoo
-from app.settings import Settings, usable_cores
+from app.settings import Settings
+from app.threads import usable_cores
+from app.upscale.parameters import Output
 from app.upscale.passes import plan_passes
-from app.upscale.pipeline import Output, open_job, prepare, upscale
+from app.upscale.pipeline import upscale
 from app.upscale.tiler import TileBudget
 from harness import MODELS
 from harness.fakes import Pixels, noise, running
 from harness.pictures import decoded, encode
+from tests.support.upscale import open_job, prepare
 
 ALLOWED = 1  # of 255
 ASTRONAUT, COFFEE = skimage.data.astronaut(), skimage.data.coffee()
@@ -45,7 +47,7 @@ def cases(spec: ModelSpec) -> dict[str, tuple[Pixels, TileBudget]]:
 
 def served(scheduler: Scheduler, spec: ModelSpec, pixels: Pixels, budget: TileBudget) -> Pixels:
     """The picture as the service gives it."""
-    work = prepare(decode(encode(pixels), DecodeLimits()), [spec], Output(), budget)
+    work = prepare(encode(pixels), [spec], Output(), budget)
     with open_job(work, scheduler, seconds=600) as job:
         return decoded(b"".join(upscale(work, job)))
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from app.inference.engine import create_session
 from app.inference.zoo import GeneratorSpec, ModelFile
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training.digits.data import SIDE, Labelled
 from training.digits.judge import Classifier, draw, judge, look
 from training.digits.networks import to_pixels, to_tensor

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from app.inference.providers import create_session
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training.checkpoint import Folders
 from training.data.degradations import DEGRADATIONS
 from training.data.pairs import Pixels, list_pictures, read_picture

@@ -16,7 +16,7 @@ from onnx import TensorProto, compose, inliner, numpy_helper, version_converter
 from torch import Tensor
 
 from app.inference.engine import create_session
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training.export.face import OPSET, standard_opset
 from training.export.publish import to_onnx
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from app.inference.engine import create_session
 from app.inference.zoo import MANIFEST, ModelSpec
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training.architectures import Generator
 from training.checkpoint import Folders
 from training.export.face import attach_face

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.inference.providers import create_session
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training.architectures import Generator
 
 CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut

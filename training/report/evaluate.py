@@ -16,13 +16,11 @@ import torch
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from app.images.decoder import DecodeLimits, decode
 from app.inference.engine import PRECISIONS, Engine
-from app.inference.scheduler import Scheduler
 from app.inference.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec, Zoo, load_zoo
-from app.settings import Settings, usable_cores
-from app.upscale.pipeline import Output, open_job, prepare, upscale
-from app.upscale.tiler import TileBudget
+from app.threads import usable_cores
+from app.upscale.parameters import UpscaleParameters
+from app.upscale.upscaler import Upscaler
 from training.checkpoint import Folders
 from training.data.degradations import bicubic
 from training.data.pairs import Pixels, list_pictures, read_picture
@@ -68,23 +66,16 @@ def png(pixels: Pixels) -> bytes:
 
 @dataclass(frozen=True)
 class ServedPath:
-    """The generator the service walks, over the same engine and scheduler."""
+    """The service's own way, over an engine of this process."""
 
     engine: Engine
-    scheduler: Scheduler
-    settings: Settings
+    upscaler: Upscaler
 
     def upscale(self, spec: ModelSpec, image: bytes) -> Pixels:
         """An encoded picture to uint8 ``[H, W, 3]``, as a client would decode the PNG it gets."""
-        spec = self.engine.network(spec).spec  # with the context of the file that is run
-        work = prepare(
-            decode(image, DecodeLimits()),
-            [spec],
-            Output("png"),
-            TileBudget(pixels=self.settings.tile_pixels, band_bytes=self.settings.band_bytes),
-        )
-        with open_job(work, self.scheduler, seconds=3600) as job:
-            data = b"".join(upscale(work, job))
+        opened = self.upscaler.open(image)
+        plan = self.upscaler.plan(opened, UpscaleParameters(model=spec.name, scale=spec.scale, format="png"))
+        data = b"".join(self.upscaler.run(self.upscaler.decode(opened, plan)))
         with Image.open(io.BytesIO(data)) as result:
             return np.asarray(result.convert("RGB"))
 
@@ -96,14 +87,9 @@ Judge = Callable[[ModelSpec, ServedPath], Metrics]
 @contextmanager
 def served_path(zoo: Zoo, specs: Iterable[ModelSpec], precision: str = "auto") -> Iterator[ServedPath]:
     """Loads these networks of the zoo and no others."""
-    settings = Settings(models=zoo.folder)
-    chosen = dataclasses.replace(zoo, models=tuple(specs))
-    engine = Engine(chosen, "cpu", usable_cores(), precision)
-    scheduler = Scheduler(engine.run, lambda spec: engine.network(spec).seconds_per_pixel, settings.max_queue_seconds)
-    try:
-        yield ServedPath(engine, scheduler, settings)
-    finally:
-        scheduler.close()
+    engine = Engine(dataclasses.replace(zoo, models=tuple(specs)), "cpu", usable_cores(), precision)
+    with Upscaler.on(engine) as upscaler:
+        yield ServedPath(engine, upscaler)
 
 
 def evaluate(

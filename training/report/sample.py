@@ -12,7 +12,7 @@ from PIL import Image
 from app.inference.engine import Engine
 from app.inference.generator import grid, latent_vectors
 from app.inference.zoo import GeneratorSpec, ModelSpec, Zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training.data.degradations import bicubic
 from training.data.pairs import Pixels, read_picture
 from training.data.qrcodes import Code, render_pair, whole_size, whole_view

@@ -58,6 +58,8 @@ class ImageHeader:
     has_alpha: bool
     bits: int = 8
     """Bits a sample has in the file (the colours of a palette: 8)."""
+    depth: Literal[8, 16] = 8
+    """Bits a sample has once it is decoded."""
     orientation: int = 1
     """As in Exif: 1 to 8, 1 upright."""
 
@@ -84,6 +86,8 @@ class Container:
     stream: tuple[Buffer, ...]
     icc_profile: bytes | None = None
     """As found: neither checked nor known to fit the pixels."""
+    ink: bool = False
+    """CMYK or LAB, which is decoded to sRGB, so that no profile fits it afterwards."""
     exif: bytes | None = None
     """Cleaned, and without ``Exif\\0\\0`` before it: see ``ifd.cleaned_exif``."""
     dpi: tuple[float, float] | None = None

@@ -58,6 +58,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
             has_alpha=False,
             orientation=exif.orientation,
         ),
+        ink=components == 4,
         stream=(b"\xff\xd8", *needed, memoryview(data)[scan.end - len(scan.whole) :]),
         icc_profile=_profile([s.payload for s in segments if _is(s, APP2, b"ICC_PROFILE\0")]),
         exif=exif.block,

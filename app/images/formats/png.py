@@ -53,6 +53,7 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
             gray=gray,
             has_alpha=has_alpha or alpha is not None,
             bits=bits,
+            depth=16 if bits == 16 else 8,
             orientation=exif.orientation,
         ),
         stream=(memoryview(data)[:33], *pixels, _IEND),

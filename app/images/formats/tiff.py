@@ -37,7 +37,7 @@ _COMPRESSIONS = frozenset((1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000, 50001))
 """None, CCITT (three), LZW, JPEG, Deflate, PackBits, old Deflate, Zstandard, WebP. Not LZMA, whose files choose how
 much memory is set aside, nor the old JPEG (6), nor those nobody sends."""
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 _SAMPLES: dict[int, Literal["unsigned", "signed", "float"]] = {1: "unsigned", 2: "signed", 3: "float"}
 _ALPHA = (1, 2, 999)  # ExtraSamples: premultiplied, straight, and what Corel Draw 10 writes
 
@@ -61,8 +61,10 @@ def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
             gray=_is_gray(tags),
             has_alpha=_has_alpha(tags),
             bits=8 if photometric == PALETTE else bits,
+            depth=16 if bytewise or _is_deep_gray(tags) else 8,
             orientation=orientation,
         ),
+        ink=photometric in (SEPARATED, CIELAB),
         stream=_rebuilt(data, tags, bytewise),
         icc_profile=checked_profile(profile.value) if profile else None,
         exif=ifd.cleaned_exif(tags, data),
@@ -115,6 +117,12 @@ def _is_gray(tags: ifd.Directory) -> bool:
         third = len(colours) // 3
         return colours[:third] == colours[third : 2 * third] == colours[2 * third :]
     return photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) or (photometric == YCBCR and tags.number(SAMPLES, 1) == 1)
+
+
+def _is_deep_gray(tags: ifd.Directory) -> bool:
+    """Whether Pillow makes one channel of more than 8 bits of it."""
+    photometric, bits, samples = tags.number(PHOTOMETRIC, WHITE_IS_ZERO), tags.number(BITS, 1), tags.number(SAMPLES, 1)
+    return photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and samples == 1 and bits > 8
 
 
 def _has_alpha(tags: ifd.Directory) -> bool:

@@ -18,7 +18,7 @@ from app.errors import ModelFileError, UnknownModelError
 from app.inference.engine import Engine
 from app.inference.generator import GAP, grid, latent_vectors
 from app.inference.zoo import load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS
 from harness.server import running_server
 from training.digits.data import Labelled, load_split, read_idx

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from app.inference.engine import Engine
 from app.inference.providers import create_session
 from app.inference.zoo import ModelSpec, load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from training.__main__ import main
 from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse

@@ -16,7 +16,7 @@ from app.errors import ModelFileError
 from app.inference.engine import FACE_OUTPUTS, Engine, check_face, choose_precision
 from app.inference.providers import create_session
 from app.inference.zoo import ModelFile, ModelSpec, Zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness.fakes import make_spec, nearest
 from training.architectures import build
 from training.export.face import attach_face

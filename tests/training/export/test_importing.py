@@ -21,7 +21,7 @@ from torch import nn
 
 from app.inference.engine import Engine
 from app.inference.zoo import ModelSpec, load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS
 from harness.pictures import encode
 from harness.server import running_server

@@ -20,7 +20,8 @@ from app.errors import ModelFileError
 from app.inference.engine import Engine, choose_precision
 from app.inference.providers import create_session
 from app.inference.zoo import ModelSpec, load_zoo
-from app.settings import Settings, usable_cores
+from app.settings import Settings
+from app.threads import usable_cores
 from training.architectures import Generator, build
 from training.architectures.collapsible import collapse
 from training.checkpoint import Folders

@@ -18,7 +18,7 @@ from torch import nn
 from app.errors import ModelFileError
 from app.inference.engine import PRECISIONS, Engine
 from app.inference.zoo import load_zoo
-from app.settings import usable_cores
+from app.threads import usable_cores
 from harness import MODELS, ROOT
 from harness.pictures import decoded
 from training.__main__ import main

@@ -1,14 +1,17 @@
-"""What a request may ask for: parameters of the query and the form, validated, and the result's format."""
+"""What can be asked for when an image is enlarged: validated, whoever asks; and the size of the result."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
 from app.images.encoders import FORMATS, Options, Subsampling
-from app.upscale.pipeline import Output
 
+Size = tuple[int, int]  # height, width
+
+DEFAULTS = Options()
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8
 ALIASES = {"jpg": "jpeg", "tif": "tiff"}
@@ -21,8 +24,20 @@ FormatName = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Output:
+    """How the result is to be written. ``background`` (RGB) fills what JPEG cannot leave transparent; ``depth``: bits
+    per sample, or None for the source's."""
+
+    format: str = "png"
+    options: Options = DEFAULTS
+    background: tuple[int, int, int] = (255, 255, 255)
+    metadata: bool = True
+    depth: Literal[8, 16] | None = None
+
+
 class UpscaleParameters(BaseModel):
-    """Parameters of ``POST /upscale``; an unknown name is an error, so that a typing mistake is not ignored."""
+    """What is asked for, with the names of ``POST /upscale``; an unknown name is an error, so no typo is ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +65,7 @@ class UpscaleParameters(BaseModel):
             raise ValueError("give either scale, or width and height, not both")
         return self
 
-    def result_size(self, height: int, width: int) -> tuple[int, int]:
+    def result_size(self, height: int, width: int) -> Size:
         """(height, width) of the result for a picture of that size; it is never distorted, so it fits into the box."""
         if self.width is None and self.height is None:
             factor = self.scale or DEFAULT_SCALE

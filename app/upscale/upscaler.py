@@ -1,0 +1,144 @@
+"""The one way to enlarge an image, for the API, the command line, the study, the evaluation and Python users alike.
+
+with Upscaler.load(Path("models")) as upscaler:
+    image = upscaler.open(Path("photo.jpg").read_bytes())
+    plan = upscaler.plan(image, UpscaleParameters(scale=4, format="png"))
+    work = upscaler.decode(image, plan)
+    Path("big.png").write_bytes(b"".join(upscaler.run(work)))
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from app.images.decoder import decode_container
+from app.images.encoders import FORMATS
+from app.images.formats import Container, DecodeLimits, read_container
+from app.inference.engine import Engine, Network
+from app.inference.job import Job
+from app.inference.scheduler import OnBatch, Scheduler, nobody
+from app.inference.zoo import Zoo, load_zoo
+from app.telemetry.record import StageClock
+from app.upscale.parameters import UpscaleParameters
+from app.upscale.pipeline import Work, upscale
+from app.upscale.plan import Plan, make_plan
+from app.upscale.tiler import TileBudget
+
+DEFAULT_FORMAT = "png"
+NO_DEADLINE = 365 * 24 * 3600.0  # seconds
+
+
+class Upscaler:
+    """Networks, the queue before them, and the limits an image must keep: made once, used from any thread.
+
+    ``networks``: what runs for each network of the zoo, by its title.
+    """
+
+    def __init__(
+        self,
+        zoo: Zoo,
+        scheduler: Scheduler,
+        networks: Mapping[str, Network],
+        limits: DecodeLimits | None = None,
+        budget: TileBudget | None = None,
+    ) -> None:
+        self.zoo, self.scheduler, self.networks = zoo, scheduler, networks
+        self.limits, self.budget = limits or DecodeLimits(), budget or TileBudget()
+
+    @classmethod
+    def on(
+        cls,
+        engine: Engine,
+        limits: DecodeLimits | None = None,
+        budget: TileBudget | None = None,
+        max_queue_seconds: float = math.inf,
+        on_batch: OnBatch = nobody,
+    ) -> Self:
+        """An upscaler with a queue of its own before an engine."""
+        scheduler = Scheduler(
+            run_batch=engine.run,
+            seconds_per_pixel=lambda spec: engine.network(spec).seconds_per_pixel,
+            max_seconds=max_queue_seconds,
+            batch_macs=engine.batch_macs,
+            on_batch=on_batch,
+            run_beside=engine.run_beside if engine.shares_cores else None,
+        )
+        return cls(engine.zoo, scheduler, engine.networks, limits, budget)
+
+    @classmethod
+    def load(cls, models: Path, *names: str, provider: str = "auto", precision: str = "auto", threads: int = 0) -> Self:
+        """Loads the networks of a model folder, or those of these ``names``; raises ``StartupError``.
+
+        ``provider``, ``precision`` and ``threads`` are as in the settings of the same names.
+        """
+        zoo = load_zoo(models)
+        if names:
+            chosen = tuple(zoo.find(name, scale) for name in names for scale in zoo.scales(name))
+            zoo = replace(zoo, default=names[0], models=chosen, generators=())
+        return cls.on(Engine(zoo, provider, threads, precision))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the queue; what was not computed is cancelled."""
+        self.scheduler.close()
+
+    def open(self, data: bytes) -> Container:
+        """A file taken apart as far as its pixels, every limit checked; what the other verbs are given."""
+        return read_container(data, self.limits)
+
+    def plan(self, image: Container, parameters: UpscaleParameters, formats: Sequence[str] = ()) -> Plan:
+        """Decides everything from the header. Raises the error of whatever cannot be done; no pixel is decoded.
+
+        ``formats``: what to write where the parameters name no format, the first that can hold the result; by default
+        the image's own or PNG.
+        """
+        header = image.header
+        size = parameters.result_size(header.height, header.width)
+        specs = self.zoo.passes(parameters.model, size[0] / header.height, size[1] / header.width)
+        own = [name for name in (header.format, DEFAULT_FORMAT) if name in FORMATS]
+        candidates = [parameters.format] if parameters.format else formats or own
+        return make_plan(image, specs, map(parameters.output, candidates), self.budget, size, self.networks)
+
+    def seconds(self, plan: Plan) -> float:
+        """The networks' time on an idle engine, at most: of alpha, plain parts are skipped."""
+        return sum(self.scheduler.estimate(spec, pixels) for spec, pixels in plan.load)
+
+    def admit(self, plan: Plan, seconds: float = NO_DEADLINE, clock: StageClock | None = None) -> Job:
+        """A place in the queue, to be finished within ``seconds``; ``OverloadedError`` if it is too long.
+
+        The caller closes the job. ``clock`` keeps the time of its stages.
+        """
+        return self.scheduler.open(plan.load, time.monotonic() + seconds, clock)
+
+    def admit_background(self, plan: Plan, clock: StageClock | None = None) -> Job:
+        """A place behind all requests, for work that nobody waits for; the caller closes the job."""
+        return self.scheduler.open_background(plan.load, clock)
+
+    def decode(self, image: Container, plan: Plan) -> Work:
+        """The pixels. Keeps nothing of the file."""
+        return Work(plan, decode_container(image))
+
+    def run(self, work: Work, job: Job | None = None) -> Iterator[bytes]:
+        """The enlarged file, piece by piece, as it is computed; the first with the first finished band of rows.
+
+        Without a ``job`` it is admitted here, without a deadline. Raises ``DeadlineError``, ``CancelledError`` or
+        ``ComputeError``; then what was given so far is not a whole file.
+        """
+        if job is not None:
+            return upscale(work, job)
+        return self._run_alone(work)
+
+    def _run_alone(self, work: Work) -> Iterator[bytes]:
+        with self.admit(work.plan) as job:
+            yield from upscale(work, job)
