@@ -209,7 +209,12 @@ class Timed(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return Timed(self._stream.start_tls(ssl_context, server_hostname, self._left(timeout)), self._deadline)
+        try:
+            left = self._left(timeout)
+        except httpcore.ReadTimeout:
+            self._stream.close()
+            raise
+        return Timed(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)

@@ -8,7 +8,8 @@ here: each replica tells that it lives, and whoever sees that another does not a
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import Any
 
@@ -46,6 +47,7 @@ class Replica:
         self._running: dict[str, Running] = {}
         self._told: dict[str, float] = {}  # progress as last written, by job
         self._turns = {name: threading.Semaphore(count) for name, count in TURNS.items()}
+        self._suspects = threading.Lock()
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="jobs", daemon=True)
 
@@ -100,30 +102,35 @@ class Replica:
         queue = SMALL if spec.small else LARGE
         running = self._running[job_id] = Running(job_id, queue)
         try:
-            self._wait_for_turn(running)
-            try:
-                outcome: dict[str, Any] = {"result": vars(self._perform(running, spec))}
-            except EnlargerError as error:
-                running.check()
-                outcome = {"error": problem_of(error)}
-            finally:
-                self._turns[queue].release()
-            return outcome
+            with self._turn(running):
+                return {"result": vars(self._perform(running, spec))}
+        except EnlargerError as error:
+            running.check()
+            return {"error": problem_of(error)}
         finally:
             if spec.webhook and not running.interrupted:
                 self._book.enqueue_webhook(job_id)
             if self._running.get(job_id) is running:
                 del self._running[job_id]
 
-    def _wait_for_turn(self, running: Running) -> None:
-        turns = self._turns[running.queue]
-        while not turns.acquire(timeout=0.2):
+    @contextmanager
+    def _turn(self, running: Running) -> Iterator[None]:
+        """One of the turns of its kind; all of them for a job that has begun before and ended in a crash, so that what
+        crashes does not take innocent ones with it again."""
+        alone = self._tables.starts(running.id) > 1
+        wanted = [name for name, count in TURNS.items() for _ in range(count)] if alone else [running.queue]
+        with ExitStack() as stack:
+            if alone:
+                stack.enter_context(self._suspects)
+            for name in wanted:
+                while not self._turns[name].acquire(timeout=0.2):
+                    running.check()
+                stack.callback(self._turns[name].release)
             running.check()
-        try:
-            running.begin()
-        except Interrupted:
-            turns.release()
-            raise
+            if not self._tables.begin(running.id, self.executor):
+                raise Interrupted(running.id)
+            running.began = True
+            yield
 
     def _webhook(self, job_id: str, attempt: int) -> None:
         found = self._book.find(job_id)
@@ -171,11 +178,11 @@ class Replica:
         for job_id, running in mine.items():
             if job_id not in owned:
                 running.interrupt()
-            elif running.began is not None:
+            elif running.began:
                 progress, left = running.progress()
                 if self._told.get(job_id) != progress:
                     self._told[job_id] = progress
-                    self._book.tell(job_id, progress=progress, left=left, began=running.began)
+                    self._book.tell(job_id, progress=progress, left=left)
         self._told = {job_id: progress for job_id, progress in self._told.items() if job_id in mine}
 
 

@@ -17,15 +17,10 @@ class Running:
 
     def __init__(self, job_id: str, queue: str) -> None:
         self.id, self.queue = job_id, queue
-        self.began: float | None = None  # seconds since the epoch, when its turn came
-        self.interrupted = False
+        self.began = self.interrupted = False
         self._stops: list[Callable[[], None]] = []
         self._measure: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
         self._lock = threading.Lock()
-
-    def begin(self) -> None:
-        self.check()
-        self.began = time.time()
 
     def follow(self, measure: Callable[[], tuple[float, float]], stop: Callable[[], None]) -> None:
         """``measure`` gives the share that is done and the seconds left; ``stop`` ends the work, from any thread."""

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Self
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,7 @@ from app.errors import SourceError, StoreError
 
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 CHUNK_BYTES = 8 * 2**20  # of what is read or written at a time
-RETRY = {"max_retries": 4, "retry_timeout": {"seconds": 60}}
+RETRY = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
 
 @dataclass(frozen=True)

@@ -107,13 +107,35 @@ class Tables:
 
     def release(self, executor: str, crashed: bool) -> int:
         """Puts the jobs that a replica holds back into their queues, and takes away the token with which it could have
-        written their outcome; how many. One statement, so two that try it at once do not disturb what runs again."""
-        attempts = "recovery_attempts" if crashed else "recovery_attempts - 1"
+        written their outcome; how many. After a crash those that had begun are suspected of it. One statement, so two
+        that try it at once do not disturb what runs again."""
+        began = "json_extract(attributes, '$.began')" if self.embedded else "attributes->>'began'"
+        rest = "json_remove(attributes, '$.began')" if self.embedded else "attributes - 'began'"
+        attempts = f"recovery_attempts - CASE WHEN {began} IS NULL THEN 1 ELSE 0 END"
         return self._do(
             f"UPDATE {self._status} SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,"
-            f" recovery_attempts = {attempts} WHERE status = 'PENDING' AND executor_id = :executor",
+            f" recovery_attempts = {attempts if crashed else 'recovery_attempts - 1'}, attributes = {rest}"
+            " WHERE status = 'PENDING' AND executor_id = :executor",
             executor=executor,
         )
+
+    def starts(self, job: str) -> int:
+        """How often a job was claimed, this time and those that ended in a crash once it had begun."""
+        rows = self._ask(f"SELECT recovery_attempts FROM {self._status} WHERE workflow_uuid = :job", job=job)
+        return int(rows[0][0]) if rows else 0
+
+    def begin(self, job: str, executor: str) -> bool:
+        """Notes that a job's turn has come; false if it is not this replica's any more."""
+        value = f"json_set(attributes, '$.began', {self._now})"
+        if not self.embedded:
+            value = f"attributes || jsonb_build_object('began', {self._now})"
+        mine = self._do(
+            f"UPDATE {self._status} SET attributes = {value}"
+            " WHERE workflow_uuid = :job AND status = 'PENDING' AND executor_id = :executor",
+            job=job,
+            executor=executor,
+        )
+        return mine > 0
 
     def replicas(self) -> int:
         """How many live; at least one."""
