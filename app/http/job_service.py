@@ -15,7 +15,7 @@ from app.errors import EnlargerError, StartupError
 from app.http.background import Background
 from app.http.jobs import Jobs, add_jobs
 from app.http.service import Service
-from app.jobs.book import Book
+from app.jobs.book import Book, database_url
 from app.jobs.desk import Desk
 from app.jobs.egress import Egress
 from app.jobs.expiry import expire, remove_orphans
@@ -95,12 +95,6 @@ class JobService:
                     remove_orphans(self._book, self._store)
             except (EnlargerError, sa.exc.SQLAlchemyError) as error:
                 log.warning("what is over could not be removed: %s", type(error).__name__)
-
-
-def database_url(jobs: str) -> str:
-    if "://" in jobs:
-        return jobs.replace("postgres://", "postgresql://", 1)
-    return f"sqlite:///{(Path(jobs) / 'jobs.sqlite3').absolute()}"
 
 
 def own_folder(folder: Path) -> int:

@@ -4,9 +4,11 @@ This file, ``replica.py`` and ``tables.py`` alone know DBOS. Whoever has the dat
 in the same process: the command line hands its buckets in this way.
 """
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowSerializationFormat, WorkflowStatus
@@ -65,8 +67,9 @@ class Book:
         self._client.destroy()
         self.tables.close()
 
-    def enqueue(self, job_id: str, owner: str, spec: JobSpec) -> None:
-        """Accepts a job for good; again for the same id, it changes nothing."""
+    def enqueue(self, job_id: str, owner: str, spec: JobSpec, once: str | None = None) -> str:
+        """Accepts a job for good; again for the same id, it changes nothing. The job's id: that of another one, while
+        one that was handed in with the same ``once`` is not finished."""
         options: EnqueueOptions = {
             "workflow_name": "enlarge",
             "queue_name": SMALL if spec.small else LARGE,
@@ -76,7 +79,10 @@ class Book:
             "serialization_type": WorkflowSerializationFormat.PORTABLE,
             "attributes": {"seconds": 1.0 if spec.seconds is None else spec.seconds},
         }
-        self._client.enqueue(options, spec.as_json())
+        if once is not None:
+            options["deduplication_id"] = hashlib.sha256(once.encode()).hexdigest()
+            options["duplication_policy"] = "return-existing"
+        return self._client.enqueue(options, spec.as_json()).workflow_id
 
     def enqueue_webhook(self, job_id: str, attempt: int = 1, delay: float = 0.0) -> None:
         options: EnqueueOptions = {
@@ -183,3 +189,10 @@ def problem_of(error: EnlargerError) -> dict[str, Any]:
     body = {"type": "about:blank", "title": error.title, "status": error.status, "detail": error.detail}
     more = {"code": error.code, "limit": error.limit, "actual": error.actual}
     return body | {name: value for name, value in more.items() if value is not None}
+
+
+def database_url(jobs: str) -> str:
+    """Of what ``ENLARGER_JOBS`` says: a folder's embedded database, or the one that is named."""
+    if "://" in jobs:
+        return jobs.replace("postgres://", "postgresql://", 1)
+    return f"sqlite:///{(Path(jobs) / 'jobs.sqlite3').absolute()}"

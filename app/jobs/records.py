@@ -29,8 +29,6 @@ class JobSpec:
     filename: str | None = None
     webhook: str | None = None
     seconds: float | None = None
-    batch: str | None = None
-    """Names the bucket that it was handed in with, for whoever follows it."""
 
     @property
     def small(self) -> bool:
