@@ -14,7 +14,7 @@ def requirements(project: dict, target: str) -> list[str]:
     common = [line for line in project["dependencies"] if not line.startswith("onnxruntime")]
     (plain,) = (line for line in project["dependencies"] if line.startswith("onnxruntime>"))
     runtime = {"cpu": [plain.split(";")[0]], "cuda": extras["cuda"]}[target]
-    return [*common, *extras["codes"], *extras["otel"], *runtime]
+    return [*common, *extras["codes"], *extras["otel"], *extras["jobs"], *runtime]
 
 
 if __name__ == "__main__":
