@@ -103,9 +103,7 @@ class Settings(BaseSettings):
     cors_origins: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def jobs_have_a_store(self) -> Self:
-        if self.jobs and self.jobs.startswith(("postgresql://", "postgres://")) and not self.jobs_store:
-            raise ValueError("jobs in a database need jobs_store: a folder or a bucket that all replicas reach")
+    def jobs_can_be_kept(self) -> Self:
         if self.jobs and "://" in self.jobs and not self.jobs.startswith(("postgresql://", "postgres://")):
             raise ValueError("jobs is a folder or a postgresql:// URL")
         if self.jobs_webhook_secret and not is_webhook_secret(self.jobs_webhook_secret.get_secret_value()):

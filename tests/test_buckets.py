@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -135,7 +135,7 @@ def test_replicas_that_die_and_a_database_that_restarts_lose_and_double_nothing(
         arguments = [f"{bucket}/in", "-o", f"{bucket}/out", "--cluster", *QUICK]
         command = threading.Thread(target=lambda: statuses.append(main(arguments)))
         command.start()
-        wait_for(sink, 1)
+        wait_for(sink, 1, command.is_alive)
         replicas[0].process.kill()
         stack.enter_context(running_server(**settings))
         replicas[1].process.kill()
@@ -152,10 +152,11 @@ def test_replicas_that_die_and_a_database_that_restarts_lose_and_double_nothing(
     assert [job.status for job in jobs] == ["succeeded"] * count
 
 
-def wait_for(sink: Store, count: int) -> None:
+def wait_for(sink: Store, count: int, lives: Callable[[], bool]) -> None:
     end = time.monotonic() + 120
     while len(list(sink.list())) < count:
         assert time.monotonic() < end
+        assert lives()
         time.sleep(0.1)
 
 

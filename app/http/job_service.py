@@ -41,6 +41,8 @@ class JobService:
         assert settings.jobs
         self._settings = settings
         self._lock = own_folder(Path(settings.jobs)) if "://" not in settings.jobs else None
+        if self._lock is None and not settings.jobs_store:
+            raise StartupError("Jobs in a database need ENLARGER_JOBS_STORE, a folder or bucket all replicas reach.")
         self._store = Store.open(settings.jobs_store or str(Path(settings.jobs) / "pictures"))
         self._places = Places(Egress(settings.jobs_hosts, settings.jobs_networks), settings.jobs_buckets)
         try:
