@@ -5,14 +5,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from app.cli import OWN_FORMATS, PICTURES, Task, files_parser, parameters_from, plan_files
 from app.errors import EnlargerError
 from app.images.encoders import FORMATS
 from app.jobs.book import Book, database_url
@@ -27,18 +26,32 @@ from app.upscale.upscaler import Upscaler
 
 Item = TypeVar("Item")
 
+OWN_FORMATS = {kind.extension: name for name, kind in FORMATS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
 AT_A_TIME = 8  # pictures in flight with a remote service, and jobs handed in at once
 LOOK_SECONDS, LOOK_COUNT = 1.0, 500
 SECONDS_A_BYTE = 4e-6  # a guess by which a job is small or large before anybody has seen its picture
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Returns the exit status, as ``cli.main`` does."""
-    parser = files_parser(str)
+class Task(Protocol):
+    """One file to read and the file to write."""
+
+    @property
+    def source(self) -> Path: ...
+    @property
+    def target(self) -> Path: ...
+
+
+PlanFiles = Callable[[list[Path], Path | None, str | None], Iterable[Task]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remote", metavar="URL", help="let this service do the work (its key: ENLARGER_API_KEY)")
     parser.add_argument("--cluster", action="store_true", help="share the work among the replicas of ENLARGER_JOBS")
-    options = parser.parse_args(arguments)
-    parameters = parameters_from(options)
+
+
+def run(options: argparse.Namespace, parameters: UpscaleParameters, plan_files: PlanFiles) -> int:
+    """The exit status, as the command's. ``options``: the command's, files and output as text, and ``add_options``'."""
     if options.remote and not any(map(is_url, options.files)):
         files = plan_files([Path(each) for each in options.files], path(options.output), options.format)
         return run_remote(options, list(files), parameters)

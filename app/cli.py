@@ -51,7 +51,10 @@ def run_buckets(arguments: list[str]) -> int:
         from app import bucket_command
     except ModuleNotFoundError as error:
         raise EnlargerError(f"Buckets, --cluster and --remote need {error.name}: pip install enlarger[jobs]") from error
-    return bucket_command.run(arguments)
+    parser = files_parser(str)
+    bucket_command.add_options(parser)
+    options = parser.parse_args(arguments)
+    return bucket_command.run(options, parameters_from(options), plan_files)
 
 
 def run_serve(arguments: list[str]) -> int:

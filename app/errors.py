@@ -52,6 +52,14 @@ class BodyTooLargeError(EnlargerError):
     status, code, title = 413, "body_too_large", "Body too large"
 
 
+class UnsupportedEncodingError(EnlargerError):
+    status, code, title = 415, "unsupported_encoding", "The body has a content coding"
+
+
+class HttpVersionError(EnlargerError):
+    status, code, title = 426, "http_1_1_required", "HTTP/1.1 required"
+
+
 class InvalidParameterError(EnlargerError):
     status, code, title = 422, "invalid_parameter", "Parameter out of range"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
@@ -27,6 +27,7 @@ from app.http.generate import Drawing, add_drawing
 from app.http.limits import Room, Slots
 from app.http.openapi import DESCRIPTION, only
 from app.http.pages import add_pages
+from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
 from app.http.routes import router
@@ -105,7 +106,12 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         tracer.close()
 
     app = FastAPI(
-        title="Enlarger", version=__version__, description=DESCRIPTION, responses=only(500), lifespan=lifespan
+        title="Enlarger",
+        version=__version__,
+        description=DESCRIPTION,
+        responses=only(500),
+        lifespan=lifespan,
+        dependencies=[Depends(check_parameters)],
     )
     app.state.service = service
     app.include_router(router)
@@ -122,6 +128,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         room=room,
         refuse=on_enlarger_error,
     )
+    app.add_middleware(ContentCoding, refuse=on_enlarger_error)
     app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
     if settings.cors_origins:
         app.add_middleware(

@@ -30,7 +30,7 @@ from harness.pictures import encode
 from harness.postgres import Postgres, running_postgres
 from harness.server import running_server
 
-QUICK = {"model": "fast", "scale": "2", "format": "png"}
+QUICK = {"model": "bicubic", "scale": "2", "format": "png"}
 PNG = {"content-type": "image/png"}
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from anyio import CapacityLimiter, fail_after
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import BodyTooLargeError, InvalidParameterError, SlowBodyError
 from app.http.openapi import only
@@ -20,6 +20,7 @@ from app.inference.generator import Pixels, grid, latent_vectors
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import Zoo
 from app.threads import run_beside
+from app.upscale.parameters import given, unknown_parameter
 
 MAX_FORM_BYTES, FORM_SECONDS = 4096, 10
 MAX_SEED = 2**53 - 1  # what JSON and JavaScript hold exactly
@@ -41,6 +42,11 @@ class GenerateParameters(BaseModel):
         "a larger `count` the same ones and more. Left out: any; the response tells it.",
     )
     columns: int | None = Field(None, ge=1, le=400, description="Of the grid; a square one if left out.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def blanks_are_absent(cls, values: Any) -> Any:
+        return given(values) if isinstance(values, Mapping) else values
 
 
 @dataclass
@@ -73,7 +79,7 @@ async def post_generate(request: Request, query: Annotated[GenerateParameters, Q
     """
     drawing: Drawing = request.app.state.drawing
     drawing.scheduler.check_room()  # drawing beside a full queue would slow down what was promised
-    parameters = parse({**request.query_params, **await receive_form(request)})
+    parameters = parse(given(request.query_params, await receive_form(request)))
     spec = drawing.zoo.generator(parameters.model)
     generator = drawing.generators[spec.name]
     seed = secrets.randbelow(MAX_SEED + 1) if parameters.seed is None else parameters.seed
@@ -124,8 +130,7 @@ def parse(values: Mapping[str, str]) -> GenerateParameters:
 def wrong_parameter(first: Mapping[str, Any]) -> InvalidParameterError:
     name = str(first["loc"][-1])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(GenerateParameters.model_fields)
-        return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.")
+        return unknown_parameter(name, GenerateParameters.model_fields)
     bounds = first.get("ctx", {})
     return InvalidParameterError(f"{name}: {first['msg']}.", limit=bounds.get("ge", bounds.get("le")))
 

@@ -48,7 +48,7 @@ HEADERS = {
     "Enlarger-Output-Size": ("Width and height.", "4096x3072"),
     "Enlarger-Metadata": ("What became of it; GPS always goes.", "keep; position removed"),
     "Enlarger-Tiles": ("Pieces the picture was computed in.", "24"),
-    "Enlarger-Overlap": ("The share of pixels computed twice.", "0.08"),
+    "Enlarger-Overlap": ("The share of pixels computed beside the picture's own.", "0.08"),
     "Enlarger-Estimated-Seconds": ("Of computing, on an idle engine.", "2.41"),
     "X-Request-Id": ("As in the log; the client's own if it sent a sane one.", "5c1f..."),
 }

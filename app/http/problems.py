@@ -9,7 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from app.errors import EnlargerError, OverloadedError, ShuttingDownError
+from app.errors import (
+    EnlargerError,
+    HttpVersionError,
+    OverloadedError,
+    ShuttingDownError,
+    UnsupportedEncodingError,
+)
 from app.telemetry.record import record_of
 from app.upscale.parameters import parameter_error
 
@@ -40,6 +46,10 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, ShuttingDownError):
         headers["Retry-After"] = "1"  # another replica, or the one that follows
+    elif isinstance(error, UnsupportedEncodingError):
+        headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
+    elif isinstance(error, HttpVersionError):
+        headers |= {"Upgrade": "HTTP/1.1", "Connection": "Upgrade, close"}  # RFC 9110, 15.5.22
     if error.status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is not read
     return problem(

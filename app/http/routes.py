@@ -12,6 +12,7 @@ from app.http.catalogue import describe, describe_model
 from app.http.limits import holding_of
 from app.http.negotiation import candidates, content_disposition
 from app.http.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
+from app.http.preconditions import check_http_version
 from app.http.prefer import parse_prefer
 from app.http.service import service_of
 from app.http.streaming import PictureResponse
@@ -23,7 +24,7 @@ from app.images.formats import Container
 from app.telemetry.record import record_of
 from app.threads import run_ahead, run_beside
 from app.upscale.memory import held_bytes
-from app.upscale.parameters import UpscaleParameters, parse_parameters
+from app.upscale.parameters import UpscaleParameters, given, parse_parameters
 from app.upscale.pipeline import Work
 from app.upscale.plan import Plan
 from app.upscale.upscaler import Upscaler
@@ -60,6 +61,7 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     Where the service keeps jobs, `Prefer: respond-async` is answered 202 with a job, and `respond-async, wait=10` only
     if the picture is not finished in 10 seconds (RFC 7240).
     """
+    check_http_version(request)
     service, record = service_of(request), record_of(request.scope)
     upscaler, preference = service.upscaler, parse_prefer(request.headers.getlist("prefer"))
     deferred = service.defer is not None and preference.respond_async
@@ -153,7 +155,7 @@ async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
     """The image and the parameters of the query and the form, the form's counting where both have one."""
     settings = service_of(request).settings
     upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
-    return upload, parse_parameters({**request.query_params, **upload.fields})
+    return upload, parse_parameters(given(request.query_params, upload.fields))
 
 
 def picture_headers(

@@ -1,6 +1,6 @@
 """Receiving: a request's body to the image's bytes and the form's fields, bounded in size and in time."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -17,6 +17,7 @@ from app.errors import (
     SlowBodyError,
     TooManyImagesError,
 )
+from app.http.preconditions import encoding_error, is_identity
 
 FIELD = "image"
 PACE_BYTES = 2**20  # each further piece of this size is given the same time again
@@ -45,8 +46,18 @@ class InMemoryParser(MultiPartParser):
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
         part = self._current_part
+        check_part_encoding(part.item_headers)
         if part.field_name == FIELD and part.file is None:  # taken for a text, it would only be called too long
             raise MissingImageError(f"The part {FIELD!r} has no file name. {HOW_TO_SEND}")
+
+
+def check_part_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raises ``UnsupportedEncodingError`` for a part that is not its bytes as they are (RFC 7578, 4.7)."""
+    for name, value in headers:
+        coding = value.decode("latin-1").strip()
+        plain = name == b"content-transfer-encoding" and coding.lower() in ("7bit", "8bit", "binary")
+        if name in (b"content-encoding", b"content-transfer-encoding") and not (plain or is_identity(coding)):
+            raise encoding_error("part", coding)
 
 
 async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Upload:

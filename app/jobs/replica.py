@@ -147,7 +147,7 @@ class Replica:
         dead. After a pause of its own (the database was away) it waits until the others can have told of themselves."""
         beat = reap = 0.0
         now = monotonic()
-        steady = monotonic() if not self._tables.embedded else -self._silence
+        steady = now
         while not self._stopping.wait(TICK_SECONDS):
             before, now = now, monotonic()
             if now > before + self._silence / 2:
@@ -157,7 +157,7 @@ class Replica:
                     self._tables.beat(self.executor)
                     beat = now + self._silence / 6
                 self._tell_progress()
-                if now >= reap and monotonic() > steady + self._silence:
+                if now >= reap and (self._tables.embedded or monotonic() > steady + self._silence):
                     self._wake_jobs_of_the_dead()
                     self.backlog = self._tables.backlog()
                     reap = now + self._silence / 3

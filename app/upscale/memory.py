@@ -36,13 +36,12 @@ def held_bytes(plan: Plan, read_whole: bool = False) -> int:
 
 def band_bytes(each: Pass, pixel: int) -> int:
     """A band that one pass has finished, ``pixel`` bytes a pixel."""
-    row = each.plan.rows[0]
-    return (row.stop - row.start) * each.plan.width * each.spec.scale**2 * pixel
+    return each.plan.band_rows * each.plan.width * each.spec.scale**2 * pixel
 
 
 def pass_bytes(each: Pass, channels: int, sample: int) -> int:
     """What one pass reads for a band, and its windows: one that is pasted and those ahead, alpha's like colour's."""
     row, pictures = each.plan.rows[0], channels - 2
-    strip = (row.stop - row.start) * each.plan.width * channels * sample
+    strip = (row.stop - row.start) * (each.plan.columns[-1].stop + each.plan.mirrored) * channels * sample
     window = each.plan.tile_pixels * each.spec.scale**2 * 3 * sample
-    return 2 * strip + pictures * (1 + windows_ahead(each)) * window
+    return 3 * strip + pictures * (1 + windows_ahead(each)) * window

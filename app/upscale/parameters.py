@@ -1,7 +1,8 @@
 """What can be asked for when an image is enlarged: validated, whoever asks; and the size of the result."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -59,6 +60,11 @@ class UpscaleParameters(BaseModel):
 
     decode: bool = Field(False, description="Tell in headers which QR and bar codes are read before and after.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def blanks_are_absent(cls, values: Any) -> Any:
+        return given(values) if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def scale_or_size(self) -> Self:
         if self.scale is not None and (self.width or self.height):
@@ -99,6 +105,27 @@ class UpscaleParameters(BaseModel):
         return red, green, blue
 
 
+def given(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """What has a value, the last source's where several have one. Blank is absent: a plain HTML form sends its empty
+    fields, too."""
+    return {
+        name: value
+        for values in sources
+        for name, value in values.items()
+        if not isinstance(value, str) or value.strip()
+    }
+
+
+def unknown_parameter(name: str, known: Iterable[str]) -> InvalidParameterError:
+    """The error for a name that nothing reads, with the known one closest to it."""
+    known = list(known)
+    if not known:
+        return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are none here.")
+    close = get_close_matches(name[:40].lower(), known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? There are" if close else "there are"
+    return InvalidParameterError(f"There is no parameter {name[:40]!r}; {hint}: {', '.join(known)}.")
+
+
 def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
     """Validates, or raises an error that names the parameter and what is allowed."""
     try:
@@ -113,7 +140,6 @@ def parameter_error(first: Mapping[str, Any]) -> EnlargerError:
     if name == "format":
         return OutputFormatError(f"There is no format {first['input'][:40]!r}; there are: {', '.join(FORMATS)}.")
     if first["type"] == "extra_forbidden":
-        known = ", ".join(UpscaleParameters.model_fields)
-        return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are: {known}.")
+        return unknown_parameter(name, UpscaleParameters.model_fields)
     bounds = first.get("ctx", {})
     return InvalidParameterError(f"{name}: {first['msg']}.", limit=bounds.get("ge", bounds.get("le")))

