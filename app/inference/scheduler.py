@@ -134,6 +134,8 @@ class Scheduler:
         with self._changed:
             if self._closing:
                 raise ShuttingDownError("The service is shutting down.")
+            for spec, pixels in load:
+                self.estimate(spec, pixels)  # so that what is left of it can be told at any time
             job = Job(self, load, time.monotonic() + NO_DEADLINE, clock or StageClock(), background=True)
             self._jobs[job] = None
             return job
