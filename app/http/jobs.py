@@ -1,5 +1,6 @@
 """``/jobs``: work that outlives its connection. Loaded only where jobs are asked for."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from app.http.owner import COOKIE, Owner, owner_of
 from app.http.prefer import Preference
 from app.http.ranges import has_it_already, part_asked_for
 from app.http.routes import opened
-from app.http.service import service_of
+from app.http.service import Service, service_of
 from app.http.upload import Upload
 from app.jobs.book import Cursor
 from app.jobs.desk import Desk
@@ -121,12 +122,21 @@ class Jobs:
 
         return StreamingResponse(body(), status, headers, result.media_type)
 
-    async def events(self, job: Job, seen: str | None) -> AsyncIterator[bytes]:
-        """The job's document whenever it changes, until it is finished. A follower who comes back tells what he saw."""
+    async def events(self, service: Service, job: Job, seen: str | None) -> AsyncIterator[bytes]:
+        """The job's document whenever it changes, until it is finished or this replica leaves. A follower who comes
+        back tells what he saw."""
         yield format_sse_event(comment="following", retry=2000)
-        async for now in self.desk.follow(job, seen):
-            body = JSONResponse(self.document(now)).body
-            yield format_sse_event(data_str=bytes(body).decode(), event="job", id=now.version)
+        told = time.monotonic()
+        async for now in self.desk.looks(job):
+            if now.version != seen:
+                body = JSONResponse(self.document(now)).body
+                yield format_sse_event(data_str=bytes(body).decode(), event="job", id=now.version)
+                seen, told = now.version, time.monotonic()
+            elif time.monotonic() > told + KEEP_ALIVE:
+                yield format_sse_event(comment="nothing new")
+                told = time.monotonic()
+            if service.draining:
+                return
 
 
 def add_jobs(app: FastAPI, jobs: Jobs) -> None:
@@ -173,7 +183,7 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
         if job.done and job.version == seen:
             return Response(status_code=204)  # which ends an EventSource
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
-        return StreamingResponse(jobs.events(job, seen), headers=headers, media_type=EVENTS)
+        return StreamingResponse(jobs.events(service_of(request), job, seen), headers=headers, media_type=EVENTS)
 
     @router.delete("/{job_id}", summary="Cancel a job, or forget a finished one", responses=only(401, 404, 410, 503))
     async def delete_job(request: Request, job_id: str) -> Response:
@@ -187,7 +197,8 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
 
     more: dict[str, Any] = {"summary": "A finished job's picture", "responses": only(401, 404, 409, 410, 416, 422, 503)}
     router.add_api_route("/{job_id}/result", get_result, methods=["GET"], response_class=Response, **more)
-    router.add_api_route("/{job_id}/result", get_result, methods=["HEAD"], include_in_schema=False)
+    for path, told in (("", get_jobs), ("/{job_id}", get_job), ("/{job_id}/result", get_result)):
+        router.add_api_route(path, told, methods=["HEAD"], include_in_schema=False)
     app.include_router(router)
 
 

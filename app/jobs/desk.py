@@ -111,21 +111,18 @@ class Desk:
         self.store.delete_below(f"results/{job.id}/")
         self.store.delete(source_key(job.id))
 
-    async def follow(self, job: Job, seen: str | None = None) -> AsyncIterator[Job]:
-        """The job whenever it has changed since the version that was seen last; ends when it is finished."""
-        while True:
-            if job.version != seen:
-                seen = job.version
-                yield job
-            if job.done:
-                return
+    async def looks(self, job: Job) -> AsyncIterator[Job]:
+        """The job as it is now and at each further look, some in a second; ends when it is finished."""
+        yield job
+        while not job.done:
             await asyncio.sleep(LOOK_SECONDS)
             job = await self.find(job.id)
+            yield job
 
     async def wait(self, job: Job, seconds: float) -> Job:
         """The job when it is finished, or after so many seconds."""
         with anyio.move_on_after(seconds):
-            async for latest in self.follow(job):
+            async for latest in self.looks(job):
                 job = latest
         return job
 
