@@ -92,8 +92,9 @@ def chaos(postgres: Postgres, folder: Path, count: int = 1000, every: float = 10
     whole = 0
     for number, job_id in enumerate(ids):
         result = jobs[job_id].result
-        assert result
-        assert result.key
+        if not result or not result.key:
+            print(f"chaos: {jobs[job_id]}")
+            continue
         with Image.open(io.BytesIO(bench.store.get(result.key))) as image:
             image.load()
             whole += image.size == (128, 2 * (40 + number % 40))

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, WorkflowSerializationFormat
@@ -32,6 +32,8 @@ TURNS = {SMALL: 2, LARGE: 2}  # jobs of each kind that a replica works on at a t
 AHEAD = {SMALL: 8, LARGE: 0}  # claimed beside them, so that none waits for the next look into the queue
 POLL_SECONDS = 0.25
 TICK_SECONDS = 0.5  # between two looks at what is running here
+Answer = TypeVar("Answer")
+
 ATTEMPTS = 5  # starts of one job; what has crashed so many replicas is given up
 
 
@@ -117,7 +119,7 @@ class Replica:
     def _turn(self, running: Running) -> Iterator[None]:
         """One of the turns of its kind; all of them for a job that has begun before and ended in a crash, so that what
         crashes does not take innocent ones with it again."""
-        alone = self._tables.starts(running.id) > 1
+        alone = patiently(running, lambda: self._tables.starts(running.id)) > 1
         wanted = [name for name, count in TURNS.items() for _ in range(count)] if alone else [running.queue]
         with ExitStack() as stack:
             if alone:
@@ -127,7 +129,7 @@ class Replica:
                     running.check()
                 stack.callback(self._turns[name].release)
             running.check()
-            if not self._tables.begin(running.id, self.executor):
+            if not patiently(running, lambda: self._tables.begin(running.id, self.executor)):
                 raise Interrupted(running.id)
             running.began = True
             yield
@@ -184,6 +186,15 @@ class Replica:
                     self._told[job_id] = progress
                     self._book.tell(job_id, progress=progress, left=left)
         self._told = {job_id: progress for job_id, progress in self._told.items() if job_id in mine}
+
+
+def patiently(running: Running, question: Callable[[], Answer]) -> Answer:
+    """The database's answer, however long it is away: a job does not fail because of that."""
+    while True:
+        try:
+            return question()
+        except sa.exc.SQLAlchemyError:
+            running.sleep(1.0)
 
 
 def configure(url: str, executor: str) -> None:
