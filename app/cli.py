@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from app import __version__
 from app.errors import EnlargerError
-from app.images.encoders import FORMATS
+from app.images.encoders import BY_SUFFIX, FORMATS
+from app.images.formats import SUFFIXES
 from app.inference.zoo import load_zoo
 from app.main import Worker, create_engine, create_upscaler, serve
 from app.settings import Settings
@@ -22,8 +23,6 @@ from app.upscale.parameters import UpscaleParameters, parse_parameters
 from app.upscale.upscaler import Upscaler
 
 COMMANDS = ("serve", "models")
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
-OWN_FORMATS = {kind.extension: name for name, kind in FORMATS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -168,10 +167,10 @@ def plan_files(files: list[Path], output: Path | None, format_name: str | None) 
     found = list(expand(files))
     taken = {source.resolve() for source, _ in found}
     for source, relative in found:
-        own = format_name or OWN_FORMATS.get(source.suffix.lower(), "png")
+        own = format_name or BY_SUFFIX.get(source.suffix.lower(), "png")
         if output and not several and not output.is_dir():
             target = output
-            own = format_name or OWN_FORMATS.get(output.suffix.lower(), own)
+            own = format_name or BY_SUFFIX.get(output.suffix.lower(), own)
         else:
             folder = output / relative.parent if output else source.parent
             name = source.stem if output else f"{source.stem}-enlarged"
@@ -186,7 +185,7 @@ def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
     """Every picture with its path relative to the folder it was found in."""
     for path in files:
         if path.is_dir():
-            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES):
+            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
                 yield found, found.relative_to(path)
         else:
             yield path, Path(path.name)

@@ -28,7 +28,7 @@ from app.jobs.records import UPLOAD, JobSpec, new_id
 from app.jobs.store import Store
 from harness.pictures import encode
 from harness.postgres import Postgres, running_postgres
-from harness.server import running_server
+from harness.server import quick_server
 
 QUICK = {"model": "bicubic", "scale": "2", "format": "png"}
 PNG = {"content-type": "image/png"}
@@ -69,7 +69,7 @@ def chaos(postgres: Postgres, folder: Path, count: int = 1000, every: float = 10
     pictures = {n: noise(40 + n % 40, 64) for n in range(40)}
     kills = 0
     with ExitStack() as stack:
-        replicas = [stack.enter_context(running_server(**bench.settings)) for _ in range(3)]
+        replicas = [stack.enter_context(quick_server(**bench.settings)) for _ in range(3)]
         with ThreadPoolExecutor(4) as pool:
             ids = list(pool.map(lambda n: bench.submit(pictures[n % 40], QUICK, 0.05), range(count)))
         started = last = time.perf_counter()
@@ -82,7 +82,7 @@ def chaos(postgres: Postgres, folder: Path, count: int = 1000, every: float = 10
                 victim = random.randrange(3)
                 replicas[victim].process.kill()
                 kills += 1
-                replicas[victim] = stack.enter_context(running_server(**bench.settings))
+                replicas[victim] = stack.enter_context(quick_server(**bench.settings))
             if not restarted and now - started > 1.5 * every:
                 restarted = True
                 postgres.stop("immediate")
@@ -108,7 +108,7 @@ def chaos(postgres: Postgres, folder: Path, count: int = 1000, every: float = 10
 def interactive(postgres: Postgres, folder: Path) -> None:
     """The median time of a request alone, and beside jobs of a slow network without end; one run, in turn."""
     bench = Bench(postgres, folder)
-    with running_server(**bench.settings) as server, server.client() as client:
+    with quick_server(**bench.settings) as server, server.client() as client:
         for side, times in ((256, 15), (512, 11), (1024, 7)):
             data = noise(side, side)
 
@@ -120,7 +120,7 @@ def interactive(postgres: Postgres, folder: Path) -> None:
 
             ask()
             alone = statistics.median(ask() for _ in range(times))
-            ids = [bench.submit(noise(700, 700), {"model": "balanced", "scale": "4"}, 60) for _ in range(6)]
+            ids = [bench.submit(noise(700, 700), {"model": "fast", "scale": "4"}, 60) for _ in range(6)]
             time.sleep(4)
             beside = []
             for _ in range(times):
@@ -147,7 +147,7 @@ def halves(postgres: Postgres, folder: Path, count: int = 60) -> None:
         with ExitStack() as stack:
             for cores in replicas:
                 os.sched_setaffinity(0, cores)  # which the replica inherits
-                stack.enter_context(running_server(**bench.settings))
+                stack.enter_context(quick_server(**bench.settings))
             os.sched_setaffinity(0, {0, 1})
             for _ in range(count):
                 bench.submit(data, {"model": "fast", "scale": "4"}, 0.2)
@@ -179,7 +179,7 @@ def rows(postgres: Postgres, folder: Path, count: int = 100_000) -> None:
             bench = Bench(postgres, folder)
             settings, book = bench.settings, bench.book
         fill(book, count)
-        with running_server(**settings) as server, server.client() as client:
+        with quick_server(**settings) as server, server.client() as client:
 
             def post(client: httpx.Client = client) -> httpx.Response:
                 return client.post("/jobs", params=QUICK, content=data, headers=PNG)
@@ -227,7 +227,7 @@ def engine(postgres: Postgres, folder: Path) -> None:
     with psycopg.connect(bench.url, autocommit=True) as connection:
         connection.execute("DELETE FROM dbos.workflow_status")
         data, count = noise(16, 16), 300
-        with running_server(**bench.settings) as server:
+        with quick_server(**bench.settings) as server:
             before = commits(connection)
             idle = commits(connection, 5.0) - before
             for _ in range(count):

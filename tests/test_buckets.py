@@ -18,7 +18,7 @@ from app.jobs.store import Store
 from harness.pictures import encode
 from harness.postgres import Postgres
 from harness.s3 import S3
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 
 QUICK = ["--model", "bicubic", "--scale", "2", "--format", "png"]
 
@@ -43,7 +43,7 @@ def bucket(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="module")
 def jobs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(jobs=str(tmp_path_factory.mktemp("jobs"))) as running:
+    with quick_server(jobs=str(tmp_path_factory.mktemp("jobs"))) as running:
         yield running
 
 
@@ -130,14 +130,14 @@ def test_replicas_that_die_and_a_database_that_restarts_lose_and_double_nothing(
     settings = {"jobs": url, "jobs_store": f"{bucket}/jobs", **s3.environment}
     monkeypatch.setenv("ENLARGER_JOBS", url)
     with ExitStack() as stack:
-        replicas = [stack.enter_context(running_server(**settings)) for _ in range(3)]
+        replicas = [stack.enter_context(quick_server(**settings)) for _ in range(3)]
         statuses: list[int] = []
         arguments = [f"{bucket}/in", "-o", f"{bucket}/out", "--cluster", *QUICK]
         command = threading.Thread(target=lambda: statuses.append(main(arguments)))
         command.start()
         wait_for(sink, 1, command.is_alive)
         replicas[0].process.kill()
-        stack.enter_context(running_server(**settings))
+        stack.enter_context(quick_server(**settings))
         replicas[1].process.kill()
         postgres.stop("immediate")
         postgres.start()
@@ -163,7 +163,7 @@ def wait_for(sink: Store, count: int, lives: Callable[[], bool]) -> None:
 def test_a_job_of_a_dead_replica_is_told_by_another(s3: S3, bucket: str, postgres: Postgres) -> None:
     """The client that has handed its picture to one replica follows and fetches from another."""
     settings = {"jobs": postgres.url(), "jobs_store": f"{bucket}/jobs", **s3.environment}
-    with running_server(**settings) as first, running_server(**settings) as second:
+    with quick_server(**settings) as first, quick_server(**settings) as second:
         (data,) = pictures(1)
         params = {"model": "bicubic", "scale": "2"}
         headers = {"content-type": "image/png", "idempotency-key": "once"}

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from app.http.negotiation import candidates
-from app.http.routes import picture_headers
 from app.http.service import Service
+from app.http.upscale import picture_headers
 from app.images.formats import Container
 from app.inference.job import Job
 from app.jobs.records import JobSpec

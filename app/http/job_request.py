@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.errors import InvalidParameterError, MissingImageError
 from app.http.service import service_of
 from app.http.upload import bounded_body, receive_upload
-from app.upscale.parameters import UpscaleParameters, parse_parameters
+from app.upscale.parameters import UpscaleParameters, given, parse_parameters
 
 BESIDE = ("sink", "webhook")  # what an upload may bring beside the parameters
 MAX_JSON_BYTES = 64 * 1024
@@ -54,7 +54,7 @@ async def receive_job(request: Request) -> JobRequest:
     if content_type == "application/json":
         return parse_document(b"".join([c async for c in bounded_body(request, MAX_JSON_BYTES, settings.body_seconds)]))
     upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
-    told = {**request.query_params, **upload.fields}
+    told = dict(given(request.query_params, upload.fields))
     beside = {name: told.pop(name) for name in BESIDE if name in told}
     return JobRequest(parse_parameters(told), upload.image, upload.filename, **beside)
 

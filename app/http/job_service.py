@@ -27,7 +27,6 @@ from app.jobs.store import Store
 from app.jobs.webhooks import Webhooks
 from app.jobs.worker import Worker
 from app.settings import Settings
-from app.telemetry.metrics import Metrics
 
 log = logging.getLogger("enlarger.jobs")
 
@@ -56,12 +55,12 @@ class JobService:
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="jobs-sweeper", daemon=True)
 
-    def add_to(self, app: FastAPI, service: Service, metrics: Metrics) -> None:
+    def add_to(self, app: FastAPI, service: Service) -> None:
         desk = Desk(self._book, self._replica, self._store, self._settings.jobs_retention_seconds)
         jobs = Jobs(desk, self._places, self._webhooks is not None)
         add_jobs(app, jobs)
         service.defer = jobs.defer
-        metrics.watch_jobs(lambda: self._replica.backlog.jobs, lambda: self._replica.backlog.seconds)
+        service.metrics.watch_jobs(lambda: self._replica.backlog.jobs, lambda: self._replica.backlog.seconds)
 
     def start(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
         background = Background(service, loop)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.sse import format_sse_event
 
@@ -15,9 +15,10 @@ from app.http.openapi import ERRORS, only
 from app.http.owner import COOKIE, Owner, owner_of
 from app.http.prefer import Preference
 from app.http.ranges import has_it_already, part_asked_for
-from app.http.routes import opened
+from app.http.router import Router
 from app.http.service import Service, service_of
 from app.http.upload import Upload
+from app.http.upscale import opened
 from app.jobs.book import Cursor
 from app.jobs.desk import Desk
 from app.jobs.places import Places
@@ -141,7 +142,7 @@ class Jobs:
 
 def add_jobs(app: FastAPI, jobs: Jobs) -> None:
     """The routes under ``/jobs``."""
-    router = APIRouter(prefix="/jobs", tags=["jobs"])
+    router = Router(prefix="/jobs", tags=["jobs"])
 
     async def job_of(request: Request, job_id: str) -> Job:
         keys = service_of(request).settings.api_keys
@@ -197,8 +198,6 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
 
     more: dict[str, Any] = {"summary": "A finished job's picture", "responses": only(401, 404, 409, 410, 416, 422, 503)}
     router.add_api_route("/{job_id}/result", get_result, methods=["GET"], response_class=Response, **more)
-    for path, told in (("", get_jobs), ("/{job_id}", get_job), ("/{job_id}/result", get_result)):
-        router.add_api_route(path, told, methods=["HEAD"], include_in_schema=False)
     app.include_router(router)
 
 

@@ -32,7 +32,7 @@ class Room:
         with self._lock:
             self._received += size
             if self._received > self._most_bytes:
-                raise self._full("Too many bytes are being received.", self._most_bytes)
+                raise self._full("Too many bytes are being uploaded at the moment.", self._most_bytes)
 
     def forget(self, size: int) -> None:
         with self._lock:
@@ -40,7 +40,7 @@ class Room:
 
     def check(self, count: int) -> None:
         if self._taken + count > self.limit:
-            raise self._full("There are too many requests at a time.", self.limit)
+            raise self._full("Too many requests are being served at the moment.", self.limit)
 
     def take(self, count: int) -> None:
         with self._lock:
@@ -56,7 +56,7 @@ class Room:
         """How many hold so many bytes; ``TooMuchMemoryError`` where there are not as many."""
         most = self.limit * self.slot_bytes
         if needed > most:
-            raise TooMuchMemoryError("Ask for another format or a smaller size.", limit=most, actual=needed)
+            raise TooMuchMemoryError("Ask for another format or a smaller result.", limit=most, actual=needed)
         return -(-needed // self.slot_bytes)
 
     @contextmanager

@@ -1,5 +1,6 @@
 """What the routes work with, put together by ``main.py``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,8 +10,10 @@ from fastapi import Request, Response
 from app.http.limits import Room
 from app.http.prefer import Preference
 from app.http.upload import Upload
+from app.inference.engine import PictureGenerator
 from app.settings import Settings
 from app.telemetry.in_flight import Ledger
+from app.telemetry.metrics import Metrics
 from app.threads import usable_cores
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.plan import Plan
@@ -31,7 +34,9 @@ class Service:
 
     settings: Settings
     upscaler: Upscaler
-    room: Room
+    generators: Mapping[str, PictureGenerator] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
+    room: Room = field(default_factory=lambda: Room(64, 2**27, 2**28))
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
@@ -40,6 +45,8 @@ class Service:
     # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
     limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
     defer: Defer | None = None  # where there are jobs
+    # Requests that draw at a time: 400 digits take a tenth of a second, so nobody waits long.
+    drawing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
 
 def service_of(request: Request) -> Service:

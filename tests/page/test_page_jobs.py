@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 from tests.support.browser import Browser, running_browser
 from tests.support.page import choose, save
 
@@ -24,7 +24,7 @@ def browser(folder: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Server]:
-    with running_server(jobs=str(folder / "kept")) as running:
+    with quick_server(jobs=str(folder / "kept")) as running:
         yield running
 
 
