@@ -120,7 +120,7 @@ def interactive(postgres: Postgres, folder: Path) -> None:
 
             ask()
             alone = statistics.median(ask() for _ in range(times))
-            ids = [bench.submit(noise(700, 700), {"model": "fast", "scale": "4"}, 60) for _ in range(6)]
+            ids = [bench.submit(noise(700, 700), {"model": "fast", "scale": "4"}, 60) for _ in range(60)]
             time.sleep(4)
             beside = []
             for _ in range(times):
