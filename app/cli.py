@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"enlarger: {error.detail}", file=sys.stderr)
     except ValidationError as error:
         for wrong in error.errors():
-            print(f"enlarger: setting {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}", file=sys.stderr)
+            name = "".join(f"setting {part}: " for part in wrong["loc"][:1])
+            print(f"enlarger: {name}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
     return 2
 
 
