@@ -146,7 +146,9 @@ def picture_headers(
         "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in networks)),
         "Enlarger-Precision": ", ".join(each.precision for each in networks),
         "Enlarger-Output-Size": f"{plan.picture.width}x{plan.picture.height}",
-        "Enlarger-Metadata": f"{parameters.metadata}; position removed",
+        "Enlarger-Metadata": "; ".join(
+            [parameters.metadata, "position removed", *["gain map dropped"] * plan.header.gain_map]
+        ),
         "Enlarger-Tiles": str(plan.tiles),
         "Enlarger-Overlap": str(plan.overlap),
         "Enlarger-Estimated-Seconds": f"{upscaler.seconds(plan):.2f}",
