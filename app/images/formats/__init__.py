@@ -26,6 +26,7 @@ from app.images.formats.xmp import enlarged_xmp
 
 __all__ = [
     "READERS",
+    "SUFFIXES",
     "Bytewise",
     "Container",
     "DecodeLimits",
@@ -45,6 +46,9 @@ READERS: Mapping[Format, Callable[[bytes, DecodeLimits], Container]] = {
     "tiff": read_tiff,
     "gif": read_gif,
 }
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"))
+"""Of the files that are looked for in a folder. What is in one is told by its content."""
 
 _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
