@@ -5,18 +5,21 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from app import __version__
 
 if TYPE_CHECKING:
+    from app.files.batch import Batch
     from app.settings import Settings
     from app.upscale.parameters import UpscaleParameters
+    from app.upscale.upscaler import Upscaler
 
 COMMANDS = ("serve", "models")
+SIGNAL_SECONDS = 0.2  # until a signal is heeded at the latest
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,51 +109,51 @@ def run_files(arguments: list[str]) -> int:
     from app.main import create_engine, create_upscaler
     from app.settings import Settings
 
-    with stopping() as stopped:
-        order = Order(
-            named=[Path(name) for name in options.files],
-            output=Path(options.output) if options.output else None,
-            parameters=parameters_from(options),
-            is_folder=bool(options.output) and options.output.endswith(os.sep),
-            skip_existing=options.skip_existing,
-            keep_times=options.keep_times,
-        )
-        settings = Settings()
-        zoo = load_zoo(settings.models)
-        zoo.scales(order.parameters.model or zoo.default)  # an unknown name fails before the first image
-        return Batch(order).run(lambda: create_upscaler(settings, create_engine(settings)))
-    return 128 + stopped.signal  # as shells have it
+    order = Order(
+        named=[Path(name) for name in options.files],
+        output=Path(options.output) if options.output else None,
+        parameters=parameters_from(options),
+        is_folder=bool(options.output) and options.output.endswith(os.sep),
+        skip_existing=options.skip_existing,
+        keep_times=options.keep_times,
+    )
+    settings = Settings()
+    zoo = load_zoo(settings.models)
+    zoo.scales(order.parameters.model or zoo.default)  # an unknown name fails before the first image
+    return run_until_stopped(Batch(order), lambda: create_upscaler(settings, create_engine(settings)))
 
 
-class Stopped(BaseException):
-    """Raised where a signal found the command, so that everything is put away on the way out."""
+def run_until_stopped(batch: "Batch", make: "Callable[[], Upscaler]") -> int:
+    """The exit status. SIGINT, SIGTERM and SIGHUP end the batch in good order; a second one the process, at once.
 
-    signal = 0
-
-
-@contextmanager
-def stopping() -> Iterator[Stopped]:
-    """Turns SIGINT, SIGTERM and SIGHUP into an orderly end of the block. A second one ends the process at once."""
-    stopped = Stopped()
+    The batch has a thread of its own: an exception out of a signal handler could come while a lock is being taken.
+    """
+    received: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        stopped.signal = number
-        for each in changed:
+        received.append(number)
+        for each in heeded:
             signal.signal(each, signal.SIG_DFL)
-        raise stopped
+        batch.stop()
 
     kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {each: signal.getsignal(each) for each in kinds}
-    changed = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # as nohup has it
-    for each in changed:
-        signal.signal(each, stop)
-    try:
-        yield stopped
-    except Stopped:
-        print("enlarger: stopped; with --skip-existing it goes on from here", file=sys.stderr)
-    finally:
-        for each in changed:
+    heeded = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # as nohup has it
+    with ThreadPoolExecutor(1) as pool:
+        for each in heeded:
+            signal.signal(each, stop)
+        running = pool.submit(batch.run, make)
+        while not wait([running], SIGNAL_SECONDS).done:
+            if received and batch.is_blocked:  # in a call that only others end
+                break
+        for each in heeded:
             signal.signal(each, before[each])
+        if not received:
+            return running.result()
+        print("enlarger: stopped; with --skip-existing it goes on from here", file=sys.stderr, flush=True)
+        if not running.done():
+            os._exit(128 + received[0])
+    return 128 + received[0]  # as shells have it
 
 
 def files_parser() -> argparse.ArgumentParser:

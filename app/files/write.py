@@ -20,6 +20,11 @@ def is_there(target: Path) -> bool:
     return target != STREAM and target.is_file()
 
 
+def is_stream(target: Path) -> bool:
+    """Whether a result goes to standard output, a pipe or a device, whose reader may take its time."""
+    return target == STREAM or (target.exists() and not target.is_file())
+
+
 def check_replaceable(target: Path) -> None:
     """Raises ``EnlargerError`` where a name that nobody gave belongs to a file that is not a result."""
     if is_there(target) and not is_marked(target):
@@ -37,11 +42,11 @@ def writing(target: Path, times_of: Source | None = None) -> Iterator[BinaryIO]:
             yield stream
         return
     real = Path(os.path.realpath(target))
-    before = real.stat() if real.exists() else None
-    if before and not stat.S_ISREG(before.st_mode):
+    if is_stream(real):
         with open(real, "wb") as stream:
             yield stream
         return
+    before = real.stat() if real.exists() else None
     real.parent.mkdir(parents=True, exist_ok=True)
     part = real.with_name(PART.format(secrets.token_hex(8)))
     try:

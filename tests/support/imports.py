@@ -18,7 +18,7 @@ RULES: dict[str, set[str]] = {
     "telemetry": {"errors"},
     "inference": {"errors", "threads", "telemetry"},
     "upscale": {"errors", "images", "telemetry", "inference"},
-    "files": {"errors", "images", "upscale"},
+    "files": {"errors", "images", "inference", "upscale"},
     "http": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale"},
     "study": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }
