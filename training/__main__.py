@@ -12,13 +12,20 @@ from training.digits import command as digits_command
 from training.export.importing import RANGES, UNKNOWN, Order, import_model
 from training.export.publish import export
 from training.export.verify import MAX_SEAM
-from training.losses.perceptual import load_lpips
+from training.log import read_log
+from training.pause import LONGEST, pause, resume
+from training.queue import QUEUE, run_queue
 from training.recipe import load_recipe
+from training.report.cache import Cache
 from training.report.cards import write_cards
+from training.report.conditions import CONDITIONS
 from training.report.crops import Box
-from training.report.evaluate import TEST_SETS, Worsened, choose, evaluate_zoo
+from training.report.evaluate import MEASURED_ALONE, TEST_SETS, Worsened, choose, evaluate_zoo
+from training.report.evaluate_looks import Comparison, evaluate_looks, looks_table, read_rivals
 from training.report.evaluate_qr import evaluate_qr
-from training.report.figures import curves, draw_scatter, read_log, save_plot
+from training.report.figures import curves, draw_scatter, save_plot
+from training.report.looks import load_judges
+from training.report.progress import progress, progress_table
 from training.report.records import (
     MEASURES,
     against_published,
@@ -52,10 +59,30 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a recipe, or go on with it")
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
     command.add_argument("--vgg19", type=Path, metavar="FILE", help="VGG19's weights, which content losses need")
+    command.add_argument("--teacher", type=Path, metavar="FILE", help="weights of the network that a [teacher] means")
     command.add_argument(
         "--compile", action="store_true", help="through torch.compile: slow to start, then faster on CUDA"
     )
+    command.add_argument(
+        "--go-on", action="store_true", help="without a checkpoint, from the exported model and the step it was at"
+    )
     command.set_defaults(run=run_train)
+
+    command = commands.add_parser("queue", help="train the recipes of a file in turns, and export each after its turn")
+    command.add_argument("file", nargs="?", type=Path, default=QUEUE, metavar="FILE", help="(default: %(default)s)")
+    command.add_argument("--vgg19", type=Path, metavar="FILE", help="VGG19's weights, which content losses need")
+    command.add_argument("--teacher", type=Path, metavar="FILE", help="weights of the network that a [teacher] means")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.add_argument("--commit", action="store_true", help="commit the models after each export")
+    command.set_defaults(run=run_queue_file)
+
+    command = commands.add_parser("pause", help="stop all training within a step; returns when it stands still")
+    command.add_argument("--minutes", type=float, default=LONGEST, help="it goes on then (default: %(default)s)")
+    command.set_defaults(run=lambda options: pause(options.runs, options.minutes))
+    command = commands.add_parser("resume", help="end a pause")
+    command.set_defaults(run=lambda options: resume(options.runs))
+    command = commands.add_parser("status", help="step, hours, figure and last hour's gain of every run")
+    command.set_defaults(run=lambda options: print(progress_table(progress(options.runs))))
 
     command = commands.add_parser("export", help="write the ONNX file and its manifest entry, with metrics")
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
@@ -109,7 +136,27 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "--measure", nargs="*", default=["quality", "speed"], choices=["quality", "speed"], help="(default: both)"
     )
-    command.add_argument("--lpips", type=Path, metavar="FILE", help="weights (vgg16.ckpt): LPIPS is measured too")
+    command.add_argument(
+        "--judges",
+        type=Path,
+        metavar="DIR",
+        help="folder with any of vgg16.ckpt, alexnet.ckpt, weights.pt (DISTS) and niqe_pris_params.npz: looks are "
+        "measured too",
+    )
+    looks = command.add_argument_group("looks", "comparing networks on pictures that are spoiled in fixed ways")
+    looks.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), help="spoil the sets' originals so")
+    looks.add_argument(
+        "--rival",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="networks beside the zoo's: what import-model reads, or an earlier .onnx of this project",
+    )
+    looks.add_argument("--base", default="", metavar="MODEL", help="tell the share of the way from it to each goal")
+    looks.add_argument("--goal", nargs="+", metavar="MODEL", help="(default: the rivals, all but the base)")
+    looks.add_argument("--crops", type=int, default=0, metavar="N", help="of each set, side by side, into --figures")
+    looks.add_argument("--cache", type=Path, help="keeps rivals' pictures and all figures (default: nothing is kept)")
     command.add_argument(
         "--worse",
         nargs=2,
@@ -148,7 +195,13 @@ def run_evaluate_qr(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     for name in options.recipes:
-        train(load_recipe(name), Folders(options.data, options.runs, options.vgg19), options.compile)
+        folders = Folders(options.data, options.runs, options.vgg19, options.teacher)
+        train(load_recipe(name), folders, options.compile, options.go_on)
+
+
+def run_queue_file(options: argparse.Namespace) -> None:
+    folders = Folders(options.data, options.runs, options.vgg19, options.teacher, options.models)
+    run_queue(options.file, folders, options.commit)
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -164,13 +217,18 @@ def run_import(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
+    if options.conditions:
+        run_looks(options)
+        return
+    if options.rival or options.base or options.crops:
+        raise ValueError("--rival, --base and --crops compare looks: say under which --conditions")
     folders = Folders(options.data, options.runs)
     zoo = load_zoo(options.models)
     files = choose(zoo, options.titles, options.precision)
-    lpips = load_lpips(options.lpips) if options.lpips else None
+    judges = load_judges(options.judges) if options.judges else MEASURED_ALONE
     earlier = read_records(options.json) if options.json else []
     worsened = Worsened(float(options.worse[0]), int(options.worse[1])) if options.worse else None
-    measured = evaluate_zoo(zoo, files, folders, options.sets, options.measure, lpips, worsened)
+    measured = evaluate_zoo(zoo, files, folders, options.sets, options.measure, judges, worsened)
 
     known = merge(merge(known_before(zoo), earlier), measured)
     if options.json:
@@ -186,6 +244,30 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if options.figures:
         draw_scatter(shown, options.sets, options.figures)
         draw_crops(zoo, files, options.figures, options.picture, Box(*options.box) if options.box else None)
+
+
+def run_looks(options: argparse.Namespace) -> None:
+    zoo = load_zoo(options.models)
+    rivals = read_rivals(options.rival)
+    comparison = Comparison(
+        files=choose(zoo, options.titles, options.precision or ["fp32"]) if options.titles else [],
+        rivals=rivals,
+        sets=options.sets,
+        conditions=options.conditions,
+        judges=load_judges(options.judges) if options.judges else MEASURED_ALONE,
+        cache=Cache(options.cache),
+        base=options.base,
+        goals=options.goal or [rival.name for rival in rivals if rival.name != options.base],
+        crops=options.crops,
+        figures=options.figures,
+    )
+    records = evaluate_looks(zoo, comparison, Folders(options.data, options.runs), options.measure)
+    if options.json:
+        write_records(options.json, records)
+    text = looks_table(records, comparison.base, comparison.goals)
+    print(text)
+    if options.markdown:
+        write_markdown(options.markdown, text)
 
 
 def run_card(options: argparse.Namespace) -> None:

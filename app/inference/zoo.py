@@ -35,7 +35,8 @@ class ModelSpec:
     """One network at one scale, as ``training/export/publish.py`` wrote it into the manifest.
 
     ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
-    ``macs``: multiply-accumulates per LR pixel, the measure of its cost.
+    ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``alignment``: LR pixels of which the places
+    where windows begin must be multiples, for networks whose trunk works in cells of several pixels.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelSpec:
     recipe: str
     training: Mapping[str, Any]
     files: Mapping[str, ModelFile]
+    alignment: int = 1
 
     @property
     def title(self) -> str:

@@ -7,6 +7,7 @@ file is run: pickles are read by an unpickler that knows tensors alone, and no O
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import onnx
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from app.inference.engine import create_session
 from app.threads import usable_cores
+from training.export.community import load_spandrel
 from training.export.face import OPSET, standard_opset
-from training.export.publish import to_onnx
+from training.export.graph import to_onnx
 
-INSTALL = "pip install -e .[train,import] -c constraints.txt"
 PROBED_SIDE = 37  # LR pixels, odd: a picture that no requirement but 1 fits by chance
 WIDEST_CELL = 32  # LR pixels, the largest multiple a side may have to be
 LARGEST_MINIMUM = 64  # LR pixels
@@ -43,16 +44,22 @@ class Sizes:
 class Foreign:
     """``network``: as its author made it, float ``[N, 3, H, W]`` to ``[N, 3, H * scale, W * scale]``, for ``sizes``.
 
-    ``core`` is the same as ONNX, in ``OPSET`` or newer. ``note``: what its makers say against tiles, if anything.
+    ``write_core`` makes ``core``, the same as ONNX, in ``OPSET`` or newer. ``note``: what its makers say against tiles,
+    if anything.
     """
 
     network: Callable[[Tensor], Tensor]
-    core: onnx.ModelProto
+    write_core: Callable[[], onnx.ModelProto]
     architecture: str
     parameters: int
     scale: int
     sizes: Sizes
     note: str = ""
+
+    @cached_property
+    def core(self) -> onnx.ModelProto:
+        """Slow to make, of weights, and often not needed."""
+        return self.write_core()
 
 
 def read_foreign(path: Path) -> Foreign:
@@ -70,11 +77,9 @@ def read_foreign(path: Path) -> Foreign:
 
 def read_weights(path: Path) -> Foreign:
     """A state dict of one of the architectures that ``spandrel`` knows."""
-    try:
-        import spandrel  # an extra, and slow to import
-        from safetensors import SafetensorError
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision beside a torch it was not built for
-        raise ValueError(f"weights are read through spandrel, which cannot be loaded ({error}); {INSTALL}") from error
+    spandrel = load_spandrel()
+    from safetensors import SafetensorError  # comes with it
+
     try:
         state = spandrel.ModelLoader("cpu").load_state_dict_from_file(path)
     except pickle.UnpicklingError as error:
@@ -111,7 +116,7 @@ def read_weights(path: Path) -> Foreign:
     parameters = sum(p.numel() for p in network.parameters())
     scale, sizes = probe(network, Sizes(required.multiple_of, max(1, required.minimum)))
     note = "" if found.tiling is spandrel.ModelTiling.SUPPORTED else "spandrel advises against tiling this network"
-    return Foreign(network, trace(network, sizes), name, parameters, scale, sizes, note)
+    return Foreign(network, partial(trace, network, sizes), name, parameters, scale, sizes, note)
 
 
 def trace(network: torch.nn.Module, sizes: Sizes) -> onnx.ModelProto:
@@ -143,7 +148,8 @@ def read_onnx(path: Path) -> Foreign:
         scale, sizes = probe(original, Sizes())
     except ValueError as error:
         raise ValueError(f"{path.name}, whose input is {told}: {error}; export it with N, H and W dynamic") from error
-    return Foreign(original, core, f"ONNX by {model.producer_name or 'an unknown exporter'}", parameters, scale, sizes)
+    architecture = f"ONNX by {model.producer_name or 'an unknown exporter'}"
+    return Foreign(original, lambda: core, architecture, parameters, scale, sizes)
 
 
 def original_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:

@@ -62,18 +62,20 @@ CONTENT_DISTANCES = {"mse": F.mse_loss, "l1": F.l1_loss}
 
 
 class ContentLoss(nn.Module):
-    """How far the scaled features of one layer are apart, a scalar: in the mean square, as SRGAN has it, or ("l1") in
-    the mean, as ESRGAN's code has it, so that edges do not outweigh faint textures."""
+    """How far the scaled features are apart, a scalar, each layer times its share: in the mean square, as SRGAN has
+    it, or ("l1") in the mean, as ESRGAN's code has it, so that edges do not outweigh faint textures."""
 
-    def __init__(self, features: Features, distance: str = "mse") -> None:
+    def __init__(self, features: Features, distance: str = "mse", shares: Sequence[float] = ()) -> None:
         super().__init__()
         self.features, self.distance = features, CONTENT_DISTANCES[distance]
+        self.shares = tuple(shares) or (1.0,) * len(features.taps)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():
-            (target,) = self.features(hr)
-        (found,) = self.features(sr)
-        return self.distance(found.float() * FEATURE_SCALE, target.float() * FEATURE_SCALE)
+            targets = self.features(hr)
+        depths = zip(self.shares, self.features(sr), targets, strict=True)
+        losses = [w * self.distance(x.float() * FEATURE_SCALE, y.float() * FEATURE_SCALE) for w, x, y in depths]
+        return torch.stack(losses).sum()
 
 
 class Lpips(nn.Module):
@@ -90,7 +92,15 @@ class Lpips(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Two times ``[N, 3, H, W]`` to ``[N]``."""
-        depths = zip(self.weights, self.features(a), self.features(b), strict=True)
+        return self.compare(self.describe(a), self.describe(b))
+
+    def describe(self, image: Tensor) -> list[Tensor]:
+        """The picture's features: what ``compare`` takes."""
+        return self.features(image)
+
+    def compare(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Two pictures' features, one ``[N, C, h, w]`` a depth, to ``[N]``."""
+        depths = zip(self.weights, a, b, strict=True)
         return torch.stack([((unit(x) - unit(y)) ** 2 * w).sum(1).mean((1, 2)) for w, x, y in depths]).sum(0)
 
 
@@ -121,17 +131,17 @@ def alexnet_layers() -> nn.Sequential:
     )
 
 
-def load_vgg19(path: Path, layer: int = CONV5_4) -> Features:
-    """VGG19 up to ``layer`` (torchvision's index) from either file that ``VGG19_SOURCES`` names."""
+def load_vgg19(path: Path, taps: tuple[int, ...] = (CONV5_4,)) -> Features:
+    """VGG19 as far as ``taps`` (torchvision's indices) reach, from either file that ``VGG19_SOURCES`` names."""
     if not path.is_file():
         raise ValueError(f"no VGG19 weights at {path}: {VGG19_SOURCES}")
     with torch.device("meta"):  # no memory and no initialisation: the file has the weights
         layers = vgg_layers(VGG19)
-    if not 0 <= layer < len(layers):
-        raise ValueError(f"VGG19 has layers 0 to {len(layers) - 1}, not {layer}")
+    if not set(taps) <= set(range(len(layers))):
+        raise ValueError(f"VGG19 has layers 0 to {len(layers) - 1}, not {taps}")
     keras = path.suffix in (".h5", ".hdf5")
     fill(layers, keras_kernels(path) if keras else torchvision_kernels(path), path)
-    return Features(layers, (layer,), KERAS if keras else IMAGENET)
+    return Features(layers, tuple(sorted(taps)), KERAS if keras else IMAGENET)
 
 
 def torchvision_kernels(path: Path) -> Kernels:
@@ -169,8 +179,6 @@ def fill(layers: nn.Sequential, kernels: Kernels, path: Path) -> None:
 
 def load_lpips(path: Path) -> Lpips:
     """LPIPS over VGG16 or AlexNet, whichever the file is for, from what ``LPIPS_SOURCES`` names."""
-    if not path.is_file():
-        raise ValueError(f"no LPIPS weights at {path}: {LPIPS_SOURCES}")
     tree = read_arrays(path)
     with torch.device("meta"):
         if "VGG16_0" in tree:
@@ -203,7 +211,9 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """A pickled dict of NumPy arrays; anything else raises ``ValueError`` before it can run."""
+    """LPIPS' file, a pickled dict of NumPy arrays; anything else raises ``ValueError`` before it can run."""
+    if not path.is_file():
+        raise ValueError(f"no LPIPS weights at {path}: {LPIPS_SOURCES}")
     with open(path, "rb") as file:
         try:
             tree = ArrayUnpickler(file).load()

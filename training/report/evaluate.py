@@ -6,13 +6,12 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
@@ -25,13 +24,13 @@ from training.checkpoint import Folders
 from training.data.degradations import bicubic
 from training.data.pairs import Pixels, list_pictures, read_picture
 from training.hardware import processor
-from training.losses.perceptual import Lpips
-from training.report.metrics import compare
+from training.report.looks import Judges
 from training.report.records import Metrics, Record, Speed
 
 TEST_SETS = ("Set5", "Set14", "B100")
 TILE = 256  # LR pixels, the side of the tile whose speed is told
 SPEED_SECONDS, SPEED_RUNS = 2.0, 3  # at least so long and so often
+MEASURED_ALONE = Judges({})  # PSNR and SSIM
 
 
 def test_pairs(folder: Path, scale: int) -> Iterator[tuple[bytes, Pixels]]:
@@ -97,7 +96,7 @@ def evaluate(
     path: ServedPath,
     folders: Folders,
     sets: Iterable[str] = TEST_SETS,
-    lpips: Lpips | None = None,
+    judges: Judges = MEASURED_ALONE,
     worsened: "Worsened | None" = None,
 ) -> Metrics:
     """Mean figures on each test set that is there at this scale; LR as it is, or ``worsened`` first."""
@@ -110,13 +109,14 @@ def evaluate(
         for lr, hr in test_pairs(folder, spec.scale):
             sr = path.upscale(spec, worsened.png(lr) if worsened else lr)
             h, w = min(sr.shape[0], hr.shape[0]), min(sr.shape[1], hr.shape[1])
-            sr, hr = sr[:h, :w], hr[:h, :w]
-            scores.append(compare(sr, hr, spec.scale))
-            if lpips:
-                scores[-1]["lpips"] = perceptual_distance(lpips, sr, hr)
-        means = {key: round(float(np.mean([score[key] for score in scores])), 4) for key in scores[0]}
-        results[f"{name}{worsened or ''}"] = means
+            scores.append(judges(sr[:h, :w], hr[:h, :w], spec.scale))
+        results[f"{name}{worsened or ''}"] = means(scores)
     return results
+
+
+def means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of each figure the mean over all pictures that have it: NIQE says nothing of a flat one."""
+    return {key: round(float(np.nanmean([score[key] for score in scores])), 4) for key in scores[0]}
 
 
 @dataclass(frozen=True)
@@ -144,21 +144,19 @@ class Worsened:
             return png(np.asarray(picture.convert("RGB")))
 
 
-@torch.inference_mode()
-def perceptual_distance(lpips: Lpips, sr: Pixels, hr: Pixels) -> float:
-    """LPIPS of one picture pair, uint8 ``[H, W, 3]``, borders included as its authors have it."""
-    tensors = [torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255 for pixels in (sr, hr)]
-    return float(lpips(*tensors))
-
-
 def measure_speed(engine: Engine, spec: ModelSpec, seconds: float = SPEED_SECONDS) -> Speed:
-    """The best of some runs of the bare session on one tile, all usable cores: other work can only slow it down."""
+    """Of the bare session on one tile, all usable cores."""
+    return best_speed(lambda tile: engine.run(spec, [tile]), seconds)
+
+
+def best_speed(run: Callable[[Pixels], object], seconds: float = SPEED_SECONDS) -> Speed:
+    """The best of some runs on one tile, uint8 ``[TILE, TILE, 3]``: other work can only slow it down."""
     tile = np.random.default_rng(0).integers(0, 256, (TILE, TILE, 3), np.uint8)
-    engine.run(spec, [tile])  # allocates for this size
+    run(tile)  # allocates for this size
     best, runs, end = float("inf"), 0, time.perf_counter() + seconds
     while runs < SPEED_RUNS or time.perf_counter() < end:
         started = time.perf_counter()
-        engine.run(spec, [tile])
+        run(tile)
         best, runs = min(best, time.perf_counter() - started), runs + 1
     return Speed(round(TILE * TILE / best / 1e6, 4), processor())
 
@@ -202,7 +200,7 @@ def evaluate_zoo(
     folders: Folders,
     sets: Iterable[str] = TEST_SETS,
     measures: Iterable[str] = ("quality", "speed"),
-    lpips: Lpips | None = None,
+    judges: Judges = MEASURED_ALONE,
     worsened: Worsened | None = None,
 ) -> list[Record]:
     """One record a file, loaded one at a time; ``measures``: "quality" on the test sets, "speed", both or neither."""
@@ -215,7 +213,7 @@ def evaluate_zoo(
         if measures:
             with served_path(zoo, [spec], precision) as path:
                 if "quality" in measures:
-                    metrics = evaluate(spec, path, folders, sets, lpips, worsened)
+                    metrics = evaluate(spec, path, folders, sets, judges, worsened)
                 if "speed" in measures:
                     speed = measure_speed(path.engine, spec)
         records.append(Record.of(spec, precision, metrics, speed))

@@ -13,6 +13,9 @@ from app.inference.zoo import ModelSpec, Zoo
 Metrics = dict[str, dict[str, float]]
 """By test set, then by measure: ``{"Set5": {"psnr_y": 31.16, "ssim_y": 0.8788, "psnr_rgb": 29.3}}``."""
 
+LOOKS = ("lpips_vgg", "lpips_alex", "dists", "niqe")
+"""The measures of looks: less is better."""
+
 PUBLIC = Path(__file__).parent / "public_networks.toml"
 TIMES = "\N{MULTIPLICATION SIGN}"
 BEGIN, END = "<!-- evaluation: begins -->", "<!-- evaluation: ends -->"
@@ -30,7 +33,10 @@ MEASURES = {
     "psnr_y": Measure(2, "PSNR (dB) on luma"),
     "ssim_y": Measure(4, "SSIM on luma"),
     "psnr_rgb": Measure(2, "PSNR (dB) on RGB"),
-    "lpips": Measure(3, "LPIPS (less is better)"),
+    "lpips_vgg": Measure(3, "LPIPS by VGG16 (less is better)"),
+    "lpips_alex": Measure(3, "LPIPS by AlexNet (less is better)"),
+    "dists": Measure(3, "DISTS (less is better)"),
+    "niqe": Measure(2, "NIQE (less is better; it sees no original)"),
     "codes_read": Measure(3, "share of QR codes that ZXing reads"),
     "codes_wrong": Measure(0, "codes read as something that they do not say"),
 }
@@ -151,8 +157,8 @@ def figures_cell(figures: dict[str, float], show: Iterable[str]) -> str:
 def meaning(show: Iterable[str]) -> str:
     """What a cell's figures are, in their order, and how they were measured."""
     names = " / ".join(MEASURES[key].meaning for key in show)
-    lpips = " (none for LPIPS)" if "lpips" in show else ""
-    pairs = f" `scale` pixels cropped at each border{lpips}, bicubic LR," if "psnr_y" in show else ""
+    whole = " (none for LPIPS, DISTS and NIQE)" if set(LOOKS) & set(show) else ""
+    pairs = f" `scale` pixels cropped at each border{whole}, bicubic LR," if "psnr_y" in show else ""
     return f"{names};{pairs} on the served path (PNG in, PNG out)."
 
 

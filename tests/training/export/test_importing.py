@@ -26,7 +26,7 @@ from harness import MODELS
 from harness.pictures import encode
 from harness.server import running_server
 from training.__main__ import main
-from training.export.publish import to_onnx
+from training.export.graph import to_onnx
 from training.export.verify import MAX_CONTEXT
 
 PHOTO = skimage.data.chelsea()[40:91, 100:165]  # odd sides

@@ -27,6 +27,7 @@ from training.data.degradations import bicubic
 from training.hardware import processor
 from training.losses.perceptual import IMAGENET, Features, Lpips
 from training.report import evaluate
+from training.report.looks import Judges
 from training.report.metrics import compare
 from training.report.records import BEGIN, END, Metrics, read_records, table
 
@@ -210,7 +211,7 @@ def test_lpips_is_measured_on_whole_pictures_if_there_are_weights(
     lpips = Lpips(Features(layers, (1,), IMAGENET), [torch.full((4,), 0.25)])
     zoo = load_zoo(models)
     files = evaluate.choose(zoo, ["bicubic-x4"])
-    (record,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"], lpips)
+    (record,) = evaluate.evaluate_zoo(zoo, files, folders, ("plain",), ["quality"], Judges({"lpips_alex": lpips}))
     spec = files[0][0]
     distances = []
     for lr, hr in pairs_of(folders, "plain", 4):
@@ -218,7 +219,7 @@ def test_lpips_is_measured_on_whole_pictures_if_there_are_weights(
         tensors = [torch.from_numpy(p.astype(np.float32) / 255).permute(2, 0, 1)[None] for p in (sr, hr)]
         distances.append(float(lpips(*tensors)))
     assert min(distances) > 1e-3
-    assert record.metrics["plain"]["lpips"] == pytest.approx(np.mean(distances), abs=1e-4)
+    assert record.metrics["plain"]["lpips_alex"] == pytest.approx(np.mean(distances), abs=1e-4)
 
 
 def test_speed_is_that_of_the_bare_session(engine: Engine) -> None:

@@ -27,7 +27,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def test_the_table_is_markdown_with_a_dash_for_what_is_not_known() -> None:
-    text = table([BICUBIC, FAST, FAST_INT8], ["Set5", "Set14", "B100"], "fast", ["psnr_y", "ssim_y", "lpips"])
+    text = table([BICUBIC, FAST, FAST_INT8], ["Set5", "Set14", "B100"], "fast", ["psnr_y", "ssim_y", "lpips_vgg"])
     assert text.splitlines() == [
         "| model | scale | parameters | kMAC per LR pixel | LR Mpx/s | Set5 | B100 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -35,14 +35,14 @@ def test_the_table_is_markdown_with_a_dash_for_what_is_not_known() -> None:
         f"| `fast` (default) | {TIMES}4 | 70,256 | 70.0 | 2.40 | 31.16 / 0.8788 / 0.214 | 27.00 / 0.7000 / - |",
         f"| `fast`, int8 | {TIMES}4 | 70,256 | 70.0 | - | 31.10 / - / - | - |",
         "",
-        "PSNR (dB) on luma / SSIM on luma / LPIPS (less is better); `scale` pixels cropped at each border (none for "
-        "LPIPS), bicubic LR, on the served path (PNG in, PNG out).",
+        "PSNR (dB) on luma / SSIM on luma / LPIPS by VGG16 (less is better); `scale` pixels cropped at each border "
+        "(none for LPIPS, DISTS and NIQE), bicubic LR, on the served path (PNG in, PNG out).",
         f"LR Mpx/s: the bare ONNX Runtime session on 256 {TIMES} 256 tiles, 2 cores of a CPU.",
     ]
 
 
 def test_columns_of_which_nothing_is_known_are_left_out() -> None:
-    lines = table([BICUBIC], ["Set5", "Set14"], show=["psnr_y", "lpips"]).splitlines()
+    lines = table([BICUBIC], ["Set5", "Set14"], show=["psnr_y", "lpips_vgg"]).splitlines()
     assert lines[0] == "| model | scale | parameters | kMAC per LR pixel | Set5 |"
     assert lines[2].endswith("| 28.42 |")
     assert lines[-1].startswith("PSNR (dB) on luma;")
