@@ -119,8 +119,9 @@ def run_files(arguments: list[str]) -> int:
     )
     settings = Settings()
     zoo = load_zoo(settings.models)
-    zoo.scales(order.parameters.model or zoo.default)  # an unknown name fails before the first image
-    return run_until_stopped(Batch(order), lambda: create_upscaler(settings, create_engine(settings)))
+    name = order.parameters.model or zoo.default
+    zoo.scales(name)  # an unknown one fails before the first image
+    return run_until_stopped(Batch(order), lambda: create_upscaler(settings, create_engine(settings, None, name)))
 
 
 def run_until_stopped(batch: "Batch", make: "Callable[[], Upscaler]") -> int:
