@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -187,8 +188,9 @@ def test_a_reader_who_leaves_is_no_traceback(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     source, (ours, theirs) = write(tmp_path / "a.png", noise(600, 500, 3)), os.openpty()
+    termios.tcsetwinsize(theirs, (24, 200))
     command = [sys.executable, "-m", "app.cli", str(source), "--model", "bicubic"]
-    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs)
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # EIO: the other end is closed
