@@ -15,19 +15,16 @@ import uvicorn
 from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 
 from app import __version__
+from app.http import catalogue, generate, health, pages, upscale
 from app.http.access_log import Journal
 from app.http.auth import Access
-from app.http.generate import Drawing, add_drawing
 from app.http.limits import Slots
 from app.http.openapi import DESCRIPTION, only
-from app.http.pages import add_pages
 from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
-from app.http.routes import router
 from app.http.service import Service
 from app.images.formats import DecodeLimits
 from app.inference.engine import Engine, Prove
@@ -36,15 +33,18 @@ from app.inference.scheduler import OnBatch, nobody
 from app.inference.self_test import check_proof
 from app.inference.zoo import load_zoo
 from app.settings import Settings
-from app.study.study import Study, add_study
+from app.study.comparison import Study
+from app.study.routes import router as study_router
 from app.telemetry.in_flight import Ledger
 from app.telemetry.logs import configure_logging
-from app.telemetry.metrics import CONTENT_TYPE, Metrics
+from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import OpenTelemetry, PassOn
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
 
 log = logging.getLogger("enlarger")
+
+ROUTERS = (upscale.router, catalogue.router, health.router, generate.router, pages.router)
 
 
 def create_engine(settings: Settings, prove: Prove | None = None, *names: str) -> Engine:
@@ -81,7 +81,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
     decoders = CapacityLimiter(settings.compute_threads)
-    service = Service(settings, upscaler, ledger=ledger, decoders=decoders)
+    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger, decoders=decoders)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -105,13 +105,13 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         dependencies=[Depends(check_parameters)],
     )
     app.state.service = service
-    app.include_router(router)
-    add_pages(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount("/page", pages.files)
     if settings.study:
-        add_study(app, Study(settings, upscaler))
-    add_drawing(app, Drawing(engine.zoo, upscaler.scheduler, engine.generators))
+        app.state.study = Study(settings, upscaler)
+        app.include_router(study_router)
     add_error_handlers(app)
-    add_metrics(app, metrics)
     app.add_middleware(
         Slots,
         limit=settings.max_requests,
@@ -140,12 +140,6 @@ def describe(service: Service, metrics: Metrics, restarts: int) -> None:
         metrics.describe_network(title, network.precision, network.provider)
     scheduler = service.upscaler.scheduler
     metrics.watch(scheduler.backlog, scheduler.jobs, lambda: service.ready and not service.draining, lambda: restarts)
-
-
-def add_metrics(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/metrics", summary="For Prometheus", response_class=Response)
-    async def get_metrics() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
 
 class DrainingServer(uvicorn.Server):

@@ -21,6 +21,7 @@ settings.load_profile("enlarger")
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
+    """With every shipped network."""
     with running_server() as running:
         yield running
 

@@ -11,7 +11,7 @@ import pytest
 from harness import ROOT
 from tests.support.imports import ROOTS, RULES, arrows, files_in, imported, part_of, parts_used
 
-TRAINING_MAY_IMPORT = {"errors", "threads", "settings", "images", "inference", "upscale"}
+TRAINING_MAY_IMPORT = {"errors", "pixels", "threads", "settings", "images", "inference", "upscale"}
 
 
 def users_of(module: str) -> set[str]:

@@ -10,17 +10,10 @@ from pathlib import Path
 
 from app.errors import EnlargerError
 from app.files.find import RESULT, STREAM, Source, stem_of
-from app.images.encoders import FORMATS
+from app.images.encoders import BY_SUFFIX, FORMATS
 from app.images.formats import SUFFIXES
 
-WRITTEN = {kind.extension: name for name, kind in FORMATS.items()} | {
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".jfif": "jpeg",
-    ".tiff": "tiff",
-}
-"""The format that a result's own name asks for."""
-NOT_WRITTEN = {*SUFFIXES, ".heic", ".heif", ".jxl", ".jp2", ".ico", ".psd", ".svg", ".pdf"} - set(WRITTEN)
+NOT_WRITTEN = {*SUFFIXES, ".heic", ".heif", ".jxl", ".jp2", ".ico", ".psd", ".svg", ".pdf"} - set(BY_SUFFIX)
 NAME_BYTES = 255  # the longest name on most file systems
 
 
@@ -52,7 +45,7 @@ class Names:
         suffix = self.file.suffix.lower() if self.file else ""
         if suffix in NOT_WRITTEN:
             raise EnlargerError(f"{suffix} is not written; there are: {', '.join(FORMATS)}.")
-        return WRITTEN.get(suffix)
+        return BY_SUFFIX.get(suffix)
 
     def target(self, source: Source, format: str) -> Path:
         """Where the result of that format goes. Every source is to be asked for once, in their order."""
@@ -73,7 +66,7 @@ class Names:
         the result's format has the short one: of ``a.png`` and ``a.jpg`` as PNG come ``a.png`` and ``a.jpg.png``."""
         tail = "" if self.folder else RESULT
         short, whole = stem_of(source.relative), source.relative.name
-        shared = self._stems[self._stem(source)] > 1 and WRITTEN.get(source.path.suffix.lower()) != format
+        shared = self._stems[self._stem(source)] > 1 and BY_SUFFIX.get(source.path.suffix.lower()) != format
         yield from ((stem, tail) for stem in ((whole, short) if shared else (short, whole)))
         yield from ((whole, f"-{number}{tail}") for number in count(2))
 

@@ -65,14 +65,14 @@ class Slots:
     def receive(self, size: int) -> None:
         self._received += size
         if self._received > self._most_bytes:
-            raise self._full("Too many bytes are being received.", self._most_bytes)
+            raise self._full("Too many bytes are being uploaded at the moment.", self._most_bytes)
 
     def forget(self, size: int) -> None:
         self._received -= size
 
     def check_room(self, count: int) -> None:
         if self._taken + count > self.limit:
-            raise self._full("There are too many requests at a time.", self.limit)
+            raise self._full("Too many requests are being served at the moment.", self.limit)
 
     def take(self, count: int) -> None:
         self.check_room(count)
@@ -111,7 +111,7 @@ class Holding:
         ``TooMuchMemoryError`` where there are not as many."""
         count, most = -(-needed // self._all.slot_bytes), self._all.limit * self._all.slot_bytes
         if needed > most:
-            raise TooMuchMemoryError("Ask for another format or a smaller size.", limit=most, actual=needed)
+            raise TooMuchMemoryError("Ask for another format or a smaller result.", limit=most, actual=needed)
         if count > self.slots:
             self.take(count - self.slots)
 

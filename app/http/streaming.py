@@ -79,14 +79,14 @@ class PictureResponse(Response):
             record.outcome = "cancelled" if self._job.cancelled else "answered"
         except CancelledError:
             record.outcome = "cancelled"
-            log.info("the client left")
+            log.info("the client disconnected")
         except TimeoutError:
             record.outcome = "too_slow"
-            log.info("cut: the client took a chunk for longer than %g s", self._seconds)
+            log.info("aborted: the client took longer for a chunk than %g s", self._seconds)
             if cut := scope["state"].get("cut"):  # put there by main.Protocol
                 cut()
         except EnlargerError as error:
-            log.error("transfer broken: %s: %s", error.code, error.detail)
+            log.error("transfer aborted: %s: %s", error.code, error.detail)
 
     async def _send_piece(self, send: Send) -> None:
         piece, self._piece = self._piece or b"", None  # let go before the next one is computed
@@ -99,7 +99,7 @@ class PictureResponse(Response):
             finally:
                 stalled.cancel()
             if self._job.cancelled:
-                raise CancelledError("The client left.")
+                raise CancelledError("The client disconnected.")
 
 
 async def watch(receive: Receive, job: Job) -> None:

@@ -19,7 +19,7 @@ MAX_TOLD, MAX_BYTES = 8, 512  # codes a header tells, and of each so many bytes
 def check_readable(height: int, width: int) -> None:
     """Refuses a result that is too large to be computed before its headers are sent, or a service without a reader."""
     if not AVAILABLE:
-        raise CodesUnavailableError("This service was installed without a code reader (pip install enlarger[codes]).")
+        raise CodesUnavailableError("No bar code reader is installed here (pip install enlarger[codes]).")
     if height * width > MAX_PIXELS:
         raise TooManyPixelsError(
             "With decode=true a result is read before it is sent, so it may have no more pixels than that.",

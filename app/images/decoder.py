@@ -37,47 +37,20 @@ resolution                                      kept as dots an inch
 """
 
 import io
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
 
 from app.errors import CorruptImageError, EnlargerError, TooComplexError
 from app.images.colour import INKS, bleed, fitting_profile, separate, turn_upright
 from app.images.depth import DEEP, Planes, bleed_planes, bytewise_planes, gray_plane, is_deep, png_planes
-from app.images.formats import Container, DecodeLimits, Format, ImageHeader, read_container
-from app.images.formats.jpeg import check_scans
-from app.images.formats.png import check_pixels
+from app.images.formats import INPUTS, Container, DecodeLimits, ImageHeader, read_container
 from app.images.raster import Raster
+from app.pixels import Pixels
 
 __all__ = ["DecodeLimits", "ImageHeader", "SourceImage", "decode", "inspect"]
-
-Rows = NDArray[np.uint8 | np.uint16]
-
-# The plugins themselves and not Image.open: it would warn of large pictures before anyone could check, and would turn
-# a JPEG into an MPO.
-_PLUGINS: Mapping[Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    "png": PngImagePlugin.PngImageFile,
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "avif": AvifImagePlugin.AvifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +64,7 @@ class SourceImage:
     width: int
     height: int
     gray: bool
-    format: Format
+    format: str
     icc_profile: bytes | None
     exif: bytes | None
     dpi: tuple[float, float] | None
@@ -109,7 +82,7 @@ class SourceImage:
         """Whether there is an alpha channel, even if it is opaque all over."""
         return self.alpha is not None
 
-    def rows(self, top: int, bottom: int) -> Rows:
+    def rows(self, top: int, bottom: int) -> Pixels:
         """Colour of the rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, 3]``, R = G = B if gray.
 
         uint8 or uint16 by ``depth``; not to be written to. Raises ``ValueError`` for an empty range and for rows that
@@ -118,7 +91,7 @@ class SourceImage:
         rows = self._colour.rows(top, bottom)
         return rows if rows.shape[2] == 3 else np.repeat(rows, 3, axis=2)
 
-    def alpha_rows(self, top: int, bottom: int) -> Rows:
+    def alpha_rows(self, top: int, bottom: int) -> Pixels:
         """Alpha of these rows, ``[bottom - top, width, 1]``, of the same depth; only where there is alpha."""
         assert self.alpha is not None
         return self.alpha.rows(top, bottom)
@@ -137,10 +110,7 @@ def decode(data: bytes, limits: DecodeLimits) -> SourceImage:
 def decode_container(container: Container) -> SourceImage:
     """The pixels of a file whose header was read. Keeps nothing of the file."""
     header = container.header
-    if header.format == "png":
-        check_pixels(container)
-    elif container.header.format == "jpeg":
-        check_scans(container)
+    INPUTS[header.format].check(container)
     colour, alpha, ink = _separated(container)
     colour = tuple(turn_upright(plane, header.orientation) for plane in colour)
     if alpha is not None:
@@ -187,19 +157,18 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
 
     ``raw_mode``: how to unpack the samples, of as many bytes a pixel as there are (Pillow, "Raw modes").
     """
-    width, height = container.stored_size
+    kind, (width, height) = INPUTS[container.header.format], container.stored_size
     if container.bytewise:
         width *= 2 * container.bytewise.samples
     try:
         with io.BytesIO(b"".join(container.stream)) as stream:
-            image = _PLUGINS[container.header.format](stream)
+            image = kind.plugin(stream)
             if image.size != (width, height):
                 raise CorruptImageError("The picture has another size than its header says")
             if raw_mode:
                 image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
             image.load()
-            # The plugins of WebP and AVIF hold canvases of their own for as long as their images live.
-            return image.copy() if container.header.format in ("webp", "avif") else image
+            return image.copy() if kind.copied else image
     except EnlargerError:
         raise
     except MemoryError as error:  # the picture itself is within limits, so this is a codec led astray

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 SPILL_BYTES = 2**20
 """A picture of more bytes than this goes to a file. Pillow holds RGB at 4 bytes a pixel, so the largest picture that is
@@ -69,7 +68,7 @@ class Raster:
                     file.write(strip.tobytes())
                 descriptor = os.dup(file.fileno())
         except OSError as error:
-            log.warning("a picture is held in memory, for the temporary directory fails: %s", error.strerror)
+            log.warning("an image is kept in memory because the temporary directory failed: %s", error.strerror)
             return None
         weakref.finalize(self, os.close, descriptor)
         return descriptor

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from app.pixels import Pixels
+
 Floats = NDArray[np.float64]
 Table = NDArray[np.uint16]
-Pixels = NDArray[np.uint8 | np.uint16]
 
 FAR = 0.02
 """Mean distance of the curves, of the range 0 to 1. Gamma 2.2 (Adobe RGB) lies at 0.005, gamma 1.8 at 0.06."""

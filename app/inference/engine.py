@@ -20,12 +20,12 @@ from app.inference.providers import RUN_ERRORS, GpuOptions, choose_provider, cre
 from app.inference.pruning import with_one_output
 from app.inference.self_test import proving_tile
 from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo
+from app.pixels import Pixels
 from app.threads import usable_cores
 
 log = logging.getLogger("enlarger.engine")
 Latents = NDArray[np.float32]
 
-Pixels = NDArray[np.uint8 | np.uint16]
 
 Prove = Callable[[str, Pixels, Pixels], None]
 """Raises unless a network, called by its title, has made of a tile uint8 ``[h, w, 3]`` what it should have."""

@@ -11,14 +11,11 @@ from types import TracebackType
 from typing import Protocol, Self
 from weakref import WeakSet
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import CancelledError, DeadlineError
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 from app.telemetry.record import WAIT, StageClock
 
-Pixels = NDArray[np.uint8 | np.uint16]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
 
@@ -72,7 +69,7 @@ class Job:
         except FutureCancelledError as error:
             raise CancelledError("The request was cancelled.") from error
         except TimeoutError as error:
-            raise DeadlineError("The picture was not finished in time.") from error
+            raise DeadlineError("The image was not finished in time.") from error
 
     def ahead(self, spec: ModelSpec, pixels: int, submit: Callable[[], Callable[[], Pixels]]) -> "Ahead":
         """Queues a window of so many LR pixels by ``submit``, which gives the call that waits for its result."""

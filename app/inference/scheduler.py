@@ -13,9 +13,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import (
     DeadlineError,
     EnlargerError,
@@ -26,10 +23,10 @@ from app.errors import (
 from app.inference.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.inference.job import Batch, Entry, Job, Load
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 from app.telemetry.record import StageClock
 from app.threads import give_way
 
-Pixels = NDArray[np.uint8 | np.uint16]
 OnBatch = Callable[[str, int, int, float], None]
 """Told of each batch: the network's title, windows, LR pixels, seconds."""
 
@@ -123,10 +120,12 @@ class Scheduler:
             own = sum(self.estimate(spec, pixels) for spec, pixels in load)
             done_in, allowed = self.check_room() + own, deadline - time.monotonic()
             if own > allowed:
-                raise TooMuchWorkError("The picture is too much work.", limit=round(allowed, 1), actual=round(own, 1))
+                raise TooMuchWorkError(
+                    "The image is too much work for one request.", limit=round(allowed, 1), actual=round(own, 1)
+                )
             if done_in > allowed:
                 raise OverloadedError(
-                    "The picture would not be finished in time.",
+                    "The image would not be finished in time.",
                     retry_after=done_in - allowed,
                     limit=round(allowed, 1),
                     actual=round(done_in, 1),
@@ -302,4 +301,4 @@ class Scheduler:
         now = time.monotonic()
         for job in self._jobs:
             while job.waiting and job.deadline < now:
-                job.waiting.popleft().future.set_exception(DeadlineError("The picture was not finished in time."))
+                job.waiting.popleft().future.set_exception(DeadlineError("The image was not finished in time."))

@@ -6,11 +6,9 @@ network adds to a picture, averaged over each LR pixel's own HR pixels it must g
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import ProofError
-
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 MOST_DIFFERENCE = 6.0  # of 255, mean; shipped networks: under 2
 
@@ -35,4 +33,6 @@ def check_proof(title: str, tile: Pixels, upscaled: Pixels) -> None:
     means = upscaled.reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
     difference = float(np.abs(means - tile).mean())
     if not difference <= MOST_DIFFERENCE:
-        raise ProofError(f"{title}: it computes something else than the picture: {difference:.1f} of 255 away from it.")
+        raise ProofError(
+            f"{title}: its output is not the image that it was given: {difference:.1f} of 255 away from it."
+        )

@@ -147,7 +147,7 @@ async function enlarge(job, chosen) {
 
 function broken(job) {
   const arrived = job.rows ? ` after ${job.rows} of ${job.size.height} rows` : "";
-  return `The transfer broke off${arrived}. The picture is not whole, so it was not kept. Please try again.`;
+  return `The connection was aborted${arrived}. The image is incomplete and was not kept. Please try again.`;
 }
 
 // A busy server says when to come back; so long the page counts down and asks again.

@@ -85,7 +85,7 @@ class Opinions:
         with self._connection() as connection:
             (count,) = connection.execute("SELECT count(*) FROM ratings").fetchone()
             if count >= MAX_RATINGS:
-                raise StudyFullError("The study takes no more ratings.", limit=MAX_RATINGS)
+                raise StudyFullError("The study accepts no more ratings.", limit=MAX_RATINGS)
             connection.execute(
                 "INSERT INTO ratings (participant, scale, picture, version, score) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET score = excluded.score, rated = CURRENT_TIMESTAMP",

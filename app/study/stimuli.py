@@ -10,12 +10,12 @@ from PIL import Image
 from app.errors import StartupError
 from app.images.channels import at_depth
 from app.images.decoder import SourceImage, decode
+from app.images.formats import SUFFIXES
 from app.settings import Settings
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.upscaler import Upscaler
 
 ORIGINAL = "original"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 MAX_PICTURES = 500
 MAX_SIDE = 1024  # HR pixels: of a larger picture the middle is shown, so that it fits a screen at 1:1
 CACHE_BYTES = 128 * 2**20

@@ -29,7 +29,7 @@ class Ledger:
             return
         digest = hashlib.sha256(image).hexdigest()
         if digest in self._refused:
-            raise CrashedBeforeError("The service has crashed on this picture more than once and takes it no more.")
+            raise CrashedBeforeError("The service has crashed more than once on this image and now refuses it.")
         self._tell(f"begin {id(record)} {digest}")
 
     def end(self, record: Record) -> None:

@@ -14,7 +14,7 @@ STAGES = ("receive", "decode", "queue", "compute", "stitch", "encode", "send")
 WAIT = "wait"  # of a request's thread for its windows: what it sees of "queue" and "compute", hence not told again
 
 Outcome = Literal["answered", "cancelled", "too_slow", "broken"]
-"""``cancelled``: the client left. ``too_slow``: it was cut off. ``broken``: a fault after the 200."""
+"""``cancelled``: the client disconnected. ``too_slow``: it was cut off. ``broken``: a fault after the 200."""
 
 
 class StageClock:

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.inference.job import Job
 from app.inference.zoo import ModelSpec
-
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 
 def submit_alpha(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:

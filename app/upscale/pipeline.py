@@ -6,18 +6,16 @@ from itertools import chain
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.images.channels import at_depth, lay_on, luma, widened
 from app.images.decoder import SourceImage
 from app.images.encoders import FORMATS
 from app.images.resampler import Resampler
 from app.inference.job import Job
+from app.pixels import Pixels
 from app.upscale.alpha import Regrouped, submit_alpha
 from app.upscale.passes import PassedRows, Read, Submit, run_pass, submit_colour
 from app.upscale.plan import Plan
-
-Pixels = NDArray[np.uint8 | np.uint16]
 
 STRIP_BYTES = 2**20  # of a band that is brought to its size, depth and channels, and encoded, at a time
 

@@ -11,7 +11,8 @@ from app.images.tone import ToneCurve, far_curve
 from app.inference.engine import Network
 from app.inference.job import Load
 from app.inference.zoo import ModelSpec
-from app.upscale.parameters import Output, Size
+from app.pixels import Size
+from app.upscale.parameters import Output
 from app.upscale.passes import Pass, load_of, plan_passes
 from app.upscale.tiler import TileBudget
 

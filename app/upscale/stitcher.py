@@ -5,9 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from app.pixels import Pixels
 from app.upscale.tiler import Plan, Span
-
-Pixels = NDArray[np.uint8 | np.uint16]
 
 
 class Stitcher:

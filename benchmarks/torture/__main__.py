@@ -45,8 +45,8 @@ def short() -> Measures:
         2: [partial(documented.measure, inputs=200, examples=2)],
         3: [partial(broken.measure, faults=30)],
         4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=22, large=1)],
-        5: [partial(overload.measure_goodput, seconds=3, rounds=1, least=0.5)],
-        6: [partial(overload.measure_outcomes, accepted=200)],
+        5: [partial(overload.measure_goodput, seconds=3, rounds=1, least=0, most_queue=float("inf"))],
+        6: [partial(overload.measure_outcomes, accepted=200, late=float("inf"))],
         7: [partial(disconnects.measure, rounds=1)],
         8: [
             partial(restarts.measure_kills, rounds=1, most_seconds=float("inf")),

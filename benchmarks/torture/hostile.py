@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from benchmarks.client import percentile
 from benchmarks.torture.attacks import Attack, attacks
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import quick_server
-from harness.server import Server
+from harness.server import Server, quick_server
 
 CONNECTIONS = 4  # at a time, each kept alive: twice the cores of a small machine
 PATIENCE = 30.0  # seconds, after which an answer is said to hang

@@ -15,9 +15,8 @@ from benchmarks.readers import PACE, RECEIVE_BUFFER
 from benchmarks.torture.attacks import bombs
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import crop, quick_server
-from harness.pictures import encode
-from harness.server import BICUBIC, Server, head
+from harness.pictures import crop, encode
+from harness.server import BICUBIC, Server, head, quick_server
 
 MB = 1_000_000
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.pictures import encode
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 
 BICUBIC = {"model": "bicubic", "scale": "2", "format": "png"}
 KEYS = ("first-key", "second-key-ü")
@@ -15,7 +15,7 @@ KEYS = ("first-key", "second-key-ü")
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:
-    with running_server(api_keys='["first-key", "second-key-ü"]', cors_origins='["https://example.org"]') as server:
+    with quick_server(api_keys='["first-key", "second-key-ü"]', cors_origins='["https://example.org"]') as server:
         yield server
 
 
@@ -75,5 +75,6 @@ def test_every_answer_tells_browsers_to_be_careful(guarded: Server, image: bytes
 
 
 def test_no_key_is_in_the_log(guarded: Server, image: bytes) -> None:
-    post(guarded, image, {"X-API-Key": "first-key"})
+    post(guarded, image, {"X-API-Key": "first-key", "X-Request-Id": "with-a-key"})
+    guarded.wait_until(lambda: "id=with-a-key" in guarded.log())
     assert "first-key" not in guarded.log()

@@ -21,8 +21,8 @@ from PIL import Image
 from app.errors import CorruptImageError, EnlargerError, TooComplexError, TooManyPixelsError
 from app.http.access_log import Journal
 from app.http.problems import add_error_handlers
-from app.http.routes import router
 from app.http.service import Service
+from app.http.upscale import router
 from app.images.decoder import DecodeLimits, decode, inspect
 from app.images.formats import Container, read_container
 from app.images.formats.av1 import read_sequence

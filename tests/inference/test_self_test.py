@@ -63,7 +63,7 @@ def test_a_shape_that_is_no_enlargement_is_recognised() -> None:
 def test_a_provider_that_computes_garbage_stops_the_start() -> None:
     with pytest.raises(RuntimeError, match="did not start") as refused, running_server(("-c", BROKEN)):
         pytest.fail(f"it serves {MODELS}")
-    assert "it computes something else than the picture" in str(refused.value)
+    assert "its output is not the image that it was given" in str(refused.value)
     assert "Traceback" not in str(refused.value)
 
 

@@ -12,15 +12,16 @@ from harness import ROOT
 
 RULES: dict[str, set[str]] = {
     "errors": set(),
+    "pixels": set(),
     "threads": set(),
     "settings": {"threads"},
-    "images": {"errors"},
+    "images": {"errors", "pixels"},
     "telemetry": {"errors"},
-    "inference": {"errors", "threads", "telemetry"},
-    "upscale": {"errors", "images", "telemetry", "inference"},
+    "inference": {"errors", "pixels", "threads", "telemetry"},
+    "upscale": {"errors", "pixels", "images", "telemetry", "inference"},
     "files": {"errors", "images", "inference", "upscale"},
-    "http": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale"},
-    "study": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
+    "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale"},
+    "study": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }
 """What each folder or module of ``app/`` may import of the others, from the bottom up."""
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.telemetry.record import STAGES, StageClock
 from app.telemetry.tracing import child_of
 from harness.pictures import encode
-from harness.server import Server, head, running_server
+from harness.server import Server, head, quick_server
 
 BICUBIC = {"model": "bicubic", "scale": "2", "format": "png"}
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"  # the example of the W3C's recommendation
@@ -24,7 +24,7 @@ TRACE_ID = CALLER.split("-")[1]
 
 @pytest.fixture(scope="module")
 def observed() -> Iterator[Server]:
-    with running_server(log_format="json", max_body_bytes="100000") as running:
+    with quick_server(log_format="json", max_body_bytes="100000") as running:
         yield running
 
 
@@ -44,8 +44,8 @@ def value(server: Server, name: str, **labels: str) -> float:
 
 
 def lines(server: Server) -> list[dict[str, object]]:
-    """The log's lines, each of which must be an object."""
-    found = [json.loads(line) for line in server.log().splitlines()]
+    """The log's whole lines, each of which must be an object."""
+    found = [json.loads(line) for line in server.log().split("\n")[:-1]]
     assert all(isinstance(line, dict) for line in found)
     return found
 
@@ -104,8 +104,7 @@ def test_a_client_that_leaves_is_counted(observed: Server) -> None:
 
 def test_gauges_and_infos(observed: Server) -> None:
     assert value(observed, "enlarger_ready") == 1
-    assert value(observed, "enlarger_queue_seconds") == 0
-    assert value(observed, "enlarger_jobs") == 0
+    observed.wait_until(lambda: value(observed, "enlarger_queue_seconds") == value(observed, "enlarger_jobs") == 0)
     loaded = {"network": "fast-x4", "precision": "fp32"}
     found = [set(labels) for name, labels in samples(observed) if name == "enlarger_network_info"]
     assert any(set(loaded.items()) < labels for labels in found)
@@ -211,7 +210,7 @@ def test_spans_go_to_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     with collector() as (endpoint, got):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        with running_server(tracing="true", log_format="json") as server, server.client() as client:
+        with quick_server(tracing="true", log_format="json") as server, server.client() as client:
             image = encode(np.zeros((30, 40, 3), np.uint8))
             response = client.post("/upscale", content=image, params=BICUBIC, headers={"traceparent": CALLER})
             own_id = response.headers["traceresponse"].split("-")[2]

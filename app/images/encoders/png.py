@@ -13,7 +13,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from app.errors import OutputTooLargeError
-from app.images.encoders.base import Picture, RowCounter, Rows, whole_density
+from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows, whole_density
 
 XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # keyword; not compressed; no language, no translation (11.3.3.4)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -62,8 +62,6 @@ class PngEncoder:
     Slices do not refer to one another, so they can be deflated side by side: pass ``ThreadPoolExecutor(2).map`` as
     ``map_slices`` (NumPy and ISA-L release the GIL; the bytes do not change).
     """
-
-    media_type = "image/png"
 
     def __init__(self, picture: Picture, map_slices: SliceMap = map) -> None:
         longest = max(picture.width, picture.height)
@@ -161,3 +159,14 @@ def _metadata_chunks(picture: Picture) -> bytes:
     if picture.xmp:
         chunks.append(chunk(b"iTXt", XMP + picture.xmp))
     return b"".join(chunks)
+
+
+FORMAT = OutputFormat(
+    name="png",
+    media_type="image/png",
+    suffixes=(".png",),
+    create=lambda picture, options: PngEncoder(picture),
+    bits=16,
+    lossless=True,
+    max_side=MAX_SIDE,
+)

@@ -9,7 +9,7 @@ import struct
 from fractions import Fraction
 
 from app.errors import OutputTooLargeError
-from app.images.encoders.base import Picture, RowCounter, Rows
+from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows
 from app.images.formats import ifd
 from app.images.formats.ifd import EXIF_IFD
 
@@ -22,8 +22,6 @@ UNDEFINED, BYTE = 7, 1
 
 class TiffEncoder:
     """Little-endian, in strips; ``begin`` gives the directory, everything in it known."""
-
-    media_type = "image/tiff"
 
     def __init__(self, picture: Picture) -> None:
         self._counter = RowCounter(picture)
@@ -110,3 +108,14 @@ def shorts(*numbers: int) -> ifd.Field:
 def rational(number: float) -> ifd.Field:
     fraction = Fraction(number).limit_denominator(10_000)
     return ifd.Field(ifd.RATIONAL, 1, struct.pack("<II", fraction.numerator, fraction.denominator))
+
+
+FORMAT = OutputFormat(
+    name="tiff",
+    media_type="image/tiff",
+    suffixes=(".tif", ".tiff"),
+    create=lambda picture, options: TiffEncoder(picture),
+    bits=16,
+    lossless=True,
+    max_bytes=MAX_BYTES,
+)

@@ -43,6 +43,8 @@ def check_size(picture: Picture, name: str, max_side: int, max_pixels: int) -> N
     """Raises OutputTooLargeError for what the format, or the memory its library takes, cannot bear."""
     longest, pixels = max(picture.width, picture.height), picture.width * picture.height
     if longest > max_side:
-        raise OutputTooLargeError(f"A {name} side has at most {max_side} pixels", limit=max_side, actual=longest)
+        raise OutputTooLargeError(
+            f"A side of a {name} image has at most {max_side} pixels", limit=max_side, actual=longest
+        )
     if pixels > max_pixels:
-        raise OutputTooLargeError(f"A {name} result may have {max_pixels} pixels", limit=max_pixels, actual=pixels)
+        raise OutputTooLargeError(f"A {name} result has at most {max_pixels} pixels", limit=max_pixels, actual=pixels)

@@ -8,10 +8,12 @@ were looked at: no track, whose pictures it would prefer, no layer of another si
 import struct
 from collections.abc import Iterable
 
+from PIL.AvifImagePlugin import AvifImageFile
+
 from app.errors import CorruptImageError, TooManyPixelsError, UnsupportedFormatError
 from app.images.formats.av1 import read_av1
 from app.images.formats.avif_stream import Plane, write_avif
-from app.images.formats.base import Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, checked_profile, upright
 from app.images.formats.ifd import Exif, read_exif
 from app.images.formats.isobmff import Box, Item, Meta
 from app.images.formats.xmp import cleaned_xmp
@@ -178,3 +180,13 @@ def _exif(meta: Meta) -> Exif:
 def _xmp(meta: Meta) -> bytes | None:
     item = next((item for item in meta.items.values() if item.kind == b"mime"), None)
     return cleaned_xmp(meta.content(item, MAX_METADATA)) if item else None
+
+
+FORMAT = InputFormat(
+    name="avif",
+    suffixes=(".avif",),
+    matches=is_avif,
+    read=read_avif,
+    plugin=AvifImageFile,
+    copied=True,
+)

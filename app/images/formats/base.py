@@ -1,13 +1,14 @@
 """What every reader of a format is given and what it returns."""
 
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError
 
-Format = Literal["png", "jpeg", "webp", "avif", "bmp", "tiff", "gif"]
 Buffer = bytes | memoryview
 
 MAX_PROFILE = 4 << 20
@@ -50,7 +51,8 @@ class DecodeLimits:
 class ImageHeader:
     """What a file says of its (first) picture. ``width`` and ``height`` are as seen, after ``orientation``."""
 
-    format: Format
+    format: str
+    """The name of its ``InputFormat``."""
     width: int
     height: int
     gray: bool
@@ -107,6 +109,27 @@ class Container:
     def stored_size(self) -> tuple[int, int]:
         """Width and height as stored, before orientation."""
         return upright(self.header.width, self.header.height, self.header.orientation)  # its own inverse
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFormat:
+    """All that the service knows of a format that it reads.
+
+    ``suffixes``: of its files' names, the usual one first; they matter where files are looked for in a folder.
+    ``matches``: whether a file's first bytes are those of the format; no name and no declared type is asked.
+    ``read`` takes a file apart without decoding a pixel. ``plugin`` is the class of Pillow that decodes them: never
+    ``Image.open``, which would warn of large images before anyone could check, and turn a JPEG into an MPO.
+    ``check``: what is looked at just before that, because it costs as much as decoding. ``copied``: the plugin holds a
+    canvas of its own for as long as its image lives.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    matches: Callable[[bytes], bool]
+    read: Callable[[bytes, DecodeLimits], Container]
+    plugin: Callable[[io.BytesIO], ImageFile.ImageFile]
+    check: Callable[[Container], None] = lambda container: None
+    copied: bool = False
 
 
 def upright(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -2,8 +2,10 @@
 
 import struct
 
+from PIL.BmpImagePlugin import BmpImageFile
+
 from app.errors import TooComplexError
-from app.images.formats.base import Container, DecodeLimits, ImageHeader, is_gray_palette
+from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, is_gray_palette
 from app.images.formats.ifd import plausible_dpi
 
 MAX_RLE_PIXELS = 4_000_000
@@ -55,3 +57,12 @@ def _has_alpha_mask(data: bytes, header_size: int) -> bool:
         return False
     *colour, alpha = struct.unpack_from("<4I", data, 54)
     return alpha != 0 or not any(colour)
+
+
+FORMAT = InputFormat(
+    name="bmp",
+    suffixes=(".bmp",),
+    matches=is_bmp,
+    read=read_bmp,
+    plugin=BmpImageFile,
+)

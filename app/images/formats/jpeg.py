@@ -5,8 +5,10 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from PIL.JpegImagePlugin import JpegImageFile
+
 from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
-from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader, InputFormat, checked_profile, upright
 from app.images.formats.ifd import Exif, plausible_dpi, read_exif
 from app.images.formats.xmp import cleaned_xmp
 
@@ -147,3 +149,13 @@ def _dpi(payload: memoryview) -> tuple[float, float] | None:
     unit, x, y = struct.unpack_from(">BHH", payload, 7)
     inches = {1: 1.0, 2: 2.54}.get(unit)
     return plausible_dpi(x * inches, y * inches) if inches else None
+
+
+FORMAT = InputFormat(
+    name="jpeg",
+    suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
+    matches=lambda data: data.startswith(b"\xff\xd8\xff"),
+    read=read_jpeg,
+    plugin=JpegImageFile,
+    check=check_scans,
+)

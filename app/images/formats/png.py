@@ -5,8 +5,19 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from PIL.PngImagePlugin import PngImageFile
+
 from app.errors import CorruptImageError, TooComplexError
-from app.images.formats.base import MAX_PROFILE, Buffer, Container, DecodeLimits, ImageHeader, is_gray_palette, upright
+from app.images.formats.base import (
+    MAX_PROFILE,
+    Buffer,
+    Container,
+    DecodeLimits,
+    ImageHeader,
+    InputFormat,
+    is_gray_palette,
+    upright,
+)
 from app.images.formats.ifd import Exif, plausible_dpi, read_exif
 from app.images.formats.xmp import MAX_XMP, cleaned_xmp
 
@@ -161,3 +172,13 @@ def _key(alpha: memoryview, colour: int) -> tuple[int, ...] | None:
     """The colour key of a tRNS (11.3.1.1): one 16-bit sample for gray, three for RGB."""
     samples = {0: ">H", 2: ">HHH"}.get(colour)
     return struct.unpack(samples, alpha) if samples else None
+
+
+FORMAT = InputFormat(
+    name="png",
+    suffixes=(".png",),
+    matches=lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"),
+    read=read_png,
+    plugin=PngImageFile,
+    check=check_pixels,
+)

@@ -8,9 +8,20 @@ of the file stays just that.
 from math import ceil
 from typing import Literal
 
+from PIL.TiffImagePlugin import TiffImageFile
+
 from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
 from app.images.formats import ifd
-from app.images.formats.base import Buffer, Bytewise, Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.images.formats.base import (
+    Buffer,
+    Bytewise,
+    Container,
+    DecodeLimits,
+    ImageHeader,
+    InputFormat,
+    checked_profile,
+    upright,
+)
 from app.images.formats.xmp import cleaned_xmp
 
 MAX_BLOCKS = 100_000
@@ -173,3 +184,12 @@ def _rebuilt(data: bytes, tags: ifd.Directory, bytewise: Bytewise | None) -> tup
     moved = start + len(ifd.write_directory(fields, tags.order, start))  # whatever the offsets will be
     fields[offsets] = ifd.longs((offset + moved for offset in stored), tags.order)
     return ifd.header(tags.order, start), ifd.write_directory(fields, tags.order, start), data
+
+
+FORMAT = InputFormat(
+    name="tiff",
+    suffixes=(".tif", ".tiff"),
+    matches=lambda data: data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two: BigTIFF
+    read=read_tiff,
+    plugin=TiffImageFile,
+)

@@ -4,8 +4,10 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from PIL.WebPImagePlugin import WebPImageFile
+
 from app.errors import CorruptImageError, TooComplexError
-from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader, InputFormat, checked_profile, upright
 from app.images.formats.ifd import Exif, read_exif
 from app.images.formats.xmp import cleaned_xmp
 
@@ -100,3 +102,13 @@ def _size(chunk: Chunk) -> tuple[int, int, bool]:
         width, height = (int.from_bytes(payload[at : at + 3], "little") + 1 for at in (4, 7))
         return width, height, bool(payload[0] & _ALPHA)
     raise CorruptImageError("The WebP does not begin with a picture")
+
+
+FORMAT = InputFormat(
+    name="webp",
+    suffixes=(".webp",),
+    matches=lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP",
+    read=read_webp,
+    plugin=WebPImageFile,
+    copied=True,
+)

@@ -1,18 +1,17 @@
-"""HTTP: the routes."""
+"""``POST /upscale`` and ``POST /estimate``."""
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Query, Request
+from fastapi.responses import Response
 
-from app.http.catalogue import describe, describe_model
 from app.http.limits import holding_of
 from app.http.negotiation import candidates, content_disposition
-from app.http.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
+from app.http.openapi import BODY, ERRORS, ESTIMATE, PICTURE
 from app.http.preconditions import check_http_version
+from app.http.router import Router
 from app.http.service import service_of
 from app.http.streaming import PictureResponse
 from app.http.upload import Upload, receive_upload
@@ -28,34 +27,21 @@ from app.upscale.pipeline import Work
 from app.upscale.plan import Plan
 from app.upscale.upscaler import Upscaler
 
-router = APIRouter()
-
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
-def get(path: str, **options: Any) -> Callable[[Handler], Handler]:
-    """A route for GET, and for HEAD, which is answered with the same headers and no body (RFC 9110, 9.3.2)."""
-
-    def add(handler: Handler) -> Handler:
-        router.add_api_route(path, handler, methods=["GET"], **options)
-        router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
-        return handler
-
-    return add
+router = Router()
 
 
 @router.post(
     "/upscale",
-    summary="Enlarge a picture",
+    summary="Enlarge an image",
     response_class=Response,
     responses={200: PICTURE, **ERRORS},
     openapi_extra=BODY,
 )
 async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
-    """Takes a picture as the multipart file `image` or as the raw body, and streams the enlarged one back.
+    """Takes an image as the multipart file `image` or as the raw body, and streams the enlarged one back.
 
-    Parameters may stand in the query or in the form. Where pictures were taken (GPS in EXIF and XMP) is always removed;
-    `metadata=strip` removes the rest as well. The result says in its XMP that it was enlarged.
+    Parameters may be in the query or in the form. The position (GPS in EXIF and XMP) is always removed;
+    `metadata=strip` removes the other metadata too. The result's XMP says that it was enlarged.
     """
     check_http_version(request)
     service, record = service_of(request), record_of(request.scope)
@@ -106,12 +92,12 @@ def codes_of(source: SourceImage) -> tuple[str, ...]:
 
 @router.post(
     "/estimate",
-    summary="What enlarging a picture would take",
+    summary="What enlarging an image would take",
     responses={200: ESTIMATE, **ERRORS},
     openapi_extra=BODY,
 )
 async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Query()]) -> dict[str, Any]:
-    """Takes what `POST /upscale` takes and tells the time and the size, without decoding or computing anything."""
+    """Takes the same request as `POST /upscale` and returns the time and the size, without decoding or computing."""
     upscaler = service_of(request).upscaler
     upload, parameters = await receive(request)
     _, plan = await opened(request, upload, parameters)
@@ -167,28 +153,3 @@ def picture_headers(
         "Cache-Control": "no-store",
         "Vary": "Accept",
     }
-
-
-@get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU})
-async def get_models(request: Request) -> dict[str, Any]:
-    return describe(service_of(request))
-
-
-@get("/models/{name}", summary="One network", responses={200: MODEL, **only(404)})
-async def get_model(request: Request, name: str) -> dict[str, Any]:
-    return describe_model(service_of(request), name)
-
-
-@get("/healthz", summary="The process lives")
-async def get_healthz() -> dict[str, str]:
-    return {"status": "alive"}
-
-
-@get("/readyz", summary="Every network is proven, and new work is taken", responses={503: NOT_READY})
-async def get_readyz(request: Request) -> JSONResponse:
-    service = service_of(request)
-    status = "draining" if service.draining else "ready" if service.ready else "starting"
-    networks = service.upscaler.networks
-    providers = sorted({network.provider for network in networks.values()})
-    body = {"status": status, "providers": providers, "models": sorted(networks)}
-    return JSONResponse(body, 200 if status == "ready" else 503)
