@@ -52,7 +52,8 @@ def run(arguments: list[str]) -> int:
         print(f"enlarger: {error.detail}", file=sys.stderr)
     except ValidationError as error:
         for wrong in error.errors():
-            print(f"enlarger: setting {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}", file=sys.stderr)
+            name = "".join(f"setting {part}: " for part in wrong["loc"][:1])
+            print(f"enlarger: {name}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
     return 2
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
-from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -80,8 +79,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
-    decoders = CapacityLimiter(settings.compute_threads)
-    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger, decoders=decoders)
+    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -90,7 +88,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         service.ready = True
         ledger.ready()
         most = settings.most_bytes / 1e6
-        log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), engine.provider, most)
+        on = ", ".join(engine.providers)
+        log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), on, most)
         yield
         service.ready = False
         upscaler.close()
@@ -120,7 +119,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)
-    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
+    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study_invitation)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

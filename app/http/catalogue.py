@@ -17,13 +17,15 @@ router = Router()
 
 
 @router.get(
-    "/models", summary="Networks, scales, formats and limits: everything that can be requested", responses={200: MENU}
+    "/models",
+    summary="Networks, scales, formats and limits: everything that can be requested",
+    responses={200: MENU, **only(401)},
 )
 async def get_models(request: Request) -> dict[str, Any]:
     return describe(service_of(request))
 
 
-@router.get("/models/{name}", summary="One network", responses={200: MODEL, **only(404)})
+@router.get("/models/{name}", summary="One network", responses={200: MODEL, **only(401, 404)})
 async def get_model(request: Request, name: str) -> dict[str, Any]:
     return describe_model(service_of(request), name)
 

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,12 +13,19 @@ from app.errors import OverloadedError, TooMuchMemoryError
 
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
 
+
+Owned = TypeVar("Owned")
+
 KEPT = 0.95  # of the mean time a slot is held, at each further request
 
 
+READS = ("GET", "HEAD", "OPTIONS", "TRACE")  # RFC 9110, 9.2.1: what is safe
+
+
 class Slots:
-    """Every POST takes one of ``limit`` slots when its body is there, until its answer is sent or broken. With none
-    left it gets 429, if possible before the body; a client who sends slowly holds none.
+    """Every request that brings something takes one of ``limit`` slots when its body is there, until its answer is sent
+    or broken. With none left it gets 429, if possible before the body; a client who sends slowly holds none. One that
+    only reads takes none by itself: a route that computes something for it takes it, by ``Holding.take``.
 
     A slot stands for ``slot_bytes`` of memory; a picture that needs more takes several, see ``Holding.widen``. The
     bodies of all requests together may have ``most_bytes``, counted as they arrive, given back with the first byte of
@@ -30,18 +39,24 @@ class Slots:
         self._mean_seconds = 1.0  # that a slot is held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        holding = scope["state"]["holding"] = Holding(self)
+        try:
+            if scope["method"] in READS:
+                await self.app(scope, receive, send)
+            else:
+                await self._receive(holding, scope, receive, send)
+        finally:
+            holding.let_go()
+
+    async def _receive(self, holding: "Holding", scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self.check_room(1)
         except OverloadedError as error:
             await (await self._refuse(Request(scope), error))(scope, receive, send)
-        else:
-            await self._hold(scope, receive, send)
-
-    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        holding = scope["state"]["holding"] = Holding(self)
+            return
 
         async def receive_counted() -> Message:
             message = await receive()
@@ -55,17 +70,15 @@ class Slots:
                 holding.let_go_of_body()
             await send(message)
 
-        try:
-            await self.app(scope, receive_counted, send_letting_go)
-        finally:
-            holding.let_go()
+        await self.app(scope, receive_counted, send_letting_go)
 
     # -- called by holdings ------------------------------------------------------------------------------------
 
-    def receive(self, size: int) -> None:
-        self._received += size
-        if self._received > self._most_bytes:
+    def receive(self, size: int) -> int:
+        if self._received + size > self._most_bytes:
             raise self._full("Too many bytes are being uploaded at the moment.", self._most_bytes)
+        self._received += size
+        return size
 
     def forget(self, size: int) -> None:
         self._received -= size
@@ -74,9 +87,10 @@ class Slots:
         if self._taken + count > self.limit:
             raise self._full("Too many requests are being served at the moment.", self.limit)
 
-    def take(self, count: int) -> None:
+    def take(self, count: int) -> int:
         self.check_room(count)
         self._taken += count
+        return count
 
     def give_back(self, count: int, seconds: float) -> None:
         self._taken -= count
@@ -88,23 +102,30 @@ class Slots:
 
 
 class Holding:
-    """What one request has of them: the bytes of its body, and then its ``slots``."""
+    """What one request has: the bytes of its body, then its ``slots``, and what else is closed when it is over.
+
+    It is the only owner of these: whatever a route raises, and wherever, they are given back when the request ends.
+    """
 
     def __init__(self, all_slots: Slots) -> None:
         self._all, self._body, self._since = all_slots, 0, 0.0
+        self._owned = ExitStack()
         self.slots = 0
 
+    def own(self, admit: Callable[[], AbstractContextManager[Owned]]) -> Owned:
+        """What ``admit()`` gives, which is closed at the end of the request; there is no moment between the two."""
+        return self._owned.enter_context(admit())
+
     def receive(self, size: int) -> None:
-        self._body += size
-        self._all.receive(size)
+        self._body += self._all.receive(size)
 
     def let_go_of_body(self) -> None:
         self._all.forget(self._body)
         self._body = 0
 
     def take(self, count: int) -> None:
-        self._all.take(count)
-        self._since, self.slots = self._since or time.monotonic(), self.slots + count
+        self._since = self._since or time.monotonic()
+        self.slots += self._all.take(count)
 
     def widen(self, needed: int) -> None:
         """Takes as many slots as hold so many bytes; ``OverloadedError`` where they are not free, and
@@ -116,10 +137,11 @@ class Holding:
             self.take(count - self.slots)
 
     def let_go(self) -> None:
-        self.let_go_of_body()
-        if self.slots:
-            self._all.give_back(self.slots, time.monotonic() - self._since)
-            self.slots = 0
+        with self._owned:
+            self.let_go_of_body()
+            if self.slots:
+                self._all.give_back(self.slots, time.monotonic() - self._since)
+                self.slots = 0
 
 
 def holding_of(scope: Scope) -> Holding:

@@ -10,7 +10,6 @@ from app.inference.engine import PictureGenerator
 from app.settings import Settings
 from app.telemetry.in_flight import Ledger
 from app.telemetry.metrics import Metrics
-from app.threads import usable_cores
 from app.upscale.upscaler import Upscaler
 
 
@@ -25,12 +24,14 @@ class Service:
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
-    # Images decoded at a time: it takes a core each, and the most memory a request ever takes.
-    decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(usable_cores()))
-    # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
-    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
-    # Requests that draw at a time: 400 digits take a tenth of a second, so nobody waits long.
-    drawing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+
+    def __post_init__(self) -> None:
+        # Images decoded at a time: it takes a core each, and the most memory a request ever takes.
+        self.decoders = CapacityLimiter(self.settings.compute_threads)
+        # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
+        self.limiter = CapacityLimiter(self.settings.max_requests)
+        # Requests that draw at a time: 400 digits take a tenth of a second, so nobody waits long.
+        self.drawing = CapacityLimiter(1)
 
 
 def service_of(request: Request) -> Service:

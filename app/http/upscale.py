@@ -1,7 +1,7 @@
 """``POST /upscale`` and ``POST /estimate``."""
 
 import math
-from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -15,9 +15,7 @@ from app.http.router import Router
 from app.http.service import service_of
 from app.http.streaming import PictureResponse
 from app.http.upload import Upload, receive_upload
-from app.images.barcodes import check_readable, header_value, read_codes, read_when_whole
-from app.images.channels import at_depth
-from app.images.decoder import SourceImage
+from app.images.barcodes import check_readable, codes_of, header_value, read_when_whole
 from app.images.formats import Container
 from app.telemetry.record import record_of
 from app.threads import run_ahead, run_beside
@@ -51,19 +49,17 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         upload, parameters = await receive(request)
     image, plan = await opened(request, upload, parameters)
     # Admitted before anything is decoded: what is refused costs nothing, and what is admitted counts from now on.
-    job = upscaler.admit(plan, service.settings.request_deadline_seconds, record.clock)
+    holding = holding_of(request.scope)
+    job = holding.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
 
     def decode(data: bytes) -> Work:
         service.ledger.begin(record, data)
         return upscaler.decode(image, plan)
 
-    with ExitStack() as stack:
-        stack.enter_context(job)
-        holding_of(request.scope).widen(held_bytes(plan, parameters.decode))
-        with record.clock.stage("decode"):
-            work = await run_beside(decode, upload.image, limiter=service.decoders)
-        codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
-        stack.pop_all()  # the response closes the job
+    holding.widen(held_bytes(plan, parameters.decode))
+    with record.clock.stage("decode"):
+        work = await run_beside(decode, upload.image, limiter=service.decoders)
+    codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
     record.model = plan.specs[0].name
     record.input_pixels = plan.header.height * plan.header.width
     record.output_pixels = math.prod(plan.size)
@@ -84,10 +80,6 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         headers=headers,
     )
     return response
-
-
-def codes_of(source: SourceImage) -> tuple[str, ...]:
-    return read_codes(at_depth(source.rows(0, source.height), 8))
 
 
 @router.post(
@@ -138,11 +130,11 @@ async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
 def picture_headers(
     upscaler: Upscaler, plan: Plan, parameters: UpscaleParameters, filename: str | None
 ) -> dict[str, str]:
-    networks = [upscaler.networks[spec.title] for spec in plan.specs]
+    networks = [upscaler.networks[spec.title].at(plan.sample_type) for spec in plan.specs]
     return {
         "Enlarger-Model": ", ".join(spec.title for spec in plan.specs),
         "Enlarger-Model-Sha256": ", ".join(each.file.sha256 for each in networks),
-        "Enlarger-Provider": networks[0].provider,
+        "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in networks)),
         "Enlarger-Precision": ", ".join(each.precision for each in networks),
         "Enlarger-Output-Size": f"{plan.picture.width}x{plan.picture.height}",
         "Enlarger-Metadata": f"{parameters.metadata}; position removed",

@@ -1,12 +1,12 @@
 """From the 8-bit pixels a codec gives to what networks take: gray or RGB, alpha apart, no colour lost in holes."""
 
-import io
 from collections.abc import Iterator
 from functools import reduce
 
 from PIL import Image, ImageChops, ImageCms
 
 from app.images.formats import Container
+from app.images.profiles import open_profile
 
 BAND_PIXELS = 1 << 20
 """Conversions without a home in Pillow go band by band: temporaries of a few MB whatever the picture."""
@@ -125,7 +125,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         try:
             converted = ImageCms.profileToProfile(
                 image,
-                ImageCms.ImageCmsProfile(io.BytesIO(fitting)),
+                open_profile(fitting),
                 ImageCms.createProfile("sRGB"),
                 renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
                 outputMode="RGB",

@@ -7,7 +7,6 @@ what lies outside of them is cut off (ProPhoto through sRGB and back: a mean del
 curve far from sRGB's is changed for it, channel by channel in 16 bits, and changed back afterwards.
 """
 
-import io
 import struct
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from app.images.profiles import open_profile
 from app.pixels import Pixels
 
 Floats = NDArray[np.float64]
@@ -90,7 +90,7 @@ def gray_axis(profile: bytes, encoded: Floats) -> Floats | None:
     try:
         seen = ImageCms.profileToProfile(
             grays,
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            open_profile(profile),
             ImageCms.createProfile("sRGB"),
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
         )

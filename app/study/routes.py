@@ -8,9 +8,11 @@ from fastapi import Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, JSONResponse
 
+from app.http.limits import holding_of
 from app.http.openapi import only
 from app.http.pages import page
 from app.http.router import Router
+from app.http.service import service_of
 from app.study.comparison import Study
 from app.threads import run_beside
 
@@ -49,8 +51,13 @@ async def get_participant(study: ThisStudy, participant: Participant) -> dict[st
 
 
 @router.get("/participants/{participant}/{trial}.png", summary="The image to rate", response_class=Response)
-async def get_picture(study: ThisStudy, participant: Participant, trial: str) -> Response:
-    png = await run_beside(lambda: study.specimens.png(*study.find(participant, trial)))
+async def get_picture(request: Request, study: ThisStudy, participant: Participant, trial: str) -> Response:
+    """Computed when it is first asked for: then it counts as a request that brings an image."""
+    key = await run_beside(study.find, participant, trial)
+    png = study.specimens.made(key)
+    if png is None:
+        holding_of(request.scope).take(1)
+        png = await study.specimens.make(key, service_of(request).decoders)
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 

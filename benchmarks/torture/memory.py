@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle, islice
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def measure(readers: int, side: int, seconds: float, inputs: int, large: int = 3
         sipper.start()
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(post, server, image, model="bicubic", scale=1, format="png") for image in pictures]
-            assault(server, iter(bombs() * max(1, inputs // len(bombs()))))
+            assault(server, islice(cycle(bombs()), inputs))
             statuses = [future.result().status for future in asked]
         time.sleep(seconds)
         over.set()

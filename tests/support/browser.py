@@ -19,7 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from harness import ROOT
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
-REQUIRED = os.environ.get("ENLARGER_BROWSER_TESTS") == "1"  # set by .ci/run: there, a missing browser is a failure
+REQUIRED = os.environ.get("BROWSER_TESTS") == "1"  # set by .ci/run: there, a missing browser is a failure
 PATIENCE = 120.0  # seconds, for machines with other things to do
 OPTIONS = [
     "--headless",

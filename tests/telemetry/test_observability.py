@@ -1,6 +1,7 @@
 """What an operator sees: metrics, the log, traces."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.telemetry.logs import TextFormatter
 from app.telemetry.record import STAGES, StageClock
 from app.telemetry.tracing import child_of
 from harness.pictures import encode
@@ -156,6 +158,34 @@ def test_a_line_break_in_a_path_makes_no_second_line(observed: Server) -> None:
     with observed.client() as client:
         client.get("/a%0A%7B%22forged%22:1%7D", headers={"X-Request-Id": "forger"})
     assert request_line(observed, "forger")["path"] == '/a\n{"forged":1}'
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/x%0A2026-01-01 00:00:00,000 INFO forged", "/x%0D%1B[2Jforged", "/x%E2%80%A8forged%C2%85", "/%E2%80%AEforged"],
+)
+def test_a_path_forges_no_line_of_the_text_log(server: Server, path: str) -> None:
+    """By line breaks, controls, and those of Unicode."""
+    before = len(server.log())
+    with server.client() as client:
+        assert client.get(path, headers={"X-Request-Id": "forger"}).status_code == 404
+    server.wait_until(lambda: "forged" in server.log()[before:])
+    lines = [line for line in server.log()[before:].splitlines() if "forged" in line]
+    assert len(lines) == 1
+    assert "enlarger.requests: GET /" in lines[0]
+    assert lines[0].isprintable()
+
+
+def test_a_traceback_is_part_of_its_event() -> None:
+    try:
+        raise RuntimeError("first\n2026-01-01 00:00:00,000 INFO forged")
+    except RuntimeError as error:
+        told = (type(error), error, error.__traceback__)
+    event = logging.LogRecord("enlarger", logging.ERROR, __file__, 1, "a %s", ("bug",), told)
+    first, *others = TextFormatter().format(event).splitlines()
+    assert first.endswith("ERROR enlarger: a bug")
+    assert any("forged" in line for line in others)
+    assert all(line.startswith("    ") for line in others)
 
 
 # -- traces ------------------------------------------------------------------------------------------------------
