@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, NoReturn
 
 from app import __version__
@@ -29,8 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if before is not signal.default_int_handler or current_thread() is not main_thread():
+        return run(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return run(arguments)
     finally:
