@@ -84,7 +84,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         service.ready = True
         ledger.ready()
         most = settings.most_bytes / 1e6
-        log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), engine.provider, most)
+        on = ", ".join(engine.providers)
+        log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), on, most)
         yield
         service.ready = False
         upscaler.close()

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,12 +16,13 @@ from app.threads import usable_cores
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
+OPENVINO_BYTES = 240_000_000  # more, where it is loaded: its code, what it has compiled, and its activations
 DECODE_BYTES = 16  # a LR pixel, at most, while it is decoded: see formats/base.py
 SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
 SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (memory.py)
 
-ProviderName = Literal["auto", "cpu", "cuda", "tensorrt"]
-PrecisionName = Literal["auto", "fp32", "int8", "fp16"]
+ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+PrecisionName = Literal["auto", "fp32", "bf16", "int8", "fp16"]
 LogFormat = Literal["text", "json"]
 
 
@@ -39,11 +41,13 @@ class Settings(BaseSettings):
     models: Path = MODELS
 
     provider: ProviderName = "auto"
-    """``auto``: CUDA where it works, else CPU. A named one must work, or the service does not start; ``tensorrt`` only
-    where it is named, because it builds its engines for minutes."""
+    """``auto``: CUDA where it works, else CPU: by OpenVINO where it is installed and faster for a network, else by ONNX
+    Runtime. A named one must work, or the service does not start; ``tensorrt`` only where it is named, because it
+    builds its engines for minutes."""
     precision: PrecisionName = "auto"
     """Which of a network's files is run. ``int8``: over twice as fast on a CPU, some hundredths of a dB worse, 8 bits
-    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, ``fp16`` on a GPU."""
+    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, or ``bf16`` by OpenVINO where the
+    processor computes that; ``fp16`` on a GPU."""
     gpu_memory_bytes: int = Field(0, ge=0)
     """The most that each network may hold on the GPU; 0: no limit."""
     threads: int = Field(0, ge=0)
@@ -136,7 +140,13 @@ class Settings(BaseSettings):
         """What the process' memory stays below on a CPU, whatever is sent to it: the process, the bodies, the pictures
         being decoded, and what each request in the service holds."""
         decoding = self.compute_threads * (DECODE_BYTES * self.max_pixels + self.max_body_bytes)
-        return PROCESS_BYTES + self.max_upload_bytes + decoding + self.max_requests * self.slot_bytes
+        process = PROCESS_BYTES + OPENVINO_BYTES * self.loads_openvino
+        return process + self.max_upload_bytes + decoding + self.max_requests * self.slot_bytes
+
+    @property
+    def loads_openvino(self) -> bool:
+        """Whether it is asked for, or there for ``auto`` to try."""
+        return self.provider in ("auto", "openvino") and find_spec("openvino") is not None
 
     @property
     def slot_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """Fixtures for every test: a real server process on a real port, every shipped network, a real photograph."""
 
+import os
 from collections.abc import Iterator
 
 import httpx
@@ -17,6 +18,10 @@ from harness.server import Server, running_server
 # How long an example takes depends on who else uses the cores: no property here is about time.
 settings.register_profile("enlarger", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("enlarger")
+
+# Which runtime "auto" takes depends on the machine and on what else runs there: tests name the one they mean. Those of
+# the choice itself, and of OpenVINO, are in tests/inference.
+os.environ.setdefault("ENLARGER_PROVIDER", "cpu")
 
 
 @pytest.fixture(scope="session")

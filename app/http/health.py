@@ -23,7 +23,7 @@ async def get_readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     status = "draining" if service.draining else "ready" if service.ready else "starting"
     networks = service.upscaler.networks
-    providers = sorted({network.provider for network in networks.values()})
+    providers = sorted(set().union(*(network.providers for network in networks.values())))
     body = {"status": status, "providers": providers, "models": sorted(networks)}
     return JSONResponse(body, 200 if status == "ready" else 503)
 

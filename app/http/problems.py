@@ -1,4 +1,4 @@
-"""Errors to problem documents (RFC 9457): the one place that turns what was raised into what is answered."""
+"""Errors to problem documents (RFC 9457): the one place where exceptions become responses."""
 
 import math
 from http import HTTPStatus
@@ -88,7 +88,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
-    """An error nobody expected: told to the log in full, to the client only by its id."""
+    """An unexpected error: logged in full, reported to the client by its id only."""
     # Starlette answers this outside of every middleware, the journal included.
     headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
     detail = "Something went wrong; the details are in the log."

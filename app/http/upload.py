@@ -1,4 +1,4 @@
-"""Receiving: a request's body to the image's bytes and the form's fields, bounded in size and in time."""
+"""Uploads: a request's body to the image's bytes and the form's fields, bounded in size and in time."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ HOW_TO_SEND = f"Send it as the multipart file {FIELD!r}, or as the raw body with
 
 @dataclass(frozen=True)
 class Upload:
-    """What a request brought: the bytes of one image, its file name if it has one, and the form's other fields."""
+    """The bytes of one image, its file name if it has one, and the other fields of the form."""
 
     image: bytes
     filename: str | None
@@ -64,7 +64,7 @@ def check_part_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
 
 
 async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Upload:
-    """Reads the whole body. What is wrong with it is raised as one of the errors imported above."""
+    """Reads the whole body; raises one of the errors imported above if anything is wrong with it."""
     told = request.headers.get("content-length", "")
     if told.isdigit() and int(told) > max_bytes:
         raise BodyTooLargeError("The body is too large.", limit=max_bytes, actual=int(told))
@@ -82,7 +82,7 @@ async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Up
 
 
 async def bounded_body(request: Request, max_bytes: int, seconds: float) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; ends in an error where it grows too large, comes too slowly or breaks off."""
+    """The body's chunks; raises if it grows too large, arrives too slowly or is aborted."""
     received = 0
     deadline = anyio.current_time() + seconds
     chunks = request.stream()
@@ -127,7 +127,7 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
 
 
 async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict[str, str]:
-    """The fields of a small form; other bodies are no form, so only an empty one of those is taken."""
+    """The fields of a small form; a body of any other type must be empty."""
     body = b"".join([chunk async for chunk in bounded_body(request, max_bytes, seconds)])
     if body and media_type(request) != FORM:
         raise InvalidParameterError(f"Parameters belong in the query or in a body of type {FORM}.")

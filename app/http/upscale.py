@@ -130,11 +130,11 @@ async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
 def picture_headers(
     upscaler: Upscaler, plan: Plan, parameters: UpscaleParameters, filename: str | None
 ) -> dict[str, str]:
-    networks = [upscaler.networks[spec.title] for spec in plan.specs]
+    networks = [upscaler.networks[spec.title].at(plan.sample_type) for spec in plan.specs]
     return {
         "Enlarger-Model": ", ".join(spec.title for spec in plan.specs),
         "Enlarger-Model-Sha256": ", ".join(each.file.sha256 for each in networks),
-        "Enlarger-Provider": networks[0].provider,
+        "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in networks)),
         "Enlarger-Precision": ", ".join(each.precision for each in networks),
         "Enlarger-Output-Size": f"{plan.picture.width}x{plan.picture.height}",
         "Enlarger-Metadata": f"{parameters.metadata}; position removed",

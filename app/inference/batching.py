@@ -1,4 +1,4 @@
-"""One call of the engine: how many windows it takes, what becomes of them if it fails, how long it took."""
+"""One call of the engine: how many windows it takes, what happens if it fails, how long it took."""
 
 import logging
 from collections.abc import Callable

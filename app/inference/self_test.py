@@ -1,4 +1,4 @@
-"""A network is ready when it has enlarged a known tile, and what came out is recognisably that tile.
+"""The self-test: each network must enlarge a known tile into something recognisable as that tile.
 
 The hash proves the file and the face its form; this proves that the provider computes it: a driver, a kernel or a
 precision gone wrong gives black, noise, NaN or another tile. No expectation is stored beside the file. Whatever a
@@ -14,7 +14,7 @@ MOST_DIFFERENCE = 6.0  # of 255, mean; shipped networks: under 2
 
 
 def proving_tile(side: int) -> Pixels:
-    """Slopes, one a channel and each another way, with a dark and a light square on them: uint8 ``[side, side, 3]``."""
+    """One gradient per channel, in three directions, with a dark and a light square: uint8 ``[side, side, 3]``."""
     slope = np.linspace(20, 220, side)
     down, across = np.meshgrid(slope, slope, indexing="ij")
     tile = np.stack([down, across, 240 - (down + across) / 2], axis=2).astype(np.uint8)

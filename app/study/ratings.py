@@ -103,7 +103,7 @@ class Opinions:
 
 
 def mean_opinion(ratings: Sequence[Rating]) -> Opinion:
-    """The mean over observers, each by the mean of his own ratings, and its interval by Student's t.
+    """The mean over observers, each by the mean of their own ratings, and its interval by Student's t.
 
     ITU-R BT.500-13 (annex 2) takes the observers as the sample, mean ± 1.96 · S / √N. With few of them 1.96, the
     normal distribution's, is too small: for it stands t of N - 1 degrees of freedom. One observer's ratings of several

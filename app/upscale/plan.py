@@ -1,7 +1,7 @@
 """What enlarging one image will take, decided once, from its header: size, networks, tiles, memory, and the file."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.errors import EnlargerError, UnfitFormatError
 from app.images.colour import fitting_profile
@@ -40,6 +40,11 @@ class Plan:
     def specs(self) -> tuple[ModelSpec, ...]:
         """The networks that run, in turn."""
         return tuple(each.spec for each in self.passes)
+
+    @property
+    def sample_type(self) -> str:
+        """Of what the networks are shown and asked for: "uint8" or "uint16"."""
+        return "uint16" if max(self.header.depth, self.picture.depth) > 8 or self.curve else "uint8"
 
     @property
     def load(self) -> Load:
@@ -82,7 +87,7 @@ def make_plan(
     """
     header = image.header
     profile = None if image.ink else fitting_profile(image.icc_profile, "L" if header.gray else "RGB")
-    passes = plan_passes((header.height, header.width), specs, budget)
+    passes = plan_passes((header.height, header.width), specs, fitting(budget, specs, networks or {}))
     refusal: EnlargerError | None = None
     for output in outputs:
         picture = picture_of(image, profile, output, size or passes[-1].size)
@@ -95,6 +100,13 @@ def make_plan(
         return Plan(header, passes, output, picture, far_curve(profile))
     assert refusal is not None, "no output was given"
     raise refusal
+
+
+def fitting(budget: TileBudget, specs: Sequence[ModelSpec], networks: Mapping[str, Network]) -> TileBudget:
+    """The budget of a tile where all of the networks run in bf16: what is computed in twice the pace, and held in half
+    the bytes, may be twice as much. `best` then overlaps by 14 in place of 21 %."""
+    here = [networks.get(spec.title) for spec in specs]
+    return replace(budget, macs=2 * budget.macs) if all(each and each.precision == "bf16" for each in here) else budget
 
 
 def picture_of(image: Container, profile: bytes | None, output: Output, size: Size) -> Picture:

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from app.inference.engine import create_session
+from app.inference.providers import create_session
 from app.inference.zoo import GeneratorSpec, ModelFile
 from app.threads import usable_cores
 from training.digits.data import SIDE, Labelled

@@ -1,4 +1,4 @@
-"""What every encoder is given and what it must do."""
+"""What an encoder is given, what it must do, and the row that describes an output format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ DEFAULT_QUALITY = 90
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of an encoder; each takes what it has a use for. ``quality`` 1 to 100, None: the default."""
+    """The options of an encoder; each uses those that apply to it. ``quality`` 1 to 100, None: the default."""
 
     quality: int | None = None
     subsampling: Subsampling = "4:2:0"
@@ -106,7 +106,7 @@ class OutputFormat:
 
 
 class RowCounter:
-    """Holds an encoder's caller to the picture that was announced; what it refuses is a fault in our own code."""
+    """Holds an encoder's caller to the image that was announced; what it refuses is a bug in our own code."""
 
     def __init__(self, picture: Picture) -> None:
         self._row_shape = (picture.width, picture.channels)

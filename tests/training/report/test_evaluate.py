@@ -16,7 +16,8 @@ from PIL import Image
 from torch import nn
 
 from app.errors import ModelFileError
-from app.inference.engine import PRECISIONS, Engine
+from app.inference.engine import Engine
+from app.inference.runtimes.onnx_runtime import PRECISIONS
 from app.inference.zoo import load_zoo
 from app.threads import usable_cores
 from harness import MODELS, ROOT
