@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
             return run_serve(arguments[1:])
         if arguments[:1] == ["models"]:
             return run_models(arguments[1:])
+        if any(each.split("=")[0] in ("--remote", "--cluster") or "://" in each for each in arguments):
+            return run_buckets(arguments)
         return run_files(arguments)
     except EnlargerError as error:
         print(f"enlarger: {error.detail}", file=sys.stderr)
@@ -41,6 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
             name = "".join(f"setting {part}: " for part in wrong["loc"][:1])
             print(f"enlarger: {name}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
     return 2
+
+
+def run_buckets(arguments: list[str]) -> int:
+    """Loaded here and not before: its libraries need not be installed for the rest."""
+    try:
+        from app import bucket_command
+    except ModuleNotFoundError as error:
+        raise EnlargerError(f"Buckets, --cluster and --remote need {error.name}: pip install enlarger[jobs]") from error
+    parser = files_parser(str)
+    bucket_command.add_options(parser)
+    options = parser.parse_args(arguments)
+    return bucket_command.run(options, parameters_from(options), plan_files)
 
 
 def run_serve(arguments: list[str]) -> int:
@@ -111,15 +125,16 @@ def run_files(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def files_parser() -> argparse.ArgumentParser:
+def files_parser(place: Callable[[str], object] = Path) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="enlarger",
         description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
-        epilog=f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help).",
+        epilog=f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
+        "--cluster and --remote: enlarger --remote --help.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, or folders of pictures")
+    parser.add_argument("files", nargs="+", type=place, metavar="FILE", help="pictures, or folders of pictures")
     parser.add_argument(
-        "-o", "--output", type=Path, help="file, or folder for several (default: beside, NAME-enlarged.EXT)"
+        "-o", "--output", type=place, help="file, or folder for several (default: beside, NAME-enlarged.EXT)"
     )
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
