@@ -11,7 +11,7 @@ from training.checkpoint import Folders
 from training.digits import command as digits_command
 from training.export.importing import RANGES, UNKNOWN, Order, import_model
 from training.export.publish import export
-from training.export.verify import MAX_SEAM
+from training.export.verify import MAX_PHOTO_SEAM
 from training.recipe import load_recipe
 from training.report.cache import Cache
 from training.report.cards import write_cards
@@ -75,9 +75,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--seams",
         type=float,
-        default=MAX_SEAM,
+        default=MAX_PHOTO_SEAM,
         metavar="LEVELS",
-        help="of 255, allowed at tiles (default: %(default)s)",
+        help="of 255, allowed at tiles on photographs (default: %(default)s)",
     )
     command.add_argument("--models", type=Path, default=MODELS)
     command.set_defaults(run=run_import)

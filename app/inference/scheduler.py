@@ -39,6 +39,9 @@ def nobody(network: str, windows: int, pixels: int, seconds: float) -> None:
 
 
 HASTE = 1.25  # a job's deadline is in danger when so many times the estimate would miss it
+DEAR_WINDOW = (
+    100_000_000_000  # multiply-accumulates of a window, from which it takes so long that one is computed at a time
+)
 SILENCE = 1.0  # seconds without a window queued or computed, after which a job is waiting for its reader
 
 
@@ -49,7 +52,9 @@ class Scheduler:
     ``batch_macs`` is the most multiply-accumulates (LR pixels x the network's) of one call of ``run_batch``; 0 makes
     batches of one. ``run_beside``, where there is one, does what ``run_batch`` does with its part of the cores, in
     ``LANES`` threads at a time; ``run_batch`` is then called only for what nothing was waiting beside, and a last
-    window may wait for that: a picture of twelve windows is done 2 % sooner.
+    window may wait for that: a picture of twelve windows is done 2 % sooner. Of windows over ``DEAR_WINDOW``, which
+    take much memory, too, one is computed at a time, with all cores unless another job has something to compute; the
+    other lane stays free for others meanwhile.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Scheduler:
         self._beside = Batcher(run_beside) if run_beside else self._batcher
         self._max_seconds, self._on_batch = max_seconds, on_batch
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one waits the longest
+        self._dear = False  # whether a dear window is being computed
         self._cost = 0  # what the job served last had cost before that: who comes, or comes back, begins there
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
@@ -201,6 +207,7 @@ class Scheduler:
         self._on_batch(spec.title, len(taken), pixels, seconds)
         with self._changed:
             self._computing -= 1
+            self._dear = self._dear and not is_dear(taken[0])
             self._changed.notify_all()
             for job in dict.fromkeys(entry.job for entry in taken):
                 job.clock.add("compute", seconds)
@@ -229,7 +236,8 @@ class Scheduler:
             for entry in taken:
                 self._count(entry)
             self._computing += 1
-            beside = not self._is_alone(first)
+            self._dear = self._dear or is_dear(taken[0])
+            beside = not self._is_alone(first, taken[0])
             seconds = (self._lanes if beside else 1) * sum(self._seconds(entry) for entry in taken)
             self._busy_until = max(self._busy_until, time.monotonic() + seconds)
             return Batch(taken, beside)
@@ -259,9 +267,15 @@ class Scheduler:
             job.computing = True
             job.clock.add("queue", time.perf_counter() - job.queued_at)
 
-    def _is_alone(self, job: Job) -> bool:
-        """Whether there is nothing to compute beside the window just taken of a job, nor is more of it announced."""
-        return self._computing == 1 and job.left.total() <= 0 and not any(other.waiting for other in self._jobs)
+    def _is_alone(self, job: Job, entry: Entry) -> bool:
+        """Whether there is nothing to compute beside the window just taken of a job, nor is more of it announced that
+        could be."""
+        others = any(other is not job for other in self._ready())
+        return self._computing == 1 and not others and (is_dear(entry) or job.left.total() <= 0)
+
+    def _ready(self) -> list[Job]:
+        """The jobs of which a window can be taken now, in turn."""
+        return [job for job in self._jobs if job.waiting and not (self._dear and is_dear(job.waiting[0]))]
 
     def _pause(self) -> float | None:
         """Seconds to wait before a window is taken, None without end: there is none.
@@ -269,13 +283,14 @@ class Scheduler:
         A last window is done sooner with all cores, once the other lane is ready, than beside it at half the speed: if
         that lane needs no longer than the window will. It may be late by a quarter of that, then it was misjudged.
         """
-        waiting = [entry for job in self._jobs for entry in job.waiting]
-        if not waiting:
+        ready = self._ready()
+        if not ready:
             return None
+        first = ready[0].waiting[0]
         announced = sum(job.left.total() for job in self._busy())
-        if self._lanes == 1 or not self._computing or announced > waiting[0].pixels:
+        if self._lanes == 1 or not self._computing or announced > first.pixels:
             return 0.0
-        alone, ready_in = self._seconds(waiting[0]), self._busy_until - time.monotonic()
+        alone, ready_in = self._seconds(first), self._busy_until - time.monotonic()
         return max(0.0, ready_in + alone / 4) if ready_in < alone else 0.0
 
     def _seconds(self, entry: Entry) -> float:
@@ -287,15 +302,15 @@ class Scheduler:
 
         Where any order meets all deadlines, that one does (Liu and Layland 1973), and only such work was admitted.
         """
-        waiting = [job for job in self._jobs if job.waiting]
+        ready = self._ready()
         seconds, now = 0.0, time.monotonic()
-        hopeful = [job for job in waiting if now + self._seconds_left(job) <= job.deadline]
+        hopeful = [job for job in ready if now + self._seconds_left(job) <= job.deadline]
         hopeful.sort(key=lambda job: job.deadline)
         for job in hopeful:
             seconds += self._seconds_left(job)
             if now + HASTE * seconds > job.deadline:
                 return hopeful[0]
-        return min(waiting, key=lambda job: job.cost)
+        return min(ready, key=lambda job: job.cost)
 
     def _drop_expired(self) -> None:
         """What is late already is not computed."""
@@ -303,3 +318,8 @@ class Scheduler:
         for job in self._jobs:
             while job.waiting and job.deadline < now:
                 job.waiting.popleft().future.set_exception(DeadlineError("The picture was not finished in time."))
+
+
+def is_dear(entry: Entry) -> bool:
+    """Whether a window takes seconds: one of a network with many operations a pixel."""
+    return entry.pixels * entry.spec.macs > DEAR_WINDOW

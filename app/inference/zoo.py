@@ -35,7 +35,8 @@ class ModelSpec:
     """One network at one scale, as ``training/export/publish.py`` wrote it into the manifest.
 
     ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
-    ``macs``: multiply-accumulates per LR pixel, the measure of its cost.
+    ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``pixel_bytes``: of memory a run takes for one
+    LR pixel, as measured where the network is another's; 0: as little as those trained here.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelSpec:
     recipe: str
     training: Mapping[str, Any]
     files: Mapping[str, ModelFile]
+    pixel_bytes: int = 0
 
     @property
     def title(self) -> str:

@@ -43,8 +43,8 @@ def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> t
     """The tiles of each network in turn, for a picture of ``size``."""
     passes: list[Pass] = []
     for spec in specs:
-        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget)
-        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND)))
+        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget, spec.pixel_bytes)
+        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND, spec.macs)))
         size = passes[-1].size
     return tuple(passes)
 

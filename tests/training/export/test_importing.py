@@ -5,7 +5,6 @@ import io
 import json
 import pickle
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -26,28 +25,16 @@ from harness import MODELS
 from harness.pictures import encode
 from harness.server import running_server
 from training.__main__ import main
+from training.export.community import load_spandrel
 from training.export.publish import to_onnx
 from training.export.verify import MAX_CONTEXT
 
 PHOTO = skimage.data.chelsea()[40:91, 100:165]  # odd sides
-DECLARED: list[torch.library.Library] = []
 
 
 @pytest.fixture(scope="module")
 def spandrel() -> ModuleType:
-    """``spandrel``, also where torchvision was built for another torch than this one (CUDA's, beside a CPU build)."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        operators = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        DECLARED.append(operators)
-    import spandrel
-
-    return spandrel
+    return load_spandrel()
 
 
 def import_file(path: Path, models: Path, *options: str) -> int:
