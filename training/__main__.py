@@ -12,6 +12,9 @@ from training.digits import command as digits_command
 from training.export.importing import RANGES, UNKNOWN, Order, import_model
 from training.export.publish import export
 from training.export.verify import MAX_PHOTO_SEAM
+from training.log import read_log
+from training.pause import LONGEST, pause, resume
+from training.queue import QUEUE, run_queue
 from training.recipe import load_recipe
 from training.report.cache import Cache
 from training.report.cards import write_cards
@@ -20,8 +23,9 @@ from training.report.crops import Box
 from training.report.evaluate import MEASURED_ALONE, TEST_SETS, Worsened, choose, evaluate_zoo
 from training.report.evaluate_looks import Comparison, evaluate_looks, looks_table, read_rivals
 from training.report.evaluate_qr import evaluate_qr
-from training.report.figures import curves, draw_scatter, read_log, save_plot
+from training.report.figures import curves, draw_scatter, save_plot
 from training.report.looks import load_judges
+from training.report.progress import progress, progress_table
 from training.report.records import (
     MEASURES,
     against_published,
@@ -55,10 +59,30 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a recipe, or go on with it")
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
     command.add_argument("--vgg19", type=Path, metavar="FILE", help="VGG19's weights, which content losses need")
+    command.add_argument("--teacher", type=Path, metavar="FILE", help="weights of the network that a [teacher] means")
     command.add_argument(
         "--compile", action="store_true", help="through torch.compile: slow to start, then faster on CUDA"
     )
+    command.add_argument(
+        "--go-on", action="store_true", help="without a checkpoint, from the exported model and the step it was at"
+    )
     command.set_defaults(run=run_train)
+
+    command = commands.add_parser("queue", help="train the recipes of a file in turns, and export each after its turn")
+    command.add_argument("file", nargs="?", type=Path, default=QUEUE, metavar="FILE", help="(default: %(default)s)")
+    command.add_argument("--vgg19", type=Path, metavar="FILE", help="VGG19's weights, which content losses need")
+    command.add_argument("--teacher", type=Path, metavar="FILE", help="weights of the network that a [teacher] means")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.add_argument("--commit", action="store_true", help="commit the models after each export")
+    command.set_defaults(run=run_queue_file)
+
+    command = commands.add_parser("pause", help="stop all training within a step; returns when it stands still")
+    command.add_argument("--minutes", type=float, default=LONGEST, help="it goes on then (default: %(default)s)")
+    command.set_defaults(run=lambda options: pause(options.runs, options.minutes))
+    command = commands.add_parser("resume", help="end a pause")
+    command.set_defaults(run=lambda options: resume(options.runs))
+    command = commands.add_parser("status", help="step, hours, figure and last hour's gain of every run")
+    command.set_defaults(run=lambda options: print(progress_table(progress(options.runs))))
 
     command = commands.add_parser("export", help="write the ONNX file and its manifest entry, with metrics")
     command.add_argument("recipes", nargs="+", metavar="RECIPE")
@@ -77,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=MAX_PHOTO_SEAM,
         metavar="LEVELS",
-        help="of 255, allowed at tiles on photographs (default: %(default)s)",
+        help="of 255, by which tiles may differ on photographs, and twice that on noise (default: %(default)s)",
     )
     command.add_argument("--models", type=Path, default=MODELS)
     command.set_defaults(run=run_import)
@@ -171,7 +195,13 @@ def run_evaluate_qr(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     for name in options.recipes:
-        train(load_recipe(name), Folders(options.data, options.runs, options.vgg19), options.compile)
+        folders = Folders(options.data, options.runs, options.vgg19, options.teacher)
+        train(load_recipe(name), folders, options.compile, options.go_on)
+
+
+def run_queue_file(options: argparse.Namespace) -> None:
+    folders = Folders(options.data, options.runs, options.vgg19, options.teacher, options.models)
+    run_queue(options.file, folders, options.commit)
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ class Folders:
     data: Path
     runs: Path
     vgg19: Path | None = None
+    teacher: Path | None = None
     models: Path = MODELS
 
     def run(self, title: str) -> Path:
@@ -93,6 +94,12 @@ def resume(
     for adversary, saved in zip(adversaries, state.get("adversaries", ()), strict=False):
         adversary.load_state_dict(saved)
     return int(state["step"])
+
+
+def steps_done(recipe: Recipe, folders: Folders) -> int:
+    """How far a run's checkpoint is; 0 if it has none."""
+    path = folders.run(recipe.title) / "checkpoint.pt"
+    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"]) if path.exists() else 0
 
 
 def load_trained(recipe: Recipe, folders: Folders) -> tuple[Generator, int]:

@@ -5,19 +5,21 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-LOSS_FIELDS = ["pixel", "content", "adversarial", "discriminator", "known_real", "known_made"]
+LOSS_FIELDS = ["pixel", "grid", "content", "adversarial", "discriminator", "known_real", "known_made"]
 LOG_FIELDS = ["step", "loss", "rate", "psnr_y", "seconds", "loader_share", *LOSS_FIELDS]
 
 
 class Log:
     """A line every so many steps: means since the last line, which are all of one stage.
 
-    ``loss`` is what the generator minimises, with weights; ``pixel``, ``content``, ``adversarial`` are its parts before
-    theirs. ``discriminator`` is the other player's loss, ``known_real`` and ``known_made`` the shares of patches that
-    it knows. ``loader_share`` is the share of the time spent waiting for pictures. What a stage lacks is left empty.
+    ``loss`` is what the generator minimises, with weights; ``pixel``, ``grid``, ``content``, ``adversarial`` are its
+    parts before theirs. ``discriminator`` is the other player's loss, ``known_real`` and ``known_made`` the shares of
+    patches that it knows. ``loader_share`` is the share of the time spent waiting for pictures. What a stage lacks is
+    left empty.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -57,9 +59,33 @@ class Log:
         return row
 
 
-def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
-    """The lines of an earlier part of the run, up to its checkpoint."""
+def log_lines(path: Path) -> list[dict[str, str]]:
+    """The lines of a ``log.csv``; none where the run has not written one yet."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        return list(csv.DictReader(file))
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """As ``log_lines``; ``ValueError`` where there are none."""
+    if not path.exists():
+        raise ValueError(f"there is no log at {path}")
+    if not (lines := log_lines(path)):
+        raise ValueError(f"{path} has no lines yet")
+    return lines
+
+
+def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
+    """The lines of an earlier part of the run, up to its checkpoint."""
+    return [row for row in log_lines(path) if int(row["step"]) <= step]
+
+
+def restore_log(path: Path, training: Mapping[str, Any]) -> None:
+    """The log of a run of which only the exported model is kept, from the lines and seconds of its manifest entry."""
+    lines, steps = training["log"], training["steps"]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, LOG_FIELDS, extrasaction="ignore")
+        writer.writeheader()
+        for line in lines:  # when each was written is not kept: as if all steps had taken alike
+            writer.writerow({**line, "rate": "", "seconds": f"{training['seconds'] * line['step'] / steps:.1f}"})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.architectures.discriminators import DISCRIMINATORS, REDUCTION
+from training.architectures.discriminators import DISCRIMINATORS
 from training.data.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS
 from training.data.qrcodes import CodeRecipe
 from training.losses.adversarial import ADVERSARIAL
@@ -49,23 +49,56 @@ class DataRecipe:
             raise ValueError(f"reductions = {self.reductions!r} is not a list of factors of 1 or more")
 
 
+TAUGHT_MARGIN = 4  # LR pixels at a pair's edges that are not taught: there the teacher saw its own padding
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """``[teacher]``: the network learns from the images that another one (``--teacher FILE``) makes of ``pairs``
+    degraded crops of ``side`` LR pixels, not from HR.
+
+    ``factors``: by how much a photograph is reduced to be LR, each with the share of the set that it has. At less than
+    the network's scale LR is softer and shows less of a scene, as most images on the web do; a student of a teacher
+    needs no HR for it (DUKD, arXiv:2309.14162).
+    """
+
+    pairs: int = 4_000
+    side: int = 80
+    factors: tuple[float, ...] = (4.0,)
+    shares: tuple[float, ...] = (1.0,)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.factors) != len(self.shares) or not math.isclose(sum(self.shares), 1) or min(self.shares) < 0:
+            raise ValueError("[teacher] needs a share for each of its factors, 1 in all")
+        if min(self.factors) < 1:
+            raise ValueError(f"[teacher] factors = {self.factors!r} are not factors of 1 or more")
+        if self.pairs < 1 or self.side <= 2 * TAUGHT_MARGIN:
+            raise ValueError(f"[teacher] asks for {self.pairs} pairs of {self.side} LR pixels")
+
+
 @dataclass(frozen=True)
 class ContentRecipe:
-    """``[stage.content]``: a loss on VGG19's features at ``layer`` (torchvision's index; 34 is conv5_4), weighted.
+    """``[stage.content]``: a loss on VGG19's features at ``layers`` (torchvision's indices; 34 is conv5_4), weighted.
 
-    ``distance``: "mse", SRGAN's, or "l1", ESRGAN's.
+    ``distance``: "mse", SRGAN's, or "l1", ESRGAN's. Several layers are summed, each times its own of ``shares``
+    (default: 1 each).
     """
 
     weight: float = 1.0
-    layer: int = CONV5_4
+    layers: tuple[int, ...] = (CONV5_4,)
+    shares: tuple[float, ...] = ()
     distance: str = "mse"
 
     def __post_init__(self) -> None:
         if self.distance not in CONTENT_DISTANCES:
             raise ValueError(f"unknown distance {self.distance!r}; known: {', '.join(CONTENT_DISTANCES)}")
         _check_weight(self.weight, "[stage.content] weight")
-        if not 0 <= self.layer < (layers := 2 * sum(VGG19) + len(VGG19)):
-            raise ValueError(f"[stage.content] layer = {self.layer}: VGG19 has layers 0 to {layers - 1}")
+        known = range(2 * sum(VGG19) + len(VGG19))
+        if not self.layers or not set(self.layers) <= set(known):
+            raise ValueError(f"[stage.content] layers = {self.layers!r}: VGG19 has layers 0 to {known[-1]}")
+        if self.shares and len(self.shares) != len(self.layers):
+            raise ValueError("[stage.content] needs as many shares as layers")
 
 
 @dataclass(frozen=True)
@@ -104,7 +137,8 @@ class Stage:
 
     ``shift``: content loss and adversary see a window that is so many HR pixels smaller than the crop, each time at
     another place. They pool and stride in steps of 2 to 16 pixels; where those always begin at the same of the
-    generator's phases, it learns to draw their grid.
+    generator's phases, it learns to draw their grid. ``grid_weight`` weighs a loss on such a grid itself
+    (``losses.pixel.grid``).
     """
 
     steps: int
@@ -115,6 +149,7 @@ class Stage:
     warmup: int = 200
     schedule: str = "cosine"
     shift: int = 0
+    grid_weight: float = 0.0
     content: ContentRecipe | None = None
     adversary: AdversaryRecipe | None = None
 
@@ -124,6 +159,7 @@ class Stage:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {self.schedule!r}; known: {', '.join(SCHEDULES)}")
         _check_weight(self.pixel_weight, "[[stage]] pixel_weight")
+        _check_weight(self.grid_weight, "[[stage]] grid_weight")
         if not (self.pixel_weight or self.content):
             raise ValueError("[[stage]] has neither a pixel nor a content loss: nothing would tie SR to LR")
         if not isinstance(self.shift, int) or self.shift < 0:
@@ -177,6 +213,7 @@ class Recipe:
     summary: str
     seed: int = 1
     data: DataRecipe = field(default_factory=DataRecipe)
+    teacher: TeacherRecipe | None = None
     stages: tuple[Stage, ...] = ()
     ema: float = 0.999
     precision: str = "bf16"
@@ -197,11 +234,17 @@ class Recipe:
         for stage in self.stages:
             if self.seen(stage) < 1:
                 raise ValueError(f"[[stage]] shift = {stage.shift}: nothing is left of a crop")
-            if stage.adversary and self.seen(stage) % REDUCTION:
+            reduction = DISCRIMINATORS[stage.adversary.discriminator].reduction if stage.adversary else 1
+            if self.seen(stage) % reduction:
                 raise ValueError(
-                    f"an adversarial stage needs HR crops, less its shift, of a multiple of {REDUCTION} px, "
+                    f"an adversarial stage needs HR crops, less its shift, of a multiple of {reduction} px, "
                     f"not {self.seen(stage)}"
                 )
+        if self.teacher and self.data.crop > self.teacher.side - 2 * TAUGHT_MARGIN:
+            raise ValueError(
+                f"[data] crop = {self.data.crop}: of a teacher's {self.teacher.side} LR pixels all but "
+                f"{TAUGHT_MARGIN} on each side are taught"
+            )
 
     @property
     def title(self) -> str:
@@ -234,9 +277,10 @@ def load_recipe(name_or_path: str) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         data = _data(table.pop("data", {}))
         stages = tuple(_stage(stage) for stage in table.pop("stage", []))
+        teacher = typed(TeacherRecipe, _tuples(table.pop("teacher"))) if "teacher" in table else None
         int8 = typed(Int8Recipe, _tuples(table.pop("int8"))) if "int8" in table else None
         fp16 = typed(Fp16Recipe, _tuples(table.pop("fp16"))) if "fp16" in table else None
-        return typed(Recipe, table, data=data, stages=stages, int8=int8, fp16=fp16)
+        return typed(Recipe, table, data=data, teacher=teacher, stages=stages, int8=int8, fp16=fp16)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
 
@@ -249,7 +293,9 @@ def _data(table: dict[str, Any]) -> DataRecipe:
 
 def _stage(table: dict[str, Any]) -> Stage:
     kinds = {"content": ContentRecipe, "adversary": AdversaryRecipe}
-    return typed(Stage, table | {name: typed(cls, table[name]) for name, cls in kinds.items() if name in table})
+    return typed(
+        Stage, table | {name: typed(cls, _tuples(table[name])) for name, cls in kinds.items() if name in table}
+    )
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ from training.data.degradations import RANDOM_DEGRADATIONS
 from training.data.device import DevicePairs, fits, tables
 from training.data.pairs import Pairs, PairSet, Pixels, Prefetcher, batches
 from training.data.qrcodes import CodePairs, code_batches
+from training.data.teacher import TaughtPairs, make_taught
 from training.distributed import Ranks, joined_ranks
+from training.export.manifest import read_manifest
 from training.hardware import computes_bf16, note_machine
-from training.log import Log
+from training.log import Log, restore_log
 from training.losses.adversarial import ADVERSARIAL, Adversary
 from training.losses.perceptual import VGG19_SOURCES, ContentLoss, load_vgg19
-from training.losses.pixel import PIXEL_LOSSES
+from training.losses.pixel import PIXEL_LOSSES, grid
+from training.pause import Cores, cores
 from training.recipe import ContentRecipe, Recipe, Stage
 from training.report.metrics import crop_border, luma, psnr
 from training.warm_start import start_from
@@ -40,20 +44,42 @@ from training.warm_start import start_from
 LOG_EVERY = 100  # steps
 VALIDATE_EVERY = 2_000  # steps
 CHECKPOINT_SECONDS = 60
+REWARM_STEPS = 200  # at a rising rate where a run goes on without its optimiser
 VALIDATION_PICTURES = 8
 
 
-def train(recipe: Recipe, folders: Folders, compiled: bool = False) -> Generator:
+def never() -> bool:
+    return False
+
+
+def train(
+    recipe: Recipe,
+    folders: Folders,
+    compiled: bool = False,
+    go_on: bool = False,
+    stop: Callable[[], bool] = never,
+) -> Generator:
     """Trains to the recipe's last step, from where the run's folder is; returns the averaged (EMA) network.
 
     ``compiled``: the network goes through ``torch.compile``, which pays on CUDA in runs of more than some minutes.
+    ``go_on``: a run without a checkpoint begins at the model that was exported from it, at the step that was then
+    reached. ``stop`` is asked before every step; the checkpoint is written before the return.
     Under ``torchrun`` every process takes part and the first one writes.
     """
-    with joined_ranks() as ranks:
-        return train_with(ranks, recipe, folders, compiled)
+    folders.runs.mkdir(parents=True, exist_ok=True)
+    with joined_ranks() as ranks, cores(folders.runs) as lent:
+        return train_with(ranks, lent, recipe, folders, compiled, go_on, stop)
 
 
-def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -> Generator:
+def train_with(
+    ranks: Ranks,
+    lent: Cores,
+    recipe: Recipe,
+    folders: Folders,
+    compiled: bool,
+    go_on: bool,
+    stop: Callable[[], bool],
+) -> Generator:
     keep_freed_memory()
     torch.manual_seed(recipe.seed)  # the same in all processes, hence the same weights
     device = ranks.device
@@ -61,13 +87,19 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
     (run / "samples").mkdir(parents=True, exist_ok=True)
 
     begun = (run / "checkpoint.pt").exists()  # it does without what it started from
+    before = exported_training(recipe, folders) if go_on and not begun else None
     with ranks.in_turn():
-        network = build(recipe.scale, **recipe.network) if begun else starting(recipe, folders)
+        source = replace(recipe, start_from=recipe.title) if before else recipe
+        network = build(recipe.scale, **recipe.network) if begun else starting(source, folders)
     network.to(device, memory_format=torch.channels_last)
     averaged = Average(network, recipe.ema)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
     adversaries = {stage: new_adversary(recipe, stage, device) for stage in recipe.stages if stage.adversary}
     step = resume(run / "checkpoint.pt", network, averaged, optimizer, device, adversaries.values())
+    warm = REWARM_STEPS  # steps since the optimiser knew nothing of the network
+    if before:
+        step, warm = before["steps"], 0
+        restore_log(run / "log.csv", before)
     if step == recipe.steps:
         return averaged.network
 
@@ -85,9 +117,10 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
         total=recipe.steps, initial=step, desc=recipe.title, unit="step", mininterval=10, disable=not ranks.first
     )
     saved_at = time.monotonic()
-    while step < recipe.steps:
+    while step < recipe.steps and not stop():
+        lent.wait()
         stage, step_of_stage = stage_at(recipe, step)
-        rate = learning_rate(stage, step_of_stage)
+        rate = learning_rate(stage, step_of_stage) * min(1, (warm + 1) / REWARM_STEPS)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
@@ -111,7 +144,7 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
             with autocast(recipe, device):
                 losses |= adversary.losses(sr[seen], hr[seen])
             adversary.step(losses["discriminator"], stage.adversary.rate_ratio * rate, ranks)
-        step += 1
+        step, warm = step + 1, warm + 1
         progress.update()
 
         if not log:
@@ -125,7 +158,20 @@ def train_with(ranks: Ranks, recipe: Recipe, folders: Folders, compiled: bool) -
             save(run / "checkpoint.pt", network, averaged, optimizer, step, adversaries.values())
             saved_at = time.monotonic()
     progress.close()
+    if log and step < recipe.steps:
+        save(run / "checkpoint.pt", network, averaged, optimizer, step, adversaries.values())
     return averaged.network
+
+
+def exported_training(recipe: Recipe, folders: Folders) -> dict[str, Any] | None:
+    """What the manifest tells of the training of the recipe's exported model; none where that is of another kind, or
+    where the recipe asks for no step more."""
+    wanted = (recipe.name, recipe.scale, recipe.network["architecture"])
+    for entry in read_manifest(folders.models)["models"]:
+        if (entry["name"], entry["scale"], entry["architecture"]) == wanted:
+            training: dict[str, Any] = entry["training"]
+            return training if "log" in training and training["steps"] < recipe.steps else None
+    return None
 
 
 def starting(recipe: Recipe, folders: Folders) -> Generator:
@@ -148,6 +194,9 @@ def training_batches(
     if data.codes:
         codes = code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
         return codes, lambda pixels: pixels
+    if recipe.teacher:
+        taught = taught_pairs(recipe, folders)
+        return taught.batches(data, recipe.seed, step, recipe.steps, rank), lambda pixels: pixels
     packed = "bicubic" if data.degradation in RANDOM_DEGRADATIONS else data.degradation  # those are made for each crop
     pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, folders.cache, data.reductions)
     if data.degradation not in RANDOM_DEGRADATIONS and fits(pairs, device):
@@ -155,6 +204,13 @@ def training_batches(
         cuts = tables(pairs, data, recipe.seed, step, recipe.steps, rank)
         return cuts, partial(pictures.cut, side=data.crop)
     return batches(pairs, data, recipe.seed, step, recipe.steps, rank), lambda pixels: pixels
+
+
+def taught_pairs(recipe: Recipe, folders: Folders) -> TaughtPairs:
+    """The teacher's images of the recipe's crops; those that are not there yet are made first."""
+    assert recipe.teacher
+    photos = folders.data / recipe.data.pictures
+    return make_taught(recipe.teacher, folders.teacher, photos, recipe.scale, folders.cache)
 
 
 def validation_pairs(recipe: Recipe, folders: Folders) -> Pairs:
@@ -195,6 +251,9 @@ def generator_losses(
     """
     losses = {"pixel": PIXEL_LOSSES[stage.loss](sr, hr)}
     total = stage.pixel_weight * losses["pixel"]
+    if stage.grid_weight:
+        losses["grid"] = grid(sr, hr)
+        total = total + stage.grid_weight * losses["grid"]
     if stage.content:
         losses["content"] = contents[stage.content](sr[seen], hr[seen])
         total = total + stage.content.weight * losses["content"]
@@ -209,7 +268,10 @@ def content_losses(recipe: Recipe, folders: Folders, device: torch.device) -> di
     wanted = {stage.content for stage in recipe.stages if stage.content}
     if wanted and folders.vgg19 is None:
         raise ValueError(f"{recipe.title} has a content loss and needs VGG19's weights (--vgg19 FILE): {VGG19_SOURCES}")
-    losses = {content: ContentLoss(load_vgg19(folders.vgg19, content.layer), content.distance) for content in wanted}
+    losses = {
+        content: ContentLoss(load_vgg19(folders.vgg19, content.layers), content.distance, content.shares)
+        for content in wanted
+    }
     for loss in losses.values():
         loss.to(device, memory_format=torch.channels_last)
         if in_bf16(recipe, device):  # frozen, so cast once rather than every step; the normalisation stays fp32
@@ -222,9 +284,8 @@ def new_adversary(recipe: Recipe, stage: Stage, device: torch.device) -> Adversa
     wanted = stage.adversary
     assert wanted
     size = {"patch": recipe.seen(stage)} if wanted.discriminator == "dense" else {}
-    discriminator = DISCRIMINATORS[wanted.discriminator](
-        channels=wanted.channels, norm_after_activation=wanted.norm_after_activation, **size
-    )
+    norms = {"norm_after_activation": True} if wanted.norm_after_activation else {}
+    discriminator = DISCRIMINATORS[wanted.discriminator](channels=wanted.channels, **norms, **size)
     discriminator.to(device, memory_format=torch.channels_last)
     return Adversary(ADVERSARIAL[wanted.game], discriminator)
 

@@ -39,6 +39,7 @@ def describe_model(service: Service, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "default": name == service.upscaler.zoo.default,
+        "baseline": all(spec.parameters == 0 for spec in specs),  # interpolation: there to be compared with
         "summary": specs[0].summary,
         "licence": specs[0].licence,
         "max_scale": min(MAX_SCALE, specs[-1].scale ** 2),  # two networks in turn

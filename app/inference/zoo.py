@@ -35,8 +35,10 @@ class ModelSpec:
     """One network at one scale, as ``training/export/publish.py`` wrote it into the manifest.
 
     ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
-    ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``pixel_bytes``: of memory a run takes for one
-    LR pixel, as measured where the network is another's; 0: as little as those trained here.
+    ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``alignment``: LR pixels of which the places
+    where windows begin must be multiples, for networks whose trunk works in cells of several pixels. ``pixel_bytes``:
+    of memory a run takes for one LR pixel, as measured where the network is another's; 0: as little as those trained
+    here.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ModelSpec:
     recipe: str
     training: Mapping[str, Any]
     files: Mapping[str, ModelFile]
+    alignment: int = 1
     pixel_bytes: int = 0
 
     @property

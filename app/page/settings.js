@@ -10,10 +10,19 @@ const FORMATS = [{ name: "png", alpha: true }];
 export const menu = { models: [], formats: FORMATS, maxBytes: Infinity, codes: false };
 const label = (name) => LABELS[name] || name.toUpperCase();
 
+// Interpolations stand apart: they are there to be compared with.
+function modelGroup(label, baselines) {
+  const group = Object.assign(document.createElement("optgroup"), { label });
+  const shown = menu.models.filter(({ baseline }) => baseline === baselines);
+  group.append(...shown.map(({ name }) => new Option(name, name)));
+  return group;
+}
+
 export async function loadMenu() {
   const answer = await (await ask("models")).json();
   Object.assign(menu, answer, { maxBytes: answer.input.max_bytes });
-  byId("model").replaceChildren(...menu.models.map(({ name }) => new Option(name, name)));
+  const groups = [modelGroup("Networks", false), modelGroup("Baselines", true)];
+  byId("model").replaceChildren(...groups.filter((group) => group.children.length));
   byId("model").value = menu.default;
   byId("format").replaceChildren(...menu.formats.map(({ name }) => new Option(label(name), name)));
   byId("format").value = "png";

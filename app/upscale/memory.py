@@ -69,6 +69,6 @@ def band_bytes(each: Pass, pixel: int) -> int:
 def pass_bytes(each: Pass, channels: int, sample: int) -> int:
     """What one pass reads for a band, and its windows: one that is pasted and those ahead, alpha's like colour's."""
     row, pictures = each.plan.rows[0], channels - 2
-    strip = (row.stop - row.start) * (each.plan.width + 2 * each.plan.mirrored) * channels * sample
+    strip = (row.stop - row.start) * (each.plan.columns[-1].stop + each.plan.mirrored) * channels * sample
     window = each.plan.tile_pixels * each.spec.scale**2 * 3 * sample
     return 3 * strip + pictures * (1 + windows_ahead(each)) * window

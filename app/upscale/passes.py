@@ -43,8 +43,8 @@ def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> t
     """The tiles of each network in turn, for a picture of ``size``."""
     passes: list[Pass] = []
     for spec in specs:
-        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget, spec.pixel_bytes)
-        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND, spec.macs)))
+        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget, spec.alignment, spec.pixel_bytes)
+        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND, spec.alignment, spec.macs)))
         size = passes[-1].size
     return tuple(passes)
 
@@ -77,7 +77,7 @@ def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Ahea
 
 
 def mirrored_strip(plan: Plan, row: Span, read: Read) -> Pixels:
-    """The source rows of one row of windows, ``[row.stop - row.start, mirrored + width + mirrored, C]``.
+    """The source rows of one row of windows, from the first one's left to the last one's right: ``[h, w, C]``.
 
     Beyond its ends a picture goes on as its own mirror image, the outermost pixel doubled (NumPy's "symmetric"), as in
     the reductions that the networks were trained on. Mean error of the outer four rows and columns on B100 x4, inside
@@ -86,7 +86,7 @@ def mirrored_strip(plan: Plan, row: Span, read: Read) -> Pixels:
     """
     rows = read(max(0, row.start), min(row.stop, plan.height))
     above, below = max(0, -row.start), max(0, row.stop - plan.height)
-    return np.pad(rows, ((above, below), (plan.mirrored, plan.mirrored), (0, 0)), "symmetric")
+    return np.pad(rows, ((above, below), (plan.mirrored, plan.columns[-1].stop - plan.width), (0, 0)), "symmetric")
 
 
 def windows_ahead(each: Pass) -> int:

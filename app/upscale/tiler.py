@@ -5,10 +5,12 @@ shown; its *core* is what is kept of the result. Between the two lies at least t
 picture's ends lies its mirror image (``mirrored_beyond``), so windows begin before the picture and end after it; where
 the mirror image ends a window ends too, and the network pads exactly as it would for the whole mirrored picture. The
 cores of neighbours share ``blend`` pixels, over which the stitcher fades from one to the other.
+Of a network that works in cells of ``alignment`` pixels every window is whole cells, counted from the mirror image's
+first pixel.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from app.inference.batching import LANES
@@ -67,7 +69,7 @@ class Span:
 @dataclass(frozen=True)
 class Plan:
     """The tiles of one picture: the product of ``rows`` and ``columns``. ``blend`` is shared by neighbouring cores;
-    ``mirrored``: LR pixels of mirror image beyond each end."""
+    ``mirrored``: LR pixels of mirror image before the picture; beyond its end up to ``alignment`` - 1 more."""
 
     height: int
     width: int
@@ -96,19 +98,27 @@ class Plan:
         return max(row.core_stop - row.core_start for row in self.rows)
 
 
-def plan_tiles(height: int, width: int, tile: tuple[int, int], context: int, blend: int, macs: int = 0) -> Plan:
+def plan_tiles(
+    height: int, width: int, tile: tuple[int, int], context: int, blend: int, alignment: int = 1, macs: int = 0
+) -> Plan:
     """Tiles for a picture of ``height`` x ``width``, windows no larger than ``tile`` (rows, columns).
 
     A picture that fits one tile with its mirror image gets exactly one, of that size.
     """
-    rows = spans(height, tile[0], context, blend, macs)
-    columns = spans(width, tile[1], context, blend, macs)
-    return Plan(height, width, blend, mirrored_beyond(context, macs), rows, columns)
+    rows = spans(height, tile[0], context, blend, alignment, macs)
+    columns = spans(width, tile[1], context, blend, alignment, macs)
+    return Plan(height, width, blend, mirrored_beyond(context, alignment, macs), rows, columns)
 
 
-def mirrored_beyond(context: int, macs: int = 0) -> int:
+def mirrored_beyond(context: int, alignment: int = 1, macs: int = 0) -> int:
     """LR pixels of mirror image that a network of that context and cost is shown beyond each end of a picture."""
-    return min(context, MOST_MIRRORED if macs <= DEAR else MOST_MIRRORED // 2)
+    most = MOST_MIRRORED if macs <= DEAR else MOST_MIRRORED // 2
+    return cells(min(context, most), alignment) * alignment
+
+
+def cells(pixels: int, alignment: int) -> int:
+    """How many cells hold so many pixels."""
+    return -(-pixels // alignment)
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,14 @@ class Tiling:
 
 
 def choose_tile(
-    size: tuple[int, int], scale: int, macs: int, context: int, blend: int, budget: TileBudget, pixel_bytes: int = 0
+    size: tuple[int, int],
+    scale: int,
+    macs: int,
+    context: int,
+    blend: int,
+    budget: TileBudget,
+    alignment: int = 1,
+    pixel_bytes: int = 0,
 ) -> tuple[int, int]:
     """The tile (rows, columns) within the budget with which a picture of ``size`` is computed soonest.
 
@@ -146,10 +163,19 @@ def choose_tile(
     equally good tiles the flattest is chosen: its band is finished first, and no band of a large picture is more than
     ``FIRST_BAND`` of it, so that its reader need not wait long; nor does it take more than that of the time, where half
     a tile's pixels more suffice for that. Of a dear network the tiles grow, by a quarter at a time, while they overlap
-    much and ``tile_bytes`` allows it: no reader is served sooner by what is computed several times.
+    much and ``tile_bytes`` allows it: no reader is served sooner by what is computed several times. Where
+    ``alignment`` is not 1 the same is chosen in cells.
     """
+    if alignment > 1:
+        area = alignment**2
+        fewer = replace(budget, pixels=budget.pixels // area)
+        height, width, context, blend = (cells(length, alignment) for length in (*size, context, blend))
+        rows, columns = choose_tile(
+            (height, width), scale * alignment, macs * area, context, blend, fewer, pixel_bytes=pixel_bytes * area
+        )
+        return rows * alignment, columns * alignment
     height, width = size
-    beyond = 2 * mirrored_beyond(context, macs)
+    beyond = 2 * mirrored_beyond(context, macs=macs)
     shown = height + beyond, width + beyond
     least = least_window(context, blend)
     area = max(least**2, budget.area(macs, pixel_bytes))
@@ -213,23 +239,24 @@ def window_size(length: int, count: int, lost: int) -> int:
     return -(-(length + (count - 1) * lost) // count)
 
 
-def spans(length: int, largest: int, context: int, blend: int, macs: int = 0) -> tuple[Span, ...]:
+def spans(length: int, largest: int, context: int, blend: int, alignment: int = 1, macs: int = 0) -> tuple[Span, ...]:
     """As few windows as cover ``length`` and the mirror image at both its ends, all of one size not over ``largest``
     and no larger than needed.
 
     >>> [(s.start, s.stop, s.core_start, s.core_stop) for s in spans(100, 64, context=4, blend=2)]
     [(-4, 55, 0, 51), (45, 104, 49, 100)]
     """
-    beyond = mirrored_beyond(context, macs)
-    shown = length + 2 * beyond
-    if shown <= largest:
-        return (Span(-beyond, length + beyond, 0, length),)
-    lost = 2 * context + blend
-    if largest <= lost:
+    beyond = mirrored_beyond(context, alignment, macs)
+    shown, most = cells(length + 2 * beyond, alignment), largest // alignment  # in cells, as what follows
+    if shown <= most:
+        return (Span(-beyond, shown * alignment - beyond, 0, length),)
+    lost = 2 * cells(context, alignment) + cells(blend, alignment)
+    if most <= lost:
         raise ValueError(f"a tile of {largest} pixels is too small for a context of {context}")
-    count = windows_across(shown, largest, lost)
+    count = windows_across(shown, most, lost)
     size = window_size(shown, count, lost)
-    starts = [round(i * (shown - size) / (count - 1)) - beyond for i in range(count)]
+    starts = [round(i * (shown - size) / (count - 1)) * alignment - beyond for i in range(count)]
+    size *= alignment
     joints = [(after + before + size) // 2 for before, after in pairwise(starts)]
     fades = [(joint - blend // 2, joint - blend // 2 + blend) for joint in joints]
     core_starts = [0, *(fade[0] for fade in fades)]

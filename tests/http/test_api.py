@@ -268,6 +268,13 @@ def test_models_are_those_of_the_manifest(client: httpx.Client) -> None:
         assert all(entry["seconds_per_megapixel"] > 0 for entry in model["scales"])
 
 
+def test_interpolations_are_told_apart_from_networks(client: httpx.Client) -> None:
+    models = client.get("/models").json()["models"]
+    baselines = {spec.name for spec in ZOO if spec.architecture == "interpolation"}
+    assert "bicubic" in baselines
+    assert {model["name"] for model in models if model["baseline"]} == baselines
+
+
 def test_a_model_names_the_file_it_is(client: httpx.Client) -> None:
     model = client.get("/models/bicubic").json()
     assert (model["name"], model["licence"]) == ("bicubic", "Apache-2.0")

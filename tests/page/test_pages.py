@@ -321,6 +321,17 @@ def test_the_keyboard_is_enough(browser: Browser, server: Server, cat: Path) -> 
     assert settled(browser) == "done"
 
 
+def test_the_menu_sets_baselines_apart(browser: Browser, server: Server) -> None:
+    browser.open(server.url)
+    browser.wait(lambda: browser.script("return document.getElementById('model').options.length"))
+    groups = "[...document.querySelectorAll('#model optgroup')]"
+    networks, baselines = browser.script(f"return {groups}.map(g => [g.label, [...g.children].map(o => o.value)])")
+    assert networks[0] == "Networks"
+    assert "balanced" in networks[1]
+    assert baselines[0] == "Baselines"
+    assert "bicubic" in baselines[1]
+
+
 def test_nothing_comes_from_elsewhere_and_little_in_all(browser: Browser, server: Server) -> None:
     browser.open(server.url)
     browser.wait(lambda: browser.script("return document.getElementById('model').options.length"))

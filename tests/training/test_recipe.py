@@ -78,7 +78,7 @@ GAME = """
 steps = 5
 pixel_weight = 0.1
 schedule = "drop"
-content = { weight = 0.5, layer = 16 }
+content = { weight = 0.5, layers = [16] }
 
 [stage.adversary]
 weight = 5e-3
@@ -92,7 +92,7 @@ def test_a_stage_with_content_and_adversary_is_read_whole(tmp_path: Path) -> Non
         steps=5,
         pixel_weight=0.1,
         schedule="drop",
-        content=ContentRecipe(weight=0.5, layer=16),
+        content=ContentRecipe(weight=0.5, layers=(16,)),
         adversary=AdversaryRecipe(weight=5e-3, game="relativistic", discriminator="patch"),
     )
 
@@ -100,9 +100,9 @@ def test_a_stage_with_content_and_adversary_is_read_whole(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("layer = 16", "lair = 16", ["'lair'", "'layer'", "'weight'"]),
-        ("layer = 16", 'distance = "l3"', ["'l3'", "mse, l1"]),
-        ("layer = 16", "layer = 37", ["layer = 37", "0 to 36"]),
+        ("layers = [16]", "lairs = [16]", ["'lairs'", "'layers'", "'weight'"]),
+        ("layers = [16]", 'distance = "l3"', ["'l3'", "mse, l1"]),
+        ("layers = [16]", "layers = [37]", ["layers = (37,)", "0 to 36"]),
         ("weight = 0.5", "weight = -0.5", ["[stage.content] weight = -0.5"]),
         ("weight = 5e-3", "waight = 5e-3", ["'waight'", "'rate_ratio'"]),
         ("weight = 5e-3", "weight = nan", ["[stage.adversary] weight = nan"]),
@@ -110,7 +110,7 @@ def test_a_stage_with_content_and_adversary_is_read_whole(tmp_path: Path) -> Non
         ('discriminator = "patch"', 'discriminator = "critic"', ["'critic'", "dense, patch"]),
         ('schedule = "drop"', 'schedule = "step"', ["'step'", "cosine, drop"]),
         ("pixel_weight = 0.1", "pixel_weight = 'much'", ["pixel_weight = 'much'"]),
-        ("content = { weight = 0.5, layer = 16 }", "", []),
+        ("content = { weight = 0.5, layers = [16] }", "", []),
     ],
 )
 def test_a_wrong_game_says_what_is_wrong(old: str, new: str, said: list[str], tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ GAME = replace(
             rate=1e-3,
             warmup=0,
             schedule="drop",
-            content=ContentRecipe(weight=0.01, layer=2),
+            content=ContentRecipe(weight=0.01, layers=(2,)),
             adversary=AdversaryRecipe(weight=0.1, game="relativistic", discriminator="patch", channels=4),
         ),
     ),
@@ -435,7 +435,7 @@ def test_missing_vgg19_is_said_before_anything_is_trained(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE.replace('loss = "mse"', "content = { layer = 2 }"))
+    recipe.write_text(RECIPE.replace('loss = "mse"', "content = { layers = [2] }"))
     for given, said in (([], "--vgg19 FILE"), (["--vgg19", str(tmp_path / "none.pth")], "no VGG19 weights at")):
         arguments = ["--data", str(data), "--runs", str(tmp_path / "runs"), "train", str(recipe), *given]
         assert main(arguments) == 2

@@ -15,7 +15,7 @@ from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import CollapsibleConv, collapse
 from training.checkpoint import Average, Folders, load_trained, save
 from training.export.face import attach_face
-from training.export.publish import to_onnx
+from training.export.graph import to_onnx
 from training.recipe import DataRecipe, Recipe, Stage, load_recipe
 from training.train import train
 from training.warm_start import exported_weights, load_exported, start_from

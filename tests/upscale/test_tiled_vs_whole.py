@@ -52,8 +52,9 @@ def served(scheduler: Scheduler, spec: ModelSpec, pixels: Pixels, budget: TileBu
 
 def whole_result(engine: Engine, spec: ModelSpec, pixels: Pixels) -> Pixels:
     """What the network makes of the whole picture in its mirror image, in one run."""
-    m, (height, width, _) = mirrored_beyond(spec.context), pixels.shape
-    (whole,) = engine.run(spec, [np.pad(pixels, ((m, m), (m, m), (0, 0)), "symmetric")])
+    m, (height, width, _) = mirrored_beyond(spec.context, spec.alignment), pixels.shape
+    ends = [(m, m + -(length + 2 * m) % spec.alignment) for length in (height, width)]
+    (whole,) = engine.run(spec, [np.pad(pixels, (*ends, (0, 0)), "symmetric")])
     s = spec.scale
     return whole[m * s : (m + height) * s, m * s : (m + width) * s]
 

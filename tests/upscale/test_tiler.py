@@ -85,6 +85,38 @@ def test_what_a_window_mirrors_lies_in_the_window(axis: tuple[int, int, int, int
         assert whole or tile.stop - length <= len(shown)
 
 
+@given(axes(), st.integers(2, 8))
+@settings(max_examples=300)
+def test_windows_are_whole_cells_from_one_mirror_to_the_other(axis: tuple[int, int, int, int], cell: int) -> None:
+    length, largest, context, blend = axis
+    largest += 3 * cell  # rounding up context and blend must not leave nothing
+    beyond = mirrored_beyond(context, cell)
+    assert beyond % cell == 0
+    tiles = spans(length, largest, context, blend, cell)
+    assert len({tile.stop - tile.start for tile in tiles}) == 1
+    for tile in tiles:
+        assert (tile.start + beyond) % cell == (tile.stop + beyond) % cell == 0
+        assert tile.stop - tile.start <= largest
+        assert tile.core_start - tile.start >= (context if tile.start > -beyond else beyond)
+        assert tile.stop - tile.core_stop >= (context if tile.stop < length + beyond else beyond)
+    assert (tiles[0].start, tiles[0].core_start, tiles[-1].core_stop) == (-beyond, 0, length)
+    assert length + beyond <= tiles[-1].stop < length + beyond + cell
+    assert all(before.core_stop - after.core_start == blend for before, after in pairwise(tiles))
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), CONTEXTS, st.sampled_from([2, 4, 8]), st.integers(1, 10**7))
+@settings(max_examples=100)
+def test_a_tile_in_cells_is_one_that_a_plan_can_be_made_of(h: int, w: int, context: int, cell: int, macs: int) -> None:
+    tile = choose_tile((h, w), 4, macs, context, 2, TileBudget(), cell)
+    plan = plan_tiles(h, w, tile, context, 2, cell)
+    assert tile[0] % cell == tile[1] % cell == 0
+    assert plan.tile_pixels <= tile[0] * tile[1]
+    if cell == 2 and macs < 10**6:
+        pixels = choose_tile((h, w), 4, macs, context, 2, TileBudget())
+        unaligned = plan_tiles(h, w, pixels, context, 2)
+        assert plan.computed_pixels <= 1.35 * unaligned.computed_pixels + 4000
+
+
 @given(axes())
 @settings(max_examples=300)
 def test_no_fewer_and_no_smaller_windows_would_do(axis: tuple[int, int, int, int]) -> None:
@@ -197,8 +229,8 @@ REAL_ESRGAN = {"macs": 17_500_000, "context": 48, "pixel_bytes": 11_800}
 
 
 def dear_plan(size: tuple[int, int], budget: TileBudget, macs: int, context: int, pixel_bytes: int) -> Plan:
-    tile = choose_tile(size, 4, macs, context, 2, budget, pixel_bytes)
-    return plan_tiles(*size, tile, context, 2, macs)
+    tile = choose_tile(size, 4, macs, context, 2, budget, pixel_bytes=pixel_bytes)
+    return plan_tiles(*size, tile, context, 2, macs=macs)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 from training.architectures.base import Generator, SubPixelGenerator
 from training.architectures.edsr import Edsr
 from training.architectures.espcn import Espcn
+from training.architectures.half import HalfSize
 from training.architectures.interpolation import Interpolation
 from training.architectures.plain import Plain, PlainResidual
 from training.architectures.rrdb import RrdbNet
@@ -19,6 +20,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
     "espcn": Espcn,
     "plain": Plain,
     "plain-residual": PlainResidual,
+    "half-size": HalfSize,
     "span": Span,
     "srresnet": Srresnet,
     "edsr": Edsr,

@@ -7,10 +7,12 @@ from torch import Tensor, nn
 class Generator(nn.Module):
     """A super-resolution network at one integer scale.
 
-    ``forward`` maps RGB float ``[N, 3, H, W]`` in [0, 1] to ``[N, 3, H * scale, W * scale]``, not clipped.
+    ``forward`` maps RGB float ``[N, 3, H, W]`` in [0, 1] to ``[N, 3, H * scale, W * scale]``, not clipped. Windows of
+    an image begin at multiples of ``alignment`` LR pixels.
     """
 
     scale: int
+    alignment: int = 1
 
 
 class SubPixelGenerator(Generator):

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -59,67 +60,124 @@ DEGRADATIONS: dict[str, Callable[[Image, int], Image]] = {"bicubic": bicubic, "a
 
 # -- what phones and the web do to pictures ----------------------------------------------------------------------
 
-KERNELS = (Pillow.Resampling.BOX, Pillow.Resampling.BILINEAR, Pillow.Resampling.BICUBIC)
-JPEG_QUALITY = (30, 95)
-LARGEST_BLUR = 0.5  # standard deviation over `scale`, so that the first blur is at most half an LR pixel's
-LARGEST_NOISE = 6.0  # standard deviation in levels of 255
+KERNELS = (
+    *(Pillow.Resampling.BOX, Pillow.Resampling.BILINEAR, Pillow.Resampling.HAMMING),
+    *(Pillow.Resampling.BICUBIC, Pillow.Resampling.LANCZOS),
+)
+SUBSAMPLINGS = (("4:2:0", 0.7), ("4:2:2", 0.1), ("4:4:4", 0.2))  # each with the share of JPEGs that have it
 
 
-def photo(image: Image, scale: int, rng: np.random.Generator) -> Image:
-    """HR to LR as the real world might have done it, otherwise on every call: twice blur, resize, noise and JPEG.
+@dataclass(frozen=True)
+class Range:
+    """How far a random degradation may go. ``first_*``: at the size that the first site kept, where there was one.
 
-    Real-ESRGAN's second-order model (Wang et al. 2021, arXiv:2107.10833) in milder ranges and without its sinc filter.
-    Every resize maps the whole picture to the whole picture, so LR and HR stay aligned; sides must be multiples of
-    ``scale``, and LR is exactly ``scale`` times smaller.
+    ``blur``: standard deviation in LR pixels, before the reduction. ``noise``: standard deviation in levels of 255, at
+    the LR size. ``quality``: of the last JPEG or WebP: least, most frequent, highest. The rest are shares of pictures.
     """
-    height, width = (side // scale for side in image.shape[:2])
-    picture = blurred(Pillow.fromarray(image), LARGEST_BLUR * scale, rng)
-    between = rng.uniform(1, 0.7 * scale)  # the size that the camera or the first web site kept, in LR sizes
-    picture = resized(picture, round(width * between), round(height * between), rng)
-    picture = compressed(noisy(picture, rng), rng)
-    picture = blurred(picture, LARGEST_BLUR * between, rng)
-    if rng.random() < 0.75:  # most pictures were compressed last
-        return np.asarray(compressed(noisy(resized(picture, width, height, rng), rng), rng))
-    return np.asarray(resized(compressed(noisy(picture, rng), rng), width, height, rng))
+
+    blur: float
+    noise: float
+    quality: tuple[int, int, int]
+    blurred: float
+    noisy: float
+    resized_twice: float
+    sharpened: float
+    uncompressed: float
 
 
-def blurred(picture: Pillow.Image, largest: float, rng: np.random.Generator) -> Pillow.Image:
-    """A Gaussian of its own width along each axis, in every other picture."""
-    if rng.random() < 0.5:
-        return picture
-    x, y = rng.uniform(0, largest, 2)
-    return picture.filter(ImageFilter.GaussianBlur((x, y)))
+MILD = Range(0.35, 5.0, (30, 75, 98), blurred=0.25, noisy=0.25, resized_twice=0.3, sharpened=0.2, uncompressed=0.15)
+STRONG = Range(1.0, 14.0, (25, 45, 80), blurred=0.7, noisy=0.7, resized_twice=0.5, sharpened=0.1, uncompressed=0.05)
+FOUND = ((MILD, 0.8), (STRONG, 0.2))
+"""The mixture that networks for pictures as people have them learn from."""
+
+
+def spoiled(image: Image, size: tuple[int, int], how: Range, rng: np.random.Generator) -> Image:
+    """HR to LR of ``size`` (width, height) as the web or a phone might have done it, otherwise on every call.
+
+    Real-ESRGAN's model (Wang et al. 2021, arXiv:2107.10833) in other ranges: blur; in some pictures a first resize
+    and JPEG; the resize to LR; in some a sharpening, which leaves halos; noise; the last JPEG or WebP. Every resize
+    maps the whole picture to the whole picture, so LR and HR stay aligned.
+    """
+    (width, height), factor = size, image.shape[1] / size[0]
+    picture = Pillow.fromarray(image)
+    if rng.random() < how.blurred:
+        x, y = rng.uniform(0, how.blur * factor, 2)
+        picture = picture.filter(ImageFilter.GaussianBlur((x, y)))
+    if rng.random() < how.resized_twice:
+        between = rng.uniform(1.0, max(1.0, 0.8 * factor))  # in LR sizes
+        picture = resized(picture, round(width * between), round(height * between), rng)
+        picture = through_jpeg(picture, int(rng.integers(55, 96)), rng)
+    picture = resized(picture, width, height, rng)
+    if rng.random() < how.sharpened:
+        radius, percent = rng.uniform(0.5, 1.5), rng.uniform(30, 120)
+        picture = picture.filter(ImageFilter.UnsharpMask(radius, int(percent), threshold=0))
+    if rng.random() < how.noisy:
+        picture = noisy(picture, how.noise, rng)
+    if rng.random() >= how.uncompressed:
+        quality = round(rng.triangular(*how.quality))
+        picture = through_jpeg(picture, quality, rng) if rng.random() < 0.8 else through_webp(picture, quality)
+    return np.asarray(picture)
 
 
 def resized(picture: Pillow.Image, width: int, height: int, rng: np.random.Generator) -> Pillow.Image:
     return picture.resize((width, height), KERNELS[rng.integers(len(KERNELS))])
 
 
-def noisy(picture: Pillow.Image, rng: np.random.Generator) -> Pillow.Image:
-    """In every other picture: Gaussian noise, of each colour or of all alike, or a sensor's, which grows with light.
+def noisy(picture: Pillow.Image, largest: float, rng: np.random.Generator) -> Pillow.Image:
+    """Gaussian noise, of each colour or of all alike, or a sensor's, which grows with light.
 
     The latter is Poisson noise in the normal approximation: its variance is proportional to the level.
     """
-    if rng.random() < 0.5:
-        return picture
     pixels = np.asarray(picture, np.float32)
     channels = 1 if rng.random() < 0.4 else 3
-    noise = rng.standard_normal((*pixels.shape[:2], channels), np.float32) * np.float32(rng.uniform(0, LARGEST_NOISE))
+    noise = rng.standard_normal((*pixels.shape[:2], channels), np.float32) * np.float32(rng.uniform(0, largest))
     if rng.random() < 0.5:
         noise = noise * np.sqrt(pixels / 128)
     return Pillow.fromarray(np.clip(pixels + noise + 0.5, 0, 255).astype(np.uint8))
 
 
-def compressed(picture: Pillow.Image, rng: np.random.Generator) -> Pillow.Image:
-    """Through a JPEG, with chroma at half the resolution or at the full one; one in eight pictures stays as it is."""
-    if rng.random() < 1 / 8:
-        return picture
-    low, high = JPEG_QUALITY
+def through_jpeg(picture: Pillow.Image, quality: int, rng: np.random.Generator) -> Pillow.Image:
+    names, shares = zip(*SUBSAMPLINGS, strict=True)
     buffer = io.BytesIO()
-    subsampling = "4:2:0" if rng.random() < 0.75 else "4:4:4"
-    picture.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)), subsampling=subsampling)
+    picture.save(buffer, "JPEG", quality=quality, subsampling=str(rng.choice(names, p=shares)))
     return Pillow.open(buffer).convert("RGB")
 
 
-RANDOM_DEGRADATIONS: dict[str, Callable[[Image, int, np.random.Generator], Image]] = {"photo": photo}
+def through_webp(picture: Pillow.Image, quality: int) -> Pillow.Image:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=quality, method=2)
+    return Pillow.open(buffer).convert("RGB")
+
+
+def spoiled_at_random(image: Image, size: tuple[int, int], rng: np.random.Generator) -> Image:
+    """Of ``size`` (width, height), spoiled as one of ``FOUND``."""
+    ranges, shares = zip(*FOUND, strict=True)
+    return spoiled(image, size, ranges[rng.choice(len(ranges), p=shares)], rng)
+
+
+def reduced_size(image: Image, scale: int) -> tuple[int, int]:
+    """Width and height of LR; sides of HR must be multiples of ``scale``."""
+    return image.shape[1] // scale, image.shape[0] // scale
+
+
+def web(image: Image, scale: int, rng: np.random.Generator) -> Image:
+    """Mildly spoiled, as most images of the web are."""
+    return spoiled(image, reduced_size(image, scale), MILD, rng)
+
+
+def poor(image: Image, scale: int, rng: np.random.Generator) -> Image:
+    """Strongly spoiled: out of focus, noisy, compressed hard."""
+    return spoiled(image, reduced_size(image, scale), STRONG, rng)
+
+
+def found(image: Image, scale: int, rng: np.random.Generator) -> Image:
+    """As images are found: mostly mildly spoiled, some strongly."""
+    return spoiled_at_random(image, reduced_size(image, scale), rng)
+
+
+RANDOM_DEGRADATIONS: dict[str, Callable[[Image, int, np.random.Generator], Image]] = {
+    "web": web,
+    "poor": poor,
+    "found": found,
+}
 """Those which draw random numbers: made anew for every crop, and once for every picture to validate on."""

@@ -195,14 +195,14 @@ def cut_out(pairs: PairSet, cut: Cut) -> tuple[Pixels, Pixels]:
 
     def part(pixels: Pixels, scale: int) -> Pixels:
         top, left, side = cut.top * scale, cut.left * scale, cut.side * scale
-        patch = _turn(pixels[top : top + side, left : left + side], *cut.flips, cut.transpose)
+        patch = turned(pixels[top : top + side, left : left + side], *cut.flips, cut.transpose)
         return patch if cut.order == (0, 1, 2) else patch[:, :, list(cut.order)]
 
     lr, hr = pairs.pair(cut.picture)
     return part(lr, 1), part(hr, pairs.scale)
 
 
-def _turn(patch: Pixels, flip_y: bool, flip_x: bool, transpose: bool) -> Pixels:
+def turned(patch: Pixels, flip_y: bool, flip_x: bool, transpose: bool) -> Pixels:
     """One of the eight symmetries of the square."""
     patch = patch[::-1] if flip_y else patch
     patch = patch[:, ::-1] if flip_x else patch

@@ -21,8 +21,9 @@ from training.digits.networks import to_pixels, to_tensor
 from training.digits.recipe import DigitsRecipe
 from training.digits.train import Run, load_generator
 from training.export.face import IR_VERSION, OPSET
+from training.export.graph import quiet_exporter
 from training.export.manifest import replace_file, write_generator
-from training.export.publish import LICENCE, quiet_exporter
+from training.export.publish import LICENCE
 from training.report.cards import write_cards
 
 JUDGED = 10_000  # samples

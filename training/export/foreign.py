@@ -20,7 +20,7 @@ from app.inference.engine import create_session
 from app.threads import usable_cores
 from training.export.community import load_spandrel
 from training.export.face import OPSET, standard_opset
-from training.export.publish import to_onnx
+from training.export.graph import to_onnx
 
 PROBED_SIDE = 37  # LR pixels, odd: a picture that no requirement but 1 fits by chance
 WIDEST_CELL = 32  # LR pixels, the largest multiple a side may have to be

@@ -21,6 +21,7 @@ def describe(model: onnx.ModelProto, spec: ModelSpec, precision: str, metrics: d
         "scale": str(spec.scale),
         "precision": precision,
         "context": str(spec.context),
+        "alignment": str(spec.alignment),
         "licence": spec.licence,
         "recipe": spec.recipe,
         "training": json.dumps(dict(spec.training)),

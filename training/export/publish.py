@@ -1,30 +1,25 @@
 """A trained network to ``models/``: the ONNX file behind the one face, proven equal, and its manifest entry."""
 
-import ast
-import contextlib
 import copy
 import csv
 import dataclasses
 import hashlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-from onnx import numpy_helper
-from torch import Tensor, nn
 
 from app.inference.zoo import ModelFile, ModelSpec
 from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
 from training.checkpoint import Folders, load_trained
 from training.data.qrcodes import CODES
-from training.export.face import OPSET, attach_face, multiply_accumulates
+from training.export.face import attach_face, multiply_accumulates
 from training.export.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
+from training.export.graph import to_onnx
 from training.export.manifest import describe, read_manifest, replace_file, write_manifest
 from training.export.quantise import quantised
 from training.export.shortcut import with_broadcast_shortcut
@@ -76,6 +71,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
         recipe=f"training/recipes/{recipe.title}.toml",
         training=training | seam_noted(recipe.title, seam),
         files={},
+        alignment=network.alignment,
     )
     print(f"{spec.title}: step {training['steps']}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
     judge = judge_codes if recipe.data.codes else partial(evaluate, folders=folders)
@@ -105,7 +101,9 @@ def publish(spec: ModelSpec, graphs: Mapping[str, onnx.ModelProto], judge: Judge
     """Measures each precision, then writes all files, the manifest that names them and, from that, the card."""
     contents, files = {}, {}
     for precision, graph in graphs.items():
-        context = least_context(graph, spec.scale, spec.context) if precision == "int8" else spec.context
+        context = spec.context
+        if precision == "int8":
+            context = least_context(graph, spec.scale, spec.context, spec.alignment)
         own = dataclasses.replace(spec, context=context)
         judged = rounded_on_cpu(graph) if precision == "fp16" else graph
         metrics = evaluate_candidate(own, describe(judged, own, precision, {}), judge, precision)
@@ -132,67 +130,6 @@ def check_loss(spec: ModelSpec, fp32: Metrics, fp16: Metrics) -> None:
         loss = fp32[name]["psnr_y"] - figures["psnr_y"]
         if not loss <= MAX_FP16_LOSS:
             raise ValueError(f"{spec.title}: fp16 loses {loss:.3f} dB on {name}, allowed are {MAX_FP16_LOSS} dB")
-
-
-def to_onnx(network: nn.Module, size: tuple[int, int] = (24, 20)) -> onnx.ModelProto:
-    """The float core: ``[N, 3, H, W]`` to phases where the network has them, else to planes; N, H and W dynamic.
-
-    ``size`` (height, width) is that of the picture it is traced with.
-    """
-    core = Phases(network) if isinstance(network, SubPixelGenerator) else network
-    sample = torch.rand(2, 3, *size)
-    sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    with quiet_exporter():
-        program = torch.onnx.export(
-            core.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sizes,), verbose=False
-        )
-    assert program is not None
-    core = program.model_proto
-    name_slopes(core)
-    return core
-
-
-def name_slopes(core: onnx.ModelProto) -> None:
-    """Gives the slopes of each PReLU, ``[1, C, 1, 1]``, the name of their layer.
-
-    The exporter reshapes them, numbers them and keeps equal ones once; it tells the layer of each node.
-    """
-    constants = {constant.name: constant for constant in core.graph.initializer}
-    for node in core.graph.node:
-        if node.op_type == "PRelu":
-            scopes = next(entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes")
-            slopes = numpy_helper.to_array(constants[node.input[1]])
-            node.input[1] = f"{ast.literal_eval(scopes)[-2]}.weight"
-            core.graph.initializer.append(numpy_helper.from_array(slopes, node.input[1]))
-    used = {name for node in core.graph.node for name in node.input}
-    for name in constants.keys() - used:
-        core.graph.initializer.remove(constants[name])
-
-
-@contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Hides what torch's exporter says to its own developers, none of which a user could act on."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = log.level
-    log.setLevel(logging.ERROR)  # "torchvision is not installed", once an operator: nothing here needs it
-    try:
-        with warnings.catch_warnings():
-            # The exporter of torch 2.13 copies a class that torch itself has deprecated.
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-            yield
-    finally:
-        log.setLevel(level)
-
-
-class Phases(nn.Module):
-    """Exports ``phases`` in place of ``forward``."""
-
-    def __init__(self, network: SubPixelGenerator) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, lr: Tensor) -> Tensor:
-        return self.network.phases(lr)
 
 
 def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, Any]:

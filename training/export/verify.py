@@ -53,9 +53,9 @@ def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int
     a network that gives no numbers.
     Measured on noise, the hardest picture, on step edges, and on noise that ends in white beyond the widest context,
     which shows a network that looks at the whole. The widest is tried with the one beyond it: a network that works in
-    cells of several pixels is then seen out of step with them.
+    cells of several pixels and does not say so (``alignment``) is then seen out of step with them.
     """
-    margin, core, s = MAX_CONTEXT + BEYOND, 16, network.scale
+    margin, core, s, step = MAX_CONTEXT + BEYOND, 16, network.scale, network.alignment
     side = 2 * margin + core
     noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     framed = F.pad(noise[:1, :, BEYOND:-BEYOND, BEYOND:-BEYOND], (BEYOND,) * 4, value=1.0)
@@ -70,7 +70,7 @@ def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int
     def moves(context: int) -> float:
         return (core_with(context) - whole).abs().max().item() * 255
 
-    seam = float(np.max([moves(MAX_CONTEXT + 1), moves(MAX_CONTEXT)]))
+    seam = float(np.max([moves(MAX_CONTEXT + step), moves(MAX_CONTEXT)]))
     if not seam <= max(max_seam, CONTEXT_TOLERANCE):  # nor if it is no number
         raise ValueError(
             f"no context up to {MAX_CONTEXT} LR pixels suffices: with that a pixel still moves by {seam:.1f} levels of "
@@ -79,8 +79,8 @@ def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int
     if seam > CONTEXT_TOLERANCE:
         return MAX_CONTEXT, round(seam, 2)
     context = MAX_CONTEXT
-    while context and moves(context - 1) <= CONTEXT_TOLERANCE:
-        context -= 1
+    while context and moves(context - step) <= CONTEXT_TOLERANCE:
+        context -= step
     return context, 0.0
 
 
@@ -120,7 +120,7 @@ def seam_noted(title: str, seam: float) -> dict[str, float]:
     return {"seam": seam}
 
 
-def least_context(model: onnx.ModelProto, scale: int, least: int) -> int:
+def least_context(model: onnx.ModelProto, scale: int, least: int, alignment: int = 1) -> int:
     """As ``measure_context``, for a graph with the face: the least, not below ``least``, that moves no level by over 1.
 
     Raises ``ValueError`` where none does. Measured anew for int8: what moves the float network by a hundredth of a
@@ -142,7 +142,7 @@ def least_context(model: onnx.ModelProto, scale: int, least: int) -> int:
             yield session.run(["upscaled"], {"image": image})[0][:, inner, inner].astype(np.int16)
 
     whole = list(cores(margin))
-    for context in range(least, MAX_CONTEXT + 1):
+    for context in range(least, MAX_CONTEXT + 1, alignment):
         if all(np.abs(part - full).max() <= 1 for part, full in zip(cores(context), whole, strict=True)):
             return context
     raise ValueError(f"no context up to {MAX_CONTEXT} LR pixels keeps the int8 network within one level of the whole")

@@ -62,18 +62,20 @@ CONTENT_DISTANCES = {"mse": F.mse_loss, "l1": F.l1_loss}
 
 
 class ContentLoss(nn.Module):
-    """How far the scaled features of one layer are apart, a scalar: in the mean square, as SRGAN has it, or ("l1") in
-    the mean, as ESRGAN's code has it, so that edges do not outweigh faint textures."""
+    """How far the scaled features are apart, a scalar, each layer times its share: in the mean square, as SRGAN has
+    it, or ("l1") in the mean, as ESRGAN's code has it, so that edges do not outweigh faint textures."""
 
-    def __init__(self, features: Features, distance: str = "mse") -> None:
+    def __init__(self, features: Features, distance: str = "mse", shares: Sequence[float] = ()) -> None:
         super().__init__()
         self.features, self.distance = features, CONTENT_DISTANCES[distance]
+        self.shares = tuple(shares) or (1.0,) * len(features.taps)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():
-            (target,) = self.features(hr)
-        (found,) = self.features(sr)
-        return self.distance(found.float() * FEATURE_SCALE, target.float() * FEATURE_SCALE)
+            targets = self.features(hr)
+        depths = zip(self.shares, self.features(sr), targets, strict=True)
+        losses = [w * self.distance(x.float() * FEATURE_SCALE, y.float() * FEATURE_SCALE) for w, x, y in depths]
+        return torch.stack(losses).sum()
 
 
 class Lpips(nn.Module):
@@ -129,17 +131,17 @@ def alexnet_layers() -> nn.Sequential:
     )
 
 
-def load_vgg19(path: Path, layer: int = CONV5_4) -> Features:
-    """VGG19 up to ``layer`` (torchvision's index) from either file that ``VGG19_SOURCES`` names."""
+def load_vgg19(path: Path, taps: tuple[int, ...] = (CONV5_4,)) -> Features:
+    """VGG19 as far as ``taps`` (torchvision's indices) reach, from either file that ``VGG19_SOURCES`` names."""
     if not path.is_file():
         raise ValueError(f"no VGG19 weights at {path}: {VGG19_SOURCES}")
     with torch.device("meta"):  # no memory and no initialisation: the file has the weights
         layers = vgg_layers(VGG19)
-    if not 0 <= layer < len(layers):
-        raise ValueError(f"VGG19 has layers 0 to {len(layers) - 1}, not {layer}")
+    if not set(taps) <= set(range(len(layers))):
+        raise ValueError(f"VGG19 has layers 0 to {len(layers) - 1}, not {taps}")
     keras = path.suffix in (".h5", ".hdf5")
     fill(layers, keras_kernels(path) if keras else torchvision_kernels(path), path)
-    return Features(layers, (layer,), KERAS if keras else IMAGENET)
+    return Features(layers, tuple(sorted(taps)), KERAS if keras else IMAGENET)
 
 
 def torchvision_kernels(path: Path) -> Kernels:

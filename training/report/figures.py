@@ -1,6 +1,5 @@
 """Plots: quality against speed of the whole zoo, and the curves of a run."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,17 +162,6 @@ def annotate(axes: Axes, point: Point, x: float, y: float, line: bool) -> Annota
         color=colour,
         arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkB": 4} if line else None,
     )
-
-
-def read_log(path: Path) -> list[dict[str, str]]:
-    """The lines of a run's ``log.csv``."""
-    if not path.exists():
-        raise ValueError(f"there is no log at {path}")
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise ValueError(f"{path} has no lines yet")
-    return rows
 
 
 def curves(rows: Sequence[dict[str, str]], title: str) -> Figure:

@@ -12,8 +12,7 @@ from PIL import Image
 
 from training.data import degradations
 from training.data import pairs as data
-from training.data.degradations import DEGRADATIONS, area, bicubic, reduction_matrix
-from training.data.degradations import photo as photo_degradation
+from training.data.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS, area, bicubic, found, reduction_matrix
 from training.data.pairs import PairSet, Prefetcher, batches, list_pictures, read_picture
 from training.recipe import DataRecipe
 
@@ -398,24 +397,22 @@ def test_prefetcher_works_ahead_but_not_beyond_its_depth() -> None:
 # -- the degradation of photographs ------------------------------------------------------------------------------
 
 
-def test_photo_draws_from_its_generator_alone() -> None:
+@pytest.mark.parametrize("name", RANDOM_DEGRADATIONS)
+def test_a_random_degradation_draws_from_its_generator_alone(name: str) -> None:
     hr = skimage.data.astronaut()[:96, :80]
-    drawn = [photo_degradation(hr, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    drawn = [RANDOM_DEGRADATIONS[name](hr, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert {(lr.shape, lr.dtype) for lr in drawn} == {((24, 20, 3), np.dtype(np.uint8))}
     assert (drawn[0] == drawn[1]).all()
     assert (drawn[0] != drawn[2]).any()
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_photo_keeps_lr_and_hr_aligned(scale: int) -> None:
+def test_what_is_found_keeps_lr_and_hr_aligned(scale: int) -> None:
     """The centroid of a spot stays where it was, on average to a twentieth of an LR pixel."""
     y, x = np.mgrid[: 32 * scale, : 32 * scale] / scale
     spot = 220 * np.exp(-((y - 14.3) ** 2 + (x - 17.7) ** 2) / (2 * 2.5**2))
     hr = np.repeat(spot[..., None], 3, axis=2).astype(np.uint8)
-    shifts = [
-        centroid(photo_degradation(hr, scale, np.random.default_rng(seed))) - centroid(area(hr, scale))
-        for seed in range(40)
-    ]
+    shifts = [centroid(found(hr, scale, np.random.default_rng(seed))) - centroid(area(hr, scale)) for seed in range(40)]
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.05, np.mean(shifts, axis=0)
     assert np.abs(shifts).max() < 0.5
 
@@ -426,12 +423,16 @@ def centroid(image: np.ndarray) -> np.ndarray:
     return np.array([(light * y).sum(), (light * x).sum()]) / light.sum()
 
 
-def test_photo_is_worse_than_a_clean_reduction_but_the_same_picture() -> None:
+def test_the_web_spoils_mildly_and_what_is_poor_is_worse() -> None:
     hr = skimage.data.chelsea()[:240, :320]
     clean = area(hr, 4).astype(float)
-    errors = [np.abs(photo_degradation(hr, 4, np.random.default_rng(seed)) - clean).mean() for seed in range(20)]
-    assert min(errors) > 0.5
-    assert max(errors) < 12
+    errors = {
+        name: [np.abs(degrade(hr, 4, np.random.default_rng(seed)) - clean).mean() for seed in range(20)]
+        for name, degrade in RANDOM_DEGRADATIONS.items()
+    }
+    assert min(errors["web"]) > 0.5, errors
+    assert max(errors["poor"]) < 20, errors
+    assert np.mean(errors["web"]) < np.mean(errors["found"]) < np.mean(errors["poor"]), errors
 
 
 def test_batches_of_photos_are_degraded_anew_and_reproducibly(tmp_path: Path) -> None:
@@ -440,8 +441,8 @@ def test_batches_of_photos_are_degraded_anew_and_reproducibly(tmp_path: Path) ->
     Image.fromarray(skimage.data.astronaut()[:160, :200]).save(folder / "a.png")
     pairs = PairSet(folder, 2, "bicubic", tmp_path / "cache")
     clean = list(batches(pairs, DataRecipe(crop=16, batch=4), 1, 0, 4))
-    whole = list(batches(pairs, DataRecipe(crop=16, batch=4, degradation="photo"), 1, 0, 4))
-    resumed = list(batches(pairs, DataRecipe(crop=16, batch=4, degradation="photo"), 1, 2, 4))
+    whole = list(batches(pairs, DataRecipe(crop=16, batch=4, degradation="found"), 1, 0, 4))
+    resumed = list(batches(pairs, DataRecipe(crop=16, batch=4, degradation="found"), 1, 2, 4))
     for (lr, hr), (again, same) in zip(whole[2:], resumed, strict=True):
         assert lr.shape == (4, 16, 16, 3)
         assert hr.shape == (4, 32, 32, 3)
@@ -458,6 +459,6 @@ def test_photos_to_validate_on_are_degraded_once_and_the_same_everywhere(tmp_pat
     folder.mkdir()
     for name in "ab":
         Image.fromarray(skimage.data.astronaut()[:64, :80]).save(folder / f"{name}.png")
-    first, second = (PairSet(folder, 2, "photo", tmp_path / cache) for cache in ("one", "two"))
+    first, second = (PairSet(folder, 2, "web", tmp_path / cache) for cache in ("one", "two"))
     assert all((first.pair(i)[0] == second.pair(i)[0]).all() for i in range(2))
     assert (first.pair(0)[0] != first.pair(1)[0]).any(), "each picture has its own degradation"

@@ -26,8 +26,9 @@ from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
 from training.checkpoint import Folders, load_trained
 from training.export.face import attach_face, multiply_accumulates
+from training.export.graph import to_onnx
 from training.export.manifest import write_manifest
-from training.export.publish import export, thinned, to_onnx, trained
+from training.export.publish import export, thinned, trained
 from training.export.verify import CONTEXT_TOLERANCE, MAX_CONTEXT, MAX_SEAM, measure_context, parity
 from training.hardware import machine
 from training.recipe import DataRecipe, Fp16Recipe, Recipe, Stage, load_recipe
@@ -361,7 +362,7 @@ def test_the_file_says_of_itself_what_the_manifest_says_of_it(exported: Exported
     for spec in load_zoo(exported.models):
         file = spec.files["fp32"]
         props = {p.key: p.value for p in onnx.load(exported.models / file.path).metadata_props}
-        for key in ("name", "architecture", "scale", "context", "licence", "recipe"):
+        for key in ("name", "architecture", "scale", "context", "alignment", "licence", "recipe"):
             assert props.pop(key) == str(getattr(spec, key)), key
         assert json.loads(props.pop("training")) == spec.training
         assert json.loads(props.pop("metrics")) == file.metrics

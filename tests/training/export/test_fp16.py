@@ -21,8 +21,9 @@ from harness.fakes import make_spec, nearest
 from training.architectures import build
 from training.export.face import attach_face
 from training.export.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
+from training.export.graph import to_onnx
 from training.export.manifest import describe
-from training.export.publish import check_loss, to_onnx
+from training.export.publish import check_loss
 from training.recipe import Fp16Recipe, Recipe
 
 SCALE = 2

@@ -29,7 +29,8 @@ from training.data.degradations import bicubic
 from training.export import quantise as quantisation
 from training.export.calibration import HEADROOM, HELD_OUT, PICTURE_SIDE, find_layers, lr_pictures, planes, probe
 from training.export.face import attach_face
-from training.export.publish import export, to_onnx
+from training.export.graph import to_onnx
+from training.export.publish import export
 from training.export.quantise import LEVELS, codes_for, quantise, quantise_weight, quantised
 from training.export.verify import MAX_CONTEXT, least_context
 from training.recipe import DataRecipe, Int8Recipe, Recipe, Stage, load_recipe

@@ -8,7 +8,7 @@ import torch
 from app.inference.providers import create_session
 from training.architectures import Generator, build
 from training.export.face import attach_face
-from training.export.publish import to_onnx
+from training.export.graph import to_onnx
 from training.export.shortcut import with_broadcast_shortcut
 
 NETWORKS: dict[str, dict[str, object]] = {

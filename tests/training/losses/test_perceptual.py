@@ -119,7 +119,7 @@ def test_both_files_give_the_same_network(torchvision_file: Path, keras_file: Pa
 
 def test_torchvision_normalises_rgb(torchvision_file: Path, layers: nn.Sequential, picture: Tensor) -> None:
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
-    (found,) = load_vgg19(torchvision_file, layer=0)(picture)
+    (found,) = load_vgg19(torchvision_file, taps=(0,))(picture)
     torch.testing.assert_close(found, layers[0]((picture - mean) / deviation))
 
 
@@ -128,13 +128,13 @@ def test_keras_takes_bgr_of_0_to_255(keras_file: Path, picture: Tensor) -> None:
         group = file["block1_conv1"]
         kernel, bias = (torch.from_numpy(group[f"block1_conv1_{part}_1:0"][()]) for part in "Wb")
     bgr = picture.flip(1) * 255 - torch.tensor(KERAS_BGR_MEAN).view(1, 3, 1, 1)
-    (found,) = load_vgg19(keras_file, layer=0)(picture)
+    (found,) = load_vgg19(keras_file, taps=(0,))(picture)
     torch.testing.assert_close(found, F.conv2d(bgr, kernel.permute(3, 2, 0, 1), bias, padding=1), atol=1e-3, rtol=1e-4)
 
 
 def test_layers_are_numbered_as_torchvisions(torchvision_file: Path, picture: Tensor) -> None:
     taps = (14, 15, 16, 17, CONV5_4, 35)
-    found = Features(load_vgg19(torchvision_file, layer=35).layers, taps, IMAGENET)(picture)
+    found = Features(load_vgg19(torchvision_file, taps=(35,)).layers, taps, IMAGENET)(picture)
     features = dict(zip(taps, found, strict=True))
     torch.testing.assert_close(load_vgg19(torchvision_file)(picture)[0], features[CONV5_4])
     assert [tuple(features[layer].shape) for layer in (15, 17, 34)] == [(1, 256, 16, 16)] * 2 + [(1, 512, 4, 4)]
@@ -172,8 +172,8 @@ def test_unfit_weights_are_refused(tmp_path: Path, torchvision_file: Path) -> No
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3), "features.0.bias": torch.zeros(64)}, other)
     with pytest.raises(ValueError, match="convolutions of other shapes"):
         load_vgg19(other)
-    with pytest.raises(ValueError, match="layers 0 to 36, not 37"):
-        load_vgg19(torchvision_file, layer=37)
+    with pytest.raises(ValueError, match=r"layers 0 to 36, not \(37,\)"):
+        load_vgg19(torchvision_file, taps=(37,))
 
 
 def test_lpips_is_a_distance(lpips: Lpips, picture: Tensor) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.support.records import BICUBIC, FAST, FAST_INT8
 from training.__main__ import main
-from training.report.figures import curves, draw_scatter, extent, read_log, scatter
+from training.log import read_log
+from training.report.figures import curves, draw_scatter, extent, scatter
 from training.report.records import Record, Speed, public_facts
 
 LOG = "step,loss,rate,psnr_y,seconds,loader_share\n100,0.04,1e-3,,10,0\n200,0.03,1e-3,28.1,20,0\n300,0.02,1e-3,,30,0\n"

@@ -1,0 +1,46 @@
+"""Networks whose trunk works at half the LR size: for the time of a trunk at the LR size four times the parameters
+and twice the reach, which cleaning and drawing anew need more than they need exact positions."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.architectures.base import SubPixelGenerator, nearest_phases
+from training.architectures.collapsible import CollapsibleConv
+from training.architectures.plain import ResidualBlock
+
+HALF = 2  # LR pixels along the side of one position of the trunk
+
+
+class HalfSize(SubPixelGenerator):
+    """EDSR's blocks at half the LR size, shuffled back; at the LR size they meet features of LR itself.
+
+    ``channels`` and ``blocks`` are the trunk's, ``detail`` the channels at the LR size, where ``depth`` convolutions
+    draw the phases. Sides that are odd are padded to even ones, and the result is cut.
+    """
+
+    alignment = HALF
+
+    def __init__(self, scale: int, channels: int = 128, blocks: int = 10, detail: int = 64, depth: int = 2) -> None:
+        super().__init__()
+        self.scale = scale
+        self.head = nn.Conv2d(3, channels, 3 * HALF, stride=HALF)
+        self.trunk = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
+        self.back = nn.Conv2d(channels, detail * HALF**2, 3, padding=1)
+        self.skip = nn.Conv2d(3, detail, 3, padding=1)
+        self.refine = nn.ModuleList(CollapsibleConv(detail, detail, expansion=2) for _ in range(depth - 1))
+        self.tail = nn.Conv2d(detail, 3 * scale * scale, 3, padding=1)
+        nn.init.normal_(self.tail.weight, std=1e-3)
+        nn.init.zeros_(self.tail.bias)
+
+    def phases(self, lr: Tensor) -> Tensor:
+        h, w = lr.shape[2:]
+        # 2 pixels on the left, 3 on the right: one position for every pair of pixels, and for a last one that is odd
+        shallow = self.head(F.pad(lr, (HALF, HALF + 1, HALF, HALF + 1)))  # N C ceil(h / 2) ceil(w / 2)
+        features = shallow
+        for block in self.trunk:
+            features = block(features)
+        features = F.pixel_shuffle(self.back(features + shallow), HALF)[:, :, :h, :w]  # N D h w
+        features = F.relu(features + self.skip(lr))
+        for layer in self.refine:
+            features = F.relu(layer(features))
+        return self.tail(features) + nearest_phases(lr, self.scale)
