@@ -14,6 +14,7 @@ import onnx
 import pytest
 import skimage.data
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
@@ -21,13 +22,17 @@ from torch import nn
 from app.inference.engine import Engine
 from app.inference.zoo import ModelSpec, load_zoo
 from app.threads import usable_cores
+from app.upscale.tiler import mirrored_beyond
 from harness import MODELS
 from harness.pictures import encode
 from harness.server import running_server
 from training.__main__ import main
+from training.architectures import Generator
 from training.export.community import load_spandrel
+from training.export.face import attach_face
+from training.export.footprint import measure_pixel_bytes
 from training.export.graph import to_onnx
-from training.export.verify import MAX_CONTEXT
+from training.export.verify import MAX_CONTEXT, measure_context, photo_seam
 
 PHOTO = skimage.data.chelsea()[40:91, 100:165]  # odd sides
 
@@ -97,7 +102,10 @@ def test_weights_are_imported_and_served_by_a_fresh_server(spandrel: ModuleType,
         answer = client.post("/upscale?model=theirs&scale=2&format=png", files={"image": encode(PHOTO)})
         assert answer.status_code == 200
         served = np.asarray(Image.open(io.BytesIO(answer.content)))
-    assert np.abs(served - by_torch(network)).max() <= 1
+    beyond = mirrored_beyond(spec.context, spec.alignment, spec.macs)  # the service shows it the picture's mirror image
+    mirrored = np.pad(PHOTO, ((beyond, beyond), (beyond, beyond), (0, 0)), "symmetric")
+    inside = slice(2 * beyond, -2 * beyond)
+    assert np.abs(served - by_torch(network, mirrored)[inside, inside]).max() <= 1
 
     before = (models / "theirs-x2.onnx").read_bytes()
     save_file(network.state_dict(), tmp_path / "again.safetensors")
@@ -333,3 +341,57 @@ def test_an_import_does_not_become_the_default(tmp_path: Path) -> None:
     assert import_file(path, models, "--name", "first") == 0
     assert import_file(path, models) == 0
     assert json.loads((models / "manifest.json").read_text())["default"] == "first"
+
+
+# -- networks that look further than tiles show them --------------------------------------------------------------
+
+
+class Blurring(Generator):
+    """Each pixel twice, and what lies ``distance`` pixels to the right is laid over it with a ``share``."""
+
+    scale = 2
+
+    def __init__(self, distance: int, share: float) -> None:
+        super().__init__()
+        self.distance, self.share = distance, share
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        further = F.pad(lr, (0, self.distance, 0, 0))[..., self.distance :]
+        return F.interpolate((1 - self.share) * lr + self.share * further, scale_factor=2.0)
+
+
+@pytest.mark.parametrize(("distance", "share", "seen"), [(20, 0.5, False), (60, 0.05, True)])
+def test_what_moves_on_photographs_is_measured(distance: int, share: float, seen: bool) -> None:
+    network = Blurring(distance, share)
+    context, worst = measure_context(network, max_seam=255)
+    seam = photo_seam(network, context)
+    if not seen:
+        assert (context, worst, seam.worst) == (distance, 0, 0)
+        return
+    assert context == MAX_CONTEXT
+    assert 0 < seam.mean < seam.worst <= worst + 0.01 <= 255 * share + 0.02
+
+
+def test_a_network_whose_tiles_move_a_little_is_taken_and_what_moves_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = Blurring(60, 0.03)
+    onnx.save(to_onnx(network, (24, 25)), tmp_path / "far.onnx")
+    assert "allowed: 3 and 6" in refused(tmp_path / "far.onnx", capsys, "--range", "1", "--seams", "3")
+    assert import_file(tmp_path / "far.onnx", tmp_path / "models", "--range", "1") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"warning: tiles differ .* on photographs by \d\.\d levels of 255 at most and \d\.\d\d", told)
+    spec, _ = enlarged(tmp_path / "models")
+    assert 2 < spec.training["seam"] <= 255 * 0.03 + 0.01
+    assert 0 < spec.training["photo_seam"]["mean"] < spec.training["photo_seam"]["worst"]
+
+
+def test_the_memory_of_a_run_is_measured_for_a_pixel(tmp_path: Path) -> None:
+    """Real-ESRGAN's compact network holds a few planes of its features at a time, in float32."""
+    network = compact()
+    graph = attach_face(to_onnx(network, (24, 25)), 2, phases=False)
+    wide = torch.nn.Sequential(nn.Conv2d(3, 512, 3, padding=1), nn.Conv2d(512, 3, 3, padding=1))
+    wide_graph = attach_face(to_onnx(wide, (24, 25)), 1, phases=False)
+    small, large = measure_pixel_bytes(graph), measure_pixel_bytes(wide_graph)
+    assert 1 <= small < 1500
+    assert 512 * 4 <= large < 5 * 512 * 4
