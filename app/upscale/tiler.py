@@ -39,7 +39,7 @@ class TileBudget:
 
     macs: int = 50_000_000_000
     pixels: int = 114_688
-    tile_bytes: int = 1536 * 2**20
+    tile_bytes: int = 1792 * 2**20
     band_bytes: int = 24 * 2**20
 
     def area(self, macs: int, pixel_bytes: int) -> int:

@@ -16,13 +16,17 @@ import numpy as np
 from app.inference.providers import create_session
 from app.inference.pruning import with_one_output
 
+def resident(name):  # getrusage's peak is the parent's own, where that was larger
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
 session = create_session(with_one_output(Path(sys.argv[1]).read_bytes(), "upscaled"), "measured", "cpu", 1)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-pages = Path("/proc/self/statm")
-before = int(pages.read_text().split()[1]) * resource.getpagesize() if pages.exists() else peak()
+before = resident("VmRSS:")
 side = int(sys.argv[2])
 session.run(["upscaled"], {"image": np.zeros((1, side, side, 3), np.float32)})
-print(peak() - before)
+print(resident("VmHWM:") - before)
 """
 
 
