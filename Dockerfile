@@ -1,8 +1,10 @@
-# Two images from one file:
+# Three images from one file:
 #   docker build -t enlarger:cpu .                                  (small: ONNX Runtime's CPU wheel)
+#   docker build -t enlarger:openvino --build-arg RUNTIME=openvino . (beside it OpenVINO, where it is faster: 180 MB more)
 #   docker build -t enlarger:cuda --build-arg RUNTIME=cuda .        (CUDA and cuDNN from NVIDIA's wheels; the host brings the driver)
 # Runs as any user on a read-only root; /tmp must be writable. `make image-test` builds and starts it without Docker.
 ARG BASE=docker.io/library/debian:12-slim
+ARG RUNTIME=cpu
 
 FROM ${BASE} AS python
 RUN apt-get update \
@@ -29,8 +31,15 @@ RUN /tools/bin/pip wheel --no-deps --no-build-isolation -w /wheels . \
     && find /opt/enlarger -depth -type d -name tests -path "*/numpy/*" -exec rm -rf {} +
 
 # -- what is shipped ---------------------------------------------------------------------------------------------
-FROM python
-ARG RUNTIME=cpu
+# What each image runs on if nobody says otherwise: a GPU must be there where it was built for one.
+FROM python AS provider-cpu
+ENV ENLARGER_PROVIDER=cpu
+FROM python AS provider-openvino
+ENV ENLARGER_PROVIDER=auto
+FROM python AS provider-cuda
+ENV ENLARGER_PROVIDER=cuda
+
+FROM provider-${RUNTIME}
 COPY models /opt/enlarger-models
 ENV PATH=/opt/enlarger/bin:/usr/bin:/bin \
     HOME=/tmp \
@@ -40,7 +49,6 @@ ENV PATH=/opt/enlarger/bin:/usr/bin:/bin \
     ENLARGER_PORT=8000 \
     ENLARGER_MODELS=/opt/enlarger-models \
     ENLARGER_LOG_FORMAT=json \
-    ENLARGER_PROVIDER=${RUNTIME} \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build /opt/enlarger /opt/enlarger

@@ -2,12 +2,16 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Further extras for `make serve`, comma between: `make serve EXTRAS=openvino`.
+EXTRAS ?=
+comma := ,
+SERVED := .venv/serve$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
 .PHONY: serve test lint model torture image-test clean
 
-serve: .venv/serve
+serve: $(SERVED)
 	$(BIN)/enlarger serve --host $(HOST) --port $(PORT)
 
 test: .venv/test
@@ -34,12 +38,12 @@ image-test:
 clean:
 	rm -rf .venv build *.egg-info
 
-.venv/serve: pyproject.toml constraints.txt
+$(SERVED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[codes]
+	$(PIP) -e .[codes$(if $(EXTRAS),$(comma)$(EXTRAS))]
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[test,train,import,otel]
+	$(PIP) -e .[test,train,import,otel,openvino,jobs]
 	touch $@ .venv/serve

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from app import __version__
 from app.errors import EnlargerError
-from app.images.encoders import FORMATS
+from app.images.encoders import BY_SUFFIX, FORMATS
+from app.images.formats import SUFFIXES
 from app.inference.zoo import load_zoo
 from app.main import Worker, create_engine, create_upscaler, serve
 from app.settings import Settings
@@ -22,8 +23,6 @@ from app.upscale.parameters import UpscaleParameters, parse_parameters
 from app.upscale.upscaler import Upscaler
 
 COMMANDS = ("serve", "models")
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
-OWN_FORMATS = {kind.extension: name for name, kind in FORMATS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,13 +33,28 @@ def main(arguments: list[str] | None = None) -> int:
             return run_serve(arguments[1:])
         if arguments[:1] == ["models"]:
             return run_models(arguments[1:])
+        if any(each.split("=")[0] in ("--remote", "--cluster") or "://" in each for each in arguments):
+            return run_buckets(arguments)
         return run_files(arguments)
     except EnlargerError as error:
         print(f"enlarger: {error.detail}", file=sys.stderr)
     except ValidationError as error:
         for wrong in error.errors():
-            print(f"enlarger: setting {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}", file=sys.stderr)
+            name = "".join(f"setting {part}: " for part in wrong["loc"][:1])
+            print(f"enlarger: {name}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
     return 2
+
+
+def run_buckets(arguments: list[str]) -> int:
+    """Loaded here and not before: its libraries need not be installed for the rest."""
+    try:
+        from app import bucket_command
+    except ModuleNotFoundError as error:
+        raise EnlargerError(f"Buckets, --cluster and --remote need {error.name}: pip install enlarger[jobs]") from error
+    parser = files_parser(str)
+    bucket_command.add_options(parser)
+    options = parser.parse_args(arguments)
+    return bucket_command.run(options, parameters_from(options), plan_files)
 
 
 def run_serve(arguments: list[str]) -> int:
@@ -111,15 +125,16 @@ def run_files(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def files_parser() -> argparse.ArgumentParser:
+def files_parser(place: Callable[[str], object] = Path) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="enlarger",
         description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
-        epilog=f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help).",
+        epilog=f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
+        "--cluster and --remote: enlarger --remote --help.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, or folders of pictures")
+    parser.add_argument("files", nargs="+", type=place, metavar="FILE", help="pictures, or folders of pictures")
     parser.add_argument(
-        "-o", "--output", type=Path, help="file, or folder for several (default: beside, NAME-enlarged.EXT)"
+        "-o", "--output", type=place, help="file, or folder for several (default: beside, NAME-enlarged.EXT)"
     )
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
@@ -153,10 +168,10 @@ def plan_files(files: list[Path], output: Path | None, format_name: str | None) 
     found = list(expand(files))
     taken = {source.resolve() for source, _ in found}
     for source, relative in found:
-        own = format_name or OWN_FORMATS.get(source.suffix.lower(), "png")
+        own = format_name or BY_SUFFIX.get(source.suffix.lower(), "png")
         if output and not several and not output.is_dir():
             target = output
-            own = format_name or OWN_FORMATS.get(output.suffix.lower(), own)
+            own = format_name or BY_SUFFIX.get(output.suffix.lower(), own)
         else:
             folder = output / relative.parent if output else source.parent
             name = source.stem if output else f"{source.stem}-enlarged"
@@ -171,7 +186,7 @@ def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
     """Every picture with its path relative to the folder it was found in."""
     for path in files:
         if path.is_dir():
-            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES):
+            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
                 yield found, found.relative_to(path)
         else:
             yield path, Path(path.name)

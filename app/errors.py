@@ -65,7 +65,7 @@ class InvalidParameterError(EnlargerError):
 
 
 class UnauthorizedError(EnlargerError):
-    status, code, title = 401, "unauthorized", "A key is needed"
+    status, code, title = 401, "unauthorized", "An API key is required"
 
 
 class UnknownModelError(EnlargerError):
@@ -81,7 +81,7 @@ class OutputFormatError(EnlargerError):
 
 
 class CodesUnavailableError(EnlargerError):
-    status, code, title = 501, "decode_unavailable", "This service reads no codes"
+    status, code, title = 501, "decode_unavailable", "No bar code reader is installed"
 
 
 # -- the picture -------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class TooComplexError(EnlargerError):
 
 
 class UnfitFormatError(EnlargerError):
-    status, code, title = 422, "unfit_format", "The output format has no place for this"
+    status, code, title = 422, "unfit_format", "The output format cannot hold this"
 
 
 class OutputTooLargeError(EnlargerError):
@@ -118,13 +118,13 @@ class OutputTooLargeError(EnlargerError):
 class TooMuchWorkError(EnlargerError):
     """By the header alone: on this machine, with this network, it would take longer than a request may."""
 
-    status, code, title = 422, "too_much_work", "The picture would take too long"
+    status, code, title = 422, "too_much_work", "The image would take too long"
 
 
 class TooMuchMemoryError(EnlargerError):
     """All that this service has for pictures would not hold what this one needs while it is computed and sent."""
 
-    status, code, title = 422, "too_much_memory", "The picture would take too much memory"
+    status, code, title = 422, "too_much_memory", "The image would take too much memory"
 
 
 # -- the study ---------------------------------------------------------------------------------------------------
@@ -135,7 +135,70 @@ class UnknownTrialError(EnlargerError):
 
 
 class StudyFullError(EnlargerError):
-    status, code, title = 409, "study_full", "The study takes no more ratings"
+    status, code, title = 409, "study_full", "The study accepts no more ratings"
+
+
+# -- jobs --------------------------------------------------------------------------------------------------------
+
+
+class UnknownJobError(EnlargerError):
+    status, code, title = 404, "unknown_job", "No such job"
+
+
+class ExpiredJobError(EnlargerError):
+    status, code, title = 410, "job_expired", "The job has expired"
+
+
+class UnfinishedJobError(EnlargerError):
+    status, code, title, retryable = 409, "job_not_finished", "The job has no result yet", True
+
+
+class CanceledJobError(EnlargerError):
+    status, code, title = 409, "job_canceled", "The job was canceled"
+
+
+class ResultElsewhereError(EnlargerError):
+    status, code, title = 404, "result_elsewhere", "The result was sent to the job's sink"
+
+
+class FailedJobError(EnlargerError):
+    status, code, title = 422, "job_failed", "The job failed"
+
+
+class RepeatedRequestError(EnlargerError):
+    """A request with the same ``Idempotency-Key`` is being answered just now."""
+
+    status, code, title, retryable = 409, "request_in_progress", "The same request is in progress", True
+
+
+class ReusedKeyError(EnlargerError):
+    status, code, title = 422, "idempotency_key_reused", "The Idempotency-Key belongs to another request"
+
+
+class ForbiddenUrlError(EnlargerError):
+    status, code, title = 422, "forbidden_url", "The service may not reach this URL"
+
+
+class SourceError(EnlargerError):
+    status, code, title = 422, "source_unavailable", "The source or the sink did not answer as it should"
+
+
+class UnreachableError(SourceError):
+    """For now, perhaps: whoever works on the job tries again."""
+
+    retryable = True
+
+
+class RangeError(EnlargerError):
+    status, code, title = 416, "range_not_satisfiable", "The result has no such range"
+
+
+class StoreError(EnlargerError):
+    status, code, title, retryable = 503, "store_unavailable", "The object store cannot be reached", True
+
+
+class JobsUnavailableError(EnlargerError):
+    status, code, title, retryable = 503, "jobs_unavailable", "The jobs' database cannot be reached", True
 
 
 # -- the service -------------------------------------------------------------------------------------------------
@@ -160,7 +223,7 @@ class DeadlineError(EnlargerError):
 
 
 class ComputeError(EnlargerError):
-    status, code, title, retryable = 503, "compute_failed", "The network failed on this picture", True
+    status, code, title, retryable = 503, "compute_failed", "The network failed on this image", True
 
 
 class OutOfMemoryError(EnlargerError):
@@ -183,12 +246,12 @@ class StartupError(EnlargerError):
 
 
 class ModelFileError(StartupError):
-    code, title = "bad_model_file", "A model file is missing, altered or has a foreign interface"
+    code, title = "bad_model_file", "A model file is missing, modified or has the wrong interface"
 
 
 class ProofError(StartupError):
-    code, title = "not_proven", "A network does not compute what it should here"
+    code, title = "not_proven", "A network failed its self-test"
 
 
 class ProviderError(StartupError):
-    code, title = "provider_missing", "The execution provider asked for is not available"
+    code, title = "provider_missing", "The requested execution provider is not available"

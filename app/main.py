@@ -1,5 +1,6 @@
 """Composition root: settings → zoo → engine → scheduler → application, and its life from start to drain."""
 
+import asyncio
 import ctypes
 import logging
 import math
@@ -10,24 +11,22 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import uvicorn
-from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 
 from app import __version__
+from app.errors import StartupError
+from app.http import catalogue, generate, health, pages, upscale
 from app.http.access_log import Journal
 from app.http.auth import Access
-from app.http.generate import Drawing, add_drawing
-from app.http.limits import Slots
+from app.http.limits import Room, Slots
 from app.http.openapi import DESCRIPTION, only
-from app.http.pages import add_pages
 from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
-from app.http.routes import router
 from app.http.service import Service
 from app.images.formats import DecodeLimits
 from app.inference.engine import Engine, Prove
@@ -36,16 +35,22 @@ from app.inference.scheduler import OnBatch, nobody
 from app.inference.self_test import check_proof
 from app.inference.zoo import load_zoo
 from app.settings import Settings
-from app.study.study import Study, add_study
+from app.study.comparison import Study
+from app.study.routes import router as study_router
 from app.telemetry.in_flight import Ledger
 from app.telemetry.logs import configure_logging
-from app.telemetry.metrics import CONTENT_TYPE, Metrics
+from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import OpenTelemetry, PassOn
 from app.upscale.memory import networks_bytes
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
 
+if TYPE_CHECKING:
+    from app.http.job_service import JobService
+
 log = logging.getLogger("enlarger")
+
+ROUTERS = (upscale.router, catalogue.router, health.router, generate.router, pages.router)
 
 
 def create_engine(settings: Settings, prove: Prove | None = None) -> Engine:
@@ -77,19 +82,26 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
-    decoders = CapacityLimiter(settings.compute_threads)
-    service = Service(settings, upscaler, ledger=ledger, decoders=decoders)
+    room = Room(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
+    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger, room=room)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
+    jobs = create_jobs(settings) if settings.jobs else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if jobs:
+            await asyncio.to_thread(jobs.start, service, asyncio.get_running_loop())
         service.ready = True
         ledger.ready()
         most = (settings.most_bytes + networks_bytes(engine.zoo, upscaler.budget)) / 1e6
-        log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), engine.provider, most)
+        on = ", ".join(engine.providers)
+        log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), on, most)
         yield
         service.ready = False
+        if jobs:
+            await asyncio.to_thread(jobs.close)
         upscaler.close()
         tracer.close()
 
@@ -102,32 +114,41 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         dependencies=[Depends(check_parameters)],
     )
     app.state.service = service
-    app.include_router(router)
-    add_pages(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount("/page", pages.files)
     if settings.study:
-        add_study(app, Study(settings, upscaler))
-    add_drawing(app, Drawing(engine.zoo, upscaler.scheduler, engine.generators))
+        app.state.study = Study(settings, upscaler)
+        app.include_router(study_router)
+    if jobs:
+        jobs.add_to(app, service)
     add_error_handlers(app)
-    add_metrics(app, metrics)
     app.add_middleware(
         Slots,
-        limit=settings.max_requests,
-        slot_bytes=settings.slot_bytes,
-        most_bytes=settings.max_upload_bytes,
+        room=room,
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)
-    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error)
+    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study_invitation)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=["*"],
         )
     app.add_middleware(Journal, metrics=metrics, tracer=tracer, ledger=ledger)
     return app
+
+
+def create_jobs(settings: Settings) -> "JobService":
+    """Loaded here and not before: who keeps no jobs has none of their libraries in memory, or installed."""
+    try:
+        from app.http.job_service import JobService
+    except ModuleNotFoundError as error:
+        raise StartupError(f"ENLARGER_JOBS needs {error.name}: pip install enlarger[jobs]") from error
+    return JobService(settings)
 
 
 def describe(service: Service, metrics: Metrics, restarts: int) -> None:
@@ -137,12 +158,6 @@ def describe(service: Service, metrics: Metrics, restarts: int) -> None:
         metrics.describe_network(title, network.precision, network.provider)
     scheduler = service.upscaler.scheduler
     metrics.watch(scheduler.backlog, scheduler.jobs, lambda: service.ready and not service.draining, lambda: restarts)
-
-
-def add_metrics(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/metrics", summary="For Prometheus", response_class=Response)
-    async def get_metrics() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
 
 class DrainingServer(uvicorn.Server):

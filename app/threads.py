@@ -1,8 +1,8 @@
-"""Who gives way: all that computes, decodes and encodes, to the one thread that answers.
+"""Thread priorities: everything that computes, decodes or encodes runs below the one thread that answers.
 
-With every core busy, a refusal, a health check or the word that a client has left would otherwise wait for its turn.
-All give way alike: a thread that waits behind ONNX Runtime's while it holds the interpreter's lock keeps the answering
-one waiting too. What was measured, with two levels as well, is in docs/promises.md.
+With every core busy, a refusal, a health check or a client's disconnect would otherwise wait for its turn. All of them
+get the same priority: a thread that waits behind ONNX Runtime's threads while it holds the interpreter's lock would
+keep the answering one waiting too. Measurements, also with two levels, are in docs/promises.md.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ def give_way() -> None:
 async def run_beside(
     function: Callable[[*Arguments], Result], *arguments: *Arguments, limiter: CapacityLimiter | None = None
 ) -> Result:
-    """What ``function(*arguments)`` returns or raises, run in one of anyio's worker threads, which gives way."""
+    """What ``function(*arguments)`` returns or raises, run in one of anyio's worker threads, at lower priority."""
 
     def run() -> Result:
         give_way()
@@ -48,7 +48,7 @@ async def run_beside(
 
 
 async def run_ahead(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-    """The same in a thread that gives way to none: for what takes moments and an answer depends on."""
+    """The same in a thread of normal priority: for short work that a response depends on."""
     return await asyncio.get_running_loop().run_in_executor(_ahead, function, *arguments)
 
 

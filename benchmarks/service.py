@@ -9,6 +9,7 @@ import argparse
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from app.settings import Settings
 from app.threads import usable_cores
 from benchmarks.bare import bare
 from benchmarks.client import post
+from benchmarks.machine import machine
 from harness.server import Server, running_server
 
 SIZES = [(1024, 1024), (2048, 1500), (2000, 1500), (4000, 3000)]
@@ -30,22 +32,24 @@ RUNS = 5  # of which the best counts, as of the bare session
 
 
 @contextmanager
-def fresh_server() -> Iterator[Server]:
-    with running_server(request_deadline_seconds="3600", max_queue_seconds="3600") as server:
+def fresh_server(provider: str) -> Iterator[Server]:
+    with running_server(request_deadline_seconds="3600", max_queue_seconds="3600", provider=provider) as server:
         yield server
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="fast")
+    parser.add_argument("--provider", default="auto", help="of the service; the bare session is ONNX Runtime in fp32")
     parser.add_argument("--input", choices=INPUTS, default="png", help="what the pictures are sent as (default: png)")
     parser.add_argument("--picture", type=Path, help="enlarged or reduced to each size (default: skimage's coffee)")
     options = parser.parse_args()
     picture = Image.open(options.picture) if options.picture else Image.fromarray(skimage.data.coffee())
     picture = picture.convert("RGB")
     spec = load_zoo(Settings().models).find(options.model, SCALE)
-    engine = Engine(load_zoo(Settings().models), "cpu", usable_cores())
-    print(f"{spec.title} on {usable_cores()} cores")
+    chosen = replace(load_zoo(Settings().models), default=spec.name, models=(spec,), generators=())
+    engine = Engine(chosen, "cpu", usable_cores())
+    print(f"{spec.title} on {usable_cores()} cores: {machine()}; service by {options.provider}")
     print(
         f"{'LR size':>12}{'seconds':>9}{'first byte':>12}{'peak MB':>9}{'PNG MB':>8}{'Mpx/s':>8}{'bare':>7}{'ratio':>7}"
     )
@@ -53,7 +57,7 @@ def main() -> None:
         buffer = io.BytesIO()
         picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, options.input, **INPUTS[options.input])
         before = bare(engine, spec, picture).speed
-        with fresh_server() as server:
+        with fresh_server(options.provider) as server:
             runs = [
                 post(server, buffer.getvalue(), model=options.model, scale=SCALE, format="png")
                 for _ in range(RUNS if width < 4000 else 1)

@@ -1,9 +1,9 @@
 """What a machine gets through: ``python -m benchmarks.throughput [MODEL...] [--clients 1 8 32] [--sizes 256x256 ...]``
 
-Each network x4 and each precision: LR megapixels a second of the bare session, at its best tile and batch, and of the
-service over HTTP, PNG in and out, under so many clients who each ask again as soon as they have an answer. Beside it,
-of a picture's answer, the seconds in each stage (windows of different pictures are computed at a time, so "compute" may
-add up to more than the answer took); the peak of the server's memory, and of the GPU's if there is one.
+Each network x4, by each runtime and in each precision: LR megapixels a second of the bare session, at its best tile
+and batch, and of the service over HTTP, PNG in and out, under so many clients who each ask again as soon as they have
+an answer. Beside it, of a picture's answer, the seconds in each stage (windows of different pictures are computed at a
+time, so "compute" may add up to more than the answer took); the peak of the server's memory, and of the GPU's if any.
 
 ``--peak-tflops`` is the processor's arithmetic limit at that precision; the bare session's share of it is told then.
 """
@@ -20,14 +20,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.inference.engine import PRECISIONS, Engine
-from app.inference.providers import choose_provider
+from app.inference.engine import Engine
+from app.inference.providers import GpuOptions
+from app.inference.runtimes import choose_runtimes
+from app.inference.runtimes.base import FILES
 from app.inference.zoo import ModelSpec, Zoo, load_zoo
 from app.settings import MODELS
 from app.telemetry.record import STAGES
 from app.threads import usable_cores
 from benchmarks.bare import Bare, bare
 from benchmarks.client import closed_loop, percentile, photograph, picture, post
+from benchmarks.machine import machine
 from harness.server import Server, running_server
 
 SCALE = 4
@@ -71,9 +74,9 @@ def stages(log: str, pictures: int) -> dict[str, float]:
 
 
 @contextmanager
-def server_of(options: argparse.Namespace, precision: str) -> Iterator[Server]:
+def server_of(options: argparse.Namespace, provider: str, precision: str) -> Iterator[Server]:
     settings = {"request_deadline_seconds": "3600", "max_queue_seconds": "3600", "log_format": "json"}
-    settings |= {"max_requests": str(max(64, *options.clients)), "provider": options.provider, "precision": precision}
+    settings |= {"max_requests": str(max(64, *options.clients)), "provider": provider, "precision": precision}
     with running_server(**settings, models=str(options.models)) as server:
         yield server
 
@@ -100,17 +103,25 @@ def measure(server: Server, spec: ModelSpec, alone: Bare, options: argparse.Name
             )
 
 
-def files(zoo: Zoo, options: argparse.Namespace) -> list[tuple[ModelSpec, str]]:
-    """The networks x4 and their files, of the precisions that were asked for and that the provider runs."""
+def ways(zoo: Zoo, options: argparse.Namespace) -> list[tuple[ModelSpec, str, str]]:
+    """The networks x4, by which provider and in which precision: what was asked for and is there."""
     specs = [zoo.find(name, SCALE) for name in options.models_asked]
-    kinds = [kind for kind in PRECISIONS[choose_provider(options.provider)] if kind in (options.precisions or (kind,))]
-    return [(spec, kind) for spec in specs for kind in kinds if kind in spec.files]
+    onnx, further = choose_runtimes(options.provider, GpuOptions())
+    runtimes = [each for each in (onnx, further) if each and options.provider in ("auto", each.name)]
+    kinds = [(each.name, precision) for each in runtimes for precision in each.precisions]
+    asked = [(name, precision) for name, precision in kinds if precision in (options.precisions or (precision,))]
+    return [
+        (spec, name, precision)
+        for spec in specs
+        for name, precision in asked
+        if FILES.get(precision, precision) in spec.files
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models_asked", nargs="*", metavar="MODEL", default=["fast", "balanced"])
-    parser.add_argument("--precisions", nargs="+", metavar="PRECISION", help="fp32, fp16, int8")
+    parser.add_argument("--precisions", nargs="+", metavar="PRECISION", help="fp32, bf16, fp16, int8")
     parser.add_argument("--provider", default="auto")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT", help="in LR pixels")
@@ -119,18 +130,17 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=MODELS)
     options = parser.parse_args()
     zoo = load_zoo(options.models)
-    for spec, precision in files(zoo, options):
+    print(f"{usable_cores()} cores: {machine()}")
+    for spec, provider, precision in ways(zoo, options):
         chosen = replace(zoo, default=spec.name, models=(spec,), generators=())
-        engine = Engine(chosen, options.provider, usable_cores(), precision)
-        alone, provider = (
-            bare(engine, spec, photograph(BARE_SIDE, BARE_SIDE), BARE_SECONDS),
-            engine.network(spec).provider,
-        )
+        engine = Engine(chosen, provider, usable_cores(), precision)
+        alone = bare(engine, spec, photograph(BARE_SIDE, BARE_SIDE), BARE_SECONDS)
+        network = engine.network(spec)
         del engine  # what it holds of a GPU
         tflops = 2 * spec.macs * alone.speed / 1e12
         share = f", {tflops / options.peak_tflops:.0%} of the limit" if options.peak_tflops else ""
         print(
-            f"{spec.title} in {precision} on {provider}, {usable_cores()} cores: {alone.speed / 1e6:.2f} LR Mpx/s bare "
+            f"{spec.title} in {network.precision} on {network.provider}: {alone.speed / 1e6:.2f} LR Mpx/s bare "
             f"({alone.side} x {alone.side}, {alone.batch} at a time), {tflops:.2f} TFLOP/s{share}"
         )
         print(
@@ -138,7 +148,7 @@ def main() -> None:
             + "".join(f"{stage:>9}" for stage in STAGES)
             + f"{'peak MB':>9}{'GPU MB':>9}"
         )
-        with server_of(options, precision) as server:
+        with server_of(options, provider, precision) as server:
             measure(server, spec, alone, options)
 
 

@@ -16,7 +16,7 @@ import httpx
 
 from harness import ROOT
 from harness.pictures import decoded
-from harness.server import BICUBIC, Server, running_server
+from harness.server import BICUBIC, Server, quick_server
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 CONFIGURATION = ROOT / "deploy" / "nginx" / "nginx.conf"
@@ -40,8 +40,13 @@ class Balancer:
         connection.sendall(data)
         return connection
 
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
+    def lines(self, requests: int) -> list[dict[str, object]]:
+        """The access log once it has a line for that many requests: nginx writes one after it has answered."""
+        end = time.monotonic() + 60
+        while (text := (self.folder / "access.log").read_text()).count("\n") < requests:
+            assert time.monotonic() < end, f"nginx has not logged {requests} requests: {text}"
+            time.sleep(0.02)
+        return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 @contextmanager
@@ -92,7 +97,7 @@ def wait_for_port(running: Balancer, process: subprocess.Popen[bytes]) -> None:
 
 
 def replica(port: int, **settings: str) -> AbstractContextManager[Server]:
-    return running_server(("-m", "app.cli", "serve", "--port", str(port)), **settings)
+    return quick_server(("-m", "app.cli", "serve", "--port", str(port)), **settings)
 
 
 class Load:
@@ -159,5 +164,5 @@ def restarted_in_turn(folder: Path, image: bytes, rounds: int, **settings: str) 
                 lives[number % 2].close()  # SIGTERM; returns when it has ended
                 wait_for_more(load, 10)
                 lives[number % 2].enter_context(replica(ports[number % 2], drain_delay_seconds="0.5", **settings))
-        retried = sum("," in str(line["upstreams"]) for line in running.lines())
+        retried = sum("," in str(line["upstreams"]) for line in running.lines(load.served))
         return Restarts(load.served, load.failed, retried)

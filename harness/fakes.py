@@ -69,15 +69,6 @@ class FakeEngine:
         return [nearest(window, spec.scale) for window in windows]
 
 
-def takes(a_call: float, a_pixel: float) -> Callable[[list[Pixels]], None]:
-    """For ``FakeEngine``'s ``before``: seconds that each call takes, and further seconds for each LR pixel."""
-
-    def wait(windows: list[Pixels]) -> None:
-        time.sleep(a_call + a_pixel * sum(window[..., 0].size for window in windows))
-
-    return wait
-
-
 def wait_until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():

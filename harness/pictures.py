@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import skimage.data
 from PIL import Image
 
 
@@ -15,3 +16,9 @@ def encode(pixels: np.ndarray, format: str = "PNG", **options: object) -> bytes:
 def decoded(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
+
+
+def crop(height: int, width: int, format: str = "PNG", **options: object) -> bytes:
+    """A photograph of that size, as a file."""
+    photo = Image.fromarray(skimage.data.chelsea()).resize((width, height), Image.Resampling.BICUBIC)
+    return encode(np.asarray(photo), format, **options)

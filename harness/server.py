@@ -8,14 +8,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
 import httpx
 
 from harness import ROOT
+from harness.zoo import small_zoo
 
+QUICK = ("bicubic", "espcn", "fast")
 SERVE = ("-m", "app.cli", "serve", "--port", "0")
 
 
@@ -23,8 +25,17 @@ BICUBIC = {"model": "bicubic", "scale": "4", "format": "png"}
 
 
 @contextmanager
-def running_server(program: Sequence[str] = SERVE, **environment: str) -> Iterator["Server"]:
-    """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``."""
+def running_server(
+    program: Sequence[str] = SERVE, networks: Sequence[str] = (), **environment: str
+) -> Iterator["Server"]:
+    """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``, and
+    names in capitals as they are.
+
+    It serves these shipped ``networks``, the first of which is the default; without any all of them, or those of the
+    folder ``models``.
+    """
+    if networks:
+        environment.setdefault("models", str(small_zoo(*networks)))
     with tempfile.TemporaryFile("w+") as log:
         process = start_server(log, program, **environment)
         try:
@@ -37,8 +48,13 @@ def running_server(program: Sequence[str] = SERVE, **environment: str) -> Iterat
                 process.kill()
 
 
+def quick_server(program: Sequence[str] = SERVE, **environment: str) -> AbstractContextManager["Server"]:
+    """The same with three quick networks, of which ``bicubic`` is the default: it starts in a second."""
+    return running_server(program, QUICK, **environment)
+
+
 def start_server(log: IO[str], program: Sequence[str] = SERVE, **environment: str) -> subprocess.Popen[str]:
-    settings = {f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
+    settings = {name if name.isupper() else f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
     command = [sys.executable, *program]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log, text=True)
 

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from harness.pictures import encode
-from harness.server import BICUBIC, Server, head, running_server
+from harness.server import BICUBIC, Server, head, quick_server
 
 # The service, its engine watched: it says each tile, and the picture itself tells what is to go wrong with one, by the
 # colour of the tile's last pixel.
@@ -51,7 +51,7 @@ LITTLE = 4096  # bytes of receive buffer, for readers who are to be waited for
 
 def watched_server(gate: Path, **settings: str) -> AbstractContextManager[Server]:
     """Its tiles are small, so that a photo has several bands."""
-    return running_server(("-c", WATCHED, str(gate)), tile_pixels="4096", **settings)
+    return quick_server(("-c", WATCHED, str(gate)), tile_pixels="4096", **settings)
 
 
 def marked(photo: np.ndarray, colour: tuple[int, int, int], top: int) -> bytes:

@@ -85,7 +85,7 @@ def test_files_and_folders_are_enlarged_and_the_bad_ones_do_not_stop_the_others(
 def test_an_unknown_model_ends_the_command_with_one_line(tmp_path: Path) -> None:
     result = enlarger(write(tmp_path / "a.png", noise(8, 8, 3)), "--model", "huge")
     assert result.returncode == 2
-    assert result.stderr == f"enlarger: There is no model 'huge'; there are: {', '.join(ZOO.names)}.\n"
+    assert result.stderr == f"enlarger: Unknown model 'huge'; known: {', '.join(ZOO.names)}.\n"
     assert files_in(tmp_path) == {"a.png"}
 
 

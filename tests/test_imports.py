@@ -11,7 +11,7 @@ import pytest
 from harness import ROOT
 from tests.support.imports import ROOTS, RULES, arrows, files_in, imported, part_of, parts_used
 
-TRAINING_MAY_IMPORT = {"errors", "threads", "settings", "images", "inference", "upscale"}
+TRAINING_MAY_IMPORT = {"errors", "pixels", "threads", "settings", "images", "inference", "upscale"}
 
 
 def users_of(module: str) -> set[str]:
@@ -43,7 +43,8 @@ def test_no_import_goes_upwards_or_in_a_circle() -> None:
 
 
 def test_main_is_imported_by_the_command_alone() -> None:
-    assert [path.name for path in files_in("app", "training") if "main" in parts_used(path)] == ["cli.py"]
+    users = [path.name for path in files_in("app", "training") if "main" in parts_used(path)]
+    assert users == ["bucket_command.py", "cli.py"]
 
 
 def test_the_scheduler_does_not_know_the_engine() -> None:
@@ -65,12 +66,23 @@ def test_the_application_does_without(module: str) -> None:
     assert not {path for path in users_of(module) if path.startswith("app/")}
 
 
-def test_onnx_runtime_is_known_to_inference_alone() -> None:
+def test_runtimes_are_known_to_inference_alone() -> None:
     assert users_of("onnxruntime") == {
         "app/inference/engine.py",
         "app/inference/providers.py",
+        "app/inference/runtimes/onnx_runtime.py",
         "training/export/fp16.py",
     }
+    assert users_of("openvino") == {
+        "app/inference/runtimes/channels_last.py",
+        "app/inference/runtimes/openvino.py",
+    }
+
+
+def test_openvino_is_loaded_only_where_it_is_asked_for() -> None:
+    code = "import sys, app.cli, app.inference.engine; print('openvino' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "False\n", "")
 
 
 def test_fastapi_is_known_to_the_routes_alone() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.settings import Settings
 from harness import MODELS
 from harness.startup import FILE, MANIFEST, SPOILED, refused_start
 
@@ -73,6 +74,32 @@ def test_a_malformed_manifest_stops_the_start(tmp_path: Path, text: str, part: s
 )
 def test_a_wrong_setting_stops_the_start(name: str, value: str) -> None:
     assert_one_line(refused_start(**{name: value}), f"setting {name}: ")
+
+
+@pytest.mark.parametrize("keys", ['[""]', '["good", " "]', '["\\t"]', '["cut', "[1]", "", "good,"])
+def test_a_blank_key_stops_the_start(keys: str) -> None:
+    assert_one_line(refused_start(api_keys=keys), "api_keys")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("max_pixel", "MAX_PIXELS"), ("api_key", "API_KEYS"), ("treads", "THREADS"), ("study_orginal", "STUDY_ORIGINAL")],
+)
+def test_a_misspelt_setting_stops_the_start(name: str, meant: str) -> None:
+    assert_one_line(refused_start(**{name: "5"}), f"ENLARGER_{name.upper()} is no setting", f"ENLARGER_{meant}?")
+
+
+def test_a_setting_that_is_like_none_stops_the_start() -> None:
+    assert_one_line(refused_start(colour="blue"), "ENLARGER_COLOUR is no setting.")
+    status, output = refused_start(max_side="0", tracin="1")
+    assert (status, "max_side" in output) == (2, True)
+
+
+@pytest.mark.parametrize("injected", ["ENLARGER_SERVICE_HOST", "ENLARGER_PORT_80_TCP", "ENLARGER_SERVICE_PORT_HTTP"])
+def test_what_kubernetes_adds_is_no_misspelt_setting(monkeypatch: pytest.MonkeyPatch, injected: str) -> None:
+    monkeypatch.setenv(injected, "10.0.0.1")
+    monkeypatch.setenv("Enlarger_Max_Side", "77")
+    assert Settings().max_side == 77
 
 
 def test_a_gpu_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ sys.exit(main(["serve", *sys.argv[1:]]))
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Supervised]:
-    running = Supervised(tmp_path / "log", sys.executable, "-c", CRASHING)
+    running = Supervised(tmp_path / "log", sys.executable, "-c", CRASHING, networks=("bicubic",))
     running.wait_for("ready: ")
     yield running
     running.process.terminate()

@@ -1,4 +1,4 @@
-"""Around every request: its id and its trace, and at its end a log line, the metrics and the span, from its record."""
+"""The access log: every request gets an id and a trace, and at its end a log line, metrics and a span."""
 
 import logging
 import time

@@ -21,15 +21,25 @@ SECURITY_HEADERS = {
 }
 
 
-class Access:
-    """Work (every POST) needs one of the keys, if there are any; what only tells is open.
+OPEN = frozenset(("/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/study"))
+OPEN_FOLDER = "/page/"
+STUDY, RESULTS = "/study/", "/study/results"
 
-    ``refuse`` makes an error's answer. A route may set a security header otherwise; then its own counts.
+
+class Access:
+    """Everything but health, the documents of the API and the pages' files needs one of the keys, if there are any.
+
+    What a study's participants ask for needs a key or the study's ``invitation``, if there is one or the other; its
+    results need a key, or where there are no keys the invitation. ``refuse`` makes an error's answer. A route may set a
+    security header otherwise; then its own counts.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[SecretStr], refuse: Refuse) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Sequence[SecretStr], refuse: Refuse, invitation: SecretStr | None = None
+    ) -> None:
         self.app, self._refuse = app, refuse
-        self._digests = [digest(key.get_secret_value().encode()) for key in keys]
+        self._keys = [digest(key.get_secret_value().encode()) for key in keys]
+        self._invitations = [digest(invitation.get_secret_value().encode())] if invitation else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,22 +53,37 @@ class Access:
                     answer.setdefault(name, value)
             await send(message)
 
-        if scope["method"] == "POST" and not self._admits(Headers(scope=scope)):
-            error = UnauthorizedError(
-                "Send one of the service's keys as 'Authorization: Bearer KEY' or as 'X-API-Key'."
-            )
-            response = await self._refuse(Request(scope), error)
-            response.headers["WWW-Authenticate"] = "Bearer"
-            await response(scope, receive, send_with_headers)
+        request = Request(scope)
+        if self._admits(request):
+            await self.app(scope, receive, send_with_headers)
             return
-        await self.app(scope, receive, send_with_headers)
+        detail = "Send one of the service's keys as 'Authorization: Bearer KEY' or as 'X-API-Key'."
+        if request.url.path.startswith(STUDY):
+            detail += " The study's participants send their invitation as 'X-Invitation'."
+        response = await self._refuse(request, UnauthorizedError(detail))
+        response.headers["WWW-Authenticate"] = "Bearer"
+        await response(scope, receive, send_with_headers)
 
-    def _admits(self, headers: Headers) -> bool:
-        """Compares digests, with every key, so that the time tells nothing of how close a guess was."""
-        if not self._digests:
+    def _admits(self, request: Request) -> bool:
+        path, headers = request.scope["path"], request.headers
+        if path in OPEN or path.startswith(OPEN_FOLDER) or (path == RESULTS and wants_page(headers)):
             return True
-        told = digest(key_from(headers).encode("latin-1"))  # as which Starlette has read the header's bytes
-        return sum(hmac.compare_digest(told, known) for known in self._digests) > 0  # any() would stop at the first
+        invited = path.startswith(STUDY) and (path != RESULTS or not self._keys)
+        if not self._keys and not (invited and self._invitations):
+            return True
+        guest = invited and is_among(headers.get("x-invitation", ""), self._invitations)
+        return is_among(key_from(headers), self._keys) or guest
+
+
+def is_among(told: str, known: Sequence[bytes]) -> bool:
+    """Compares digests, with every one, so that the time tells nothing of how close a guess was."""
+    guess = digest(told.encode("latin-1"))  # as which Starlette has read the header's bytes
+    return sum(hmac.compare_digest(guess, each) for each in known) > 0  # any() would stop at the first
+
+
+def wants_page(headers: Headers) -> bool:
+    """Whether a browser asks for a page to be shown, rather than for what it shows."""
+    return "text/html" in headers.get("accept", "")
 
 
 def key_from(headers: Headers) -> str:

@@ -2,13 +2,32 @@
 
 from typing import Any
 
-from app.http.service import Service
+from fastapi import Request
+
+from app.http.openapi import MENU, MODEL, only
+from app.http.router import Router
+from app.http.service import Service, service_of
 from app.images.barcodes import AVAILABLE
-from app.images.encoders import DEFAULT_QUALITY, FORMATS, Format
-from app.images.formats import READERS
-from app.inference.generator import describe_generator
-from app.inference.zoo import ModelSpec
+from app.images.encoders import DEFAULT_QUALITY, FORMATS, OutputFormat
+from app.images.formats import INPUTS
+from app.inference.zoo import GeneratorSpec, ModelSpec, Spec
 from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
+
+router = Router()
+
+
+@router.get(
+    "/models",
+    summary="Networks, scales, formats and limits: everything that can be requested",
+    responses={200: MENU, **only(401)},
+)
+async def get_models(request: Request) -> dict[str, Any]:
+    return describe(service_of(request))
+
+
+@router.get("/models/{name}", summary="One network", responses={200: MODEL, **only(401, 404)})
+async def get_model(request: Request, name: str) -> dict[str, Any]:
+    return describe_model(service_of(request), name)
 
 
 def describe(service: Service) -> dict[str, Any]:
@@ -19,10 +38,11 @@ def describe(service: Service) -> dict[str, Any]:
         "models": [describe_model(service, name) for name in service.upscaler.zoo.names],
         "generators": [describe_generator(spec) for spec in service.upscaler.zoo.generators],
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
-        "formats": [describe_format(name, kind) for name, kind in FORMATS.items()],
+        "formats": [describe_format(kind) for kind in FORMATS.values()],
         "codes": AVAILABLE,  # whether decode=true can be asked for
+        "jobs": service.defer is not None,  # whether there is /jobs
         "input": {
-            "formats": list(READERS),
+            "formats": list(INPUTS),
             "max_bytes": settings.max_body_bytes,
             "max_pixels": settings.max_pixels,
             "max_side": settings.max_side,
@@ -62,16 +82,35 @@ def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
         "seconds_per_megapixel": round(service.upscaler.scheduler.estimate(spec, 1_000_000), 3),
         "context": spec.context,
         "metrics": network.file.metrics,
-        "files": {
-            precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
-            for precision, file in spec.files.items()
-        },
+        "files": describe_files(spec),
     }
 
 
-def describe_format(name: str, kind: Format) -> dict[str, Any]:
+def describe_generator(spec: GeneratorSpec) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": spec.name,
+        "kind": "generator",
+        "summary": spec.summary,
+        "licence": spec.licence,
+        "architecture": spec.architecture,
+        "latent": spec.latent,
+        "size": [spec.height, spec.width, spec.channels],
+        "parameters": spec.parameters,
+        "macs_per_picture": spec.macs,
+        "files": describe_files(spec),
+    }
+
+
+def describe_files(spec: Spec) -> dict[str, Any]:
+    return {
+        precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
+        for precision, file in spec.files.items()
+    }
+
+
+def describe_format(kind: OutputFormat) -> dict[str, Any]:
+    return {
+        "name": kind.name,
         "media_type": kind.media_type,
         "extension": kind.extension,
         "max_depth": kind.bits,

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from app.images.encoders import FORMATS
 from app.upscale.upscaler import DEFAULT_FORMAT
 
-MEDIA_TYPES = {kind.media_type: name for name, kind in FORMATS.items()}
+MEDIA_TYPES = {kind.media_type: kind.name for kind in FORMATS.values()}
 MAX_NAME = 100  # characters of the upload's own
 
 

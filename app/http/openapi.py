@@ -9,17 +9,18 @@ from app.errors import EnlargerError, StartupError
 from app.images.encoders import FORMATS
 
 DESCRIPTION = """
-Pictures larger and sharper: POST one, get it back enlarged by a neural network, row by row while it is computed.
+Larger and sharper images: POST one and get it back enlarged by a neural network, streamed row by row as it is
+computed.
 
     curl -F image=@photo.jpg 'http://127.0.0.1:8000/upscale?scale=4&format=png' -o big.png
 
-Every error is an `application/problem+json` (RFC 9457) with a `code` that stays the same, and is decided before the
-first byte of a 200. What breaks after that breaks the transfer: a picture that arrived whole is whole. Beside the
-errors listed at each route there are `not_found` (404), `method_not_allowed` (405) and, for what is no HTTP,
-`bad_request` (400).
+Every error is an `application/problem+json` document (RFC 9457) with a stable `code`, and is decided before the first
+byte of a 200. If something fails mid-stream the connection is aborted, so a complete response is always a complete
+image. Besides the errors listed at each route there are `not_found` (404), `method_not_allowed` (405) and, for what is
+not HTTP, `bad_request` (400).
 
-Colour profiles, 16 bits, transparency, EXIF, XMP and resolution are kept; **where a picture was taken (GPS) is always
-removed**. The result says in its XMP that it was enlarged (IPTC digital source type `algorithmicallyEnhanced`).
+Colour profiles, 16 bits, transparency, EXIF, XMP and resolution are kept; **the position where an image was taken (GPS)
+is always removed**. The result's XMP says that it was enlarged (IPTC digital source type `algorithmicallyEnhanced`).
 """
 
 BODY: dict[str, Any] = {
@@ -31,7 +32,7 @@ BODY: dict[str, Any] = {
                     "type": "object",
                     "required": ["image"],
                     "properties": {"image": {"type": "string", "format": "binary"}},
-                    "additionalProperties": {"type": "string", "description": "any parameter of the query"},
+                    "additionalProperties": {"type": "string", "description": "Any query parameter."},
                 }
             },
             "image/*": {"schema": {"type": "string", "format": "binary"}},
@@ -40,21 +41,24 @@ BODY: dict[str, Any] = {
 }
 
 HEADERS = {
-    "Content-Disposition": ("The upload's name with what was done.", 'inline; filename="photo-x4.png"'),
-    "Enlarger-Model": ("The networks that ran, in turn.", "fast-x4"),
-    "Enlarger-Model-Sha256": ("Of their files.", "9f2c..."),
-    "Enlarger-Provider": ("ONNX Runtime's.", "CPUExecutionProvider"),
-    "Enlarger-Precision": ("Of the networks' files.", "fp32"),
-    "Enlarger-Output-Size": ("Width and height.", "4096x3072"),
-    "Enlarger-Metadata": ("What became of it; GPS always goes.", "keep; position removed"),
-    "Enlarger-Tiles": ("Pieces the picture was computed in.", "24"),
+    "Content-Disposition": ("The name of the upload and what was done to it.", 'inline; filename="photo-x4.png"'),
+    "Enlarger-Model": ("The networks that ran, in order.", "fast-x4"),
+    "Enlarger-Model-Sha256": ("The sha256 of their files.", "9f2c..."),
+    "Enlarger-Provider": ("ONNX Runtime's execution provider.", "CPUExecutionProvider"),
+    "Enlarger-Precision": ("The precision of the networks' files.", "fp32"),
+    "Enlarger-Output-Size": ("Width and height of the result.", "4096x3072"),
+    "Enlarger-Metadata": (
+        "What happened to it; GPS and gain maps (HDR) are always removed.",
+        "keep; position removed",
+    ),
+    "Enlarger-Tiles": ("The number of tiles that were computed.", "24"),
     "Enlarger-Overlap": ("The share of pixels computed beside the picture's own.", "0.08"),
-    "Enlarger-Estimated-Seconds": ("Of computing, on an idle engine.", "2.41"),
-    "X-Request-Id": ("As in the log; the client's own if it sent a sane one.", "5c1f..."),
+    "Enlarger-Estimated-Seconds": ("Estimated compute time on an idle engine.", "2.41"),
+    "X-Request-Id": ("The id in the log; the client's own if it sent a valid one.", "5c1f..."),
 }
 
 PICTURE: dict[str, Any] = {
-    "description": "The enlarged picture.",
+    "description": "The enlarged image.",
     "content": {kind.media_type: {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS.values()},
     "headers": {
         name: {"description": text, "schema": {"type": "string"}, "example": example}
@@ -68,7 +72,7 @@ def example(description: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 ESTIMATE = example(
-    "Without decoding or computing anything.",
+    "Nothing is decoded or computed for this.",
     {
         "seconds": 2.41,
         "queue_seconds": 0.0,
@@ -90,9 +94,9 @@ _MODEL = {
     "scales": [{**_SCALE, "seconds_per_megapixel": 0.75, "metrics": {"Set5": {"psnr_y": 31.16}}}],
 }
 _JPEG = {"name": "jpeg", "media_type": "image/jpeg", "extension": ".jpg", "max_depth": 8, "alpha": False}
-MODEL = example("The network at all its scales.", _MODEL)
+MODEL = example("The network at all of its scales.", _MODEL)
 MENU = example(
-    "Enough to build a menu from: a limit of null is none.",
+    "Everything that a menu needs; a limit of null means none.",
     {
         "default": "fast",
         "models": [_MODEL],
@@ -113,11 +117,11 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "type": {"type": "string"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "For people; may change."},
-        "code": {"type": "string", "description": "For programs; stays."},
+        "detail": {"type": "string", "description": "For people; the wording may change."},
+        "code": {"type": "string", "description": "For programs; stable."},
         "request_id": {"type": "string"},
-        "limit": {"type": "number", "description": "The figure that was exceeded."},
-        "actual": {"type": "number", "description": "The figure that was seen."},
+        "limit": {"type": "number", "description": "The limit that was exceeded."},
+        "actual": {"type": "number", "description": "The value that was found."},
         "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
     },
 }

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
+
+from app.http.router import Router
 
 FOLDER = Path(__file__).parent.parent / "page"
 
@@ -44,11 +45,10 @@ class PageFiles(StaticFiles):
         return response
 
 
-def add_pages(app: FastAPI) -> None:
-    """``GET /`` and what it loads."""
+router = Router()
+files = PageFiles(directory=FOLDER)  # mounted at /page
 
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def get_page() -> FileResponse:
-        return page("index.html")
 
-    app.mount("/page", PageFiles(directory=FOLDER))
+@router.get("/", include_in_schema=False)
+async def get_page() -> FileResponse:
+    return page("index.html")

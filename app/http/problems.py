@@ -1,8 +1,8 @@
-"""Errors to problem documents (RFC 9457): the one place that turns what was raised into what is answered."""
+"""Errors to problem documents (RFC 9457): the one place where exceptions become responses."""
 
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +17,7 @@ from app.errors import (
     UnsupportedEncodingError,
 )
 from app.telemetry.record import record_of
-from app.upscale.parameters import parameter_error
+from app.upscale.parameters import UpscaleParameters, parameter_error
 
 PROBLEM = "application/problem+json"
 
@@ -67,7 +67,8 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
 
 async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await on_enlarger_error(request, parameter_error(error.errors()[0]))
+    parameters = get_type_hints(request.scope["endpoint"]).get("query", UpscaleParameters)
+    return await on_enlarger_error(request, parameter_error(parameters, error.errors()[0]))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -87,10 +88,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
-    """An error nobody expected: told to the log in full, to the client only by its id."""
+    """An unexpected error: logged in full, reported to the client by its id only."""
     # Starlette answers this outside of every middleware, the journal included.
     headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
-    detail = "Something went wrong here; the log has it."
+    detail = "Something went wrong; the details are in the log."
     return problem(request, 500, "internal_error", "Internal error", detail, headers)
 
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, with what it lacks."""
+"""uvicorn's HTTP/1.1 protocol with a deadline for headers and a way to abort."""
 
 import asyncio
 import json
@@ -10,9 +10,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class Protocol(HttpToolsProtocol):
-    """With a limit to the time that a request's headers take; ``state["cut"]``, by which a response drops its
-    connection at once, where closing it would wait for a reader who does not read; a problem document for what is no
-    HTTP; and while ``draining`` every answer closes its connection."""
+    """Adds a time limit for a request's headers; ``state["cut"]``, with which a response drops its connection at once
+    (closing it would wait for a client that does not read); a problem document for what is not HTTP; and, while
+    ``draining``, closes the connection after every response."""
 
     def __init__(
         self, *arguments: Any, header_seconds: float, draining: Callable[[], bool] = lambda: False, **options: Any
@@ -41,7 +41,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Of what the parser cannot read; no application sees it."""
+        """For input that the parser cannot read; the application never sees it."""
         told = uuid.uuid4().hex
         body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg, "code": "bad_request"}
         content = json.dumps({**body, "request_id": told}).encode()

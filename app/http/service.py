@@ -1,14 +1,30 @@
 """What the routes work with, put together by ``main.py``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from anyio import CapacityLimiter
-from fastapi import Request
+from fastapi import Request, Response
 
+from app.http.limits import Room
+from app.http.prefer import Preference
+from app.http.upload import Upload
+from app.inference.engine import PictureGenerator
 from app.settings import Settings
 from app.telemetry.in_flight import Ledger
-from app.threads import usable_cores
+from app.telemetry.metrics import Metrics
+from app.upscale.parameters import UpscaleParameters
+from app.upscale.plan import Plan
 from app.upscale.upscaler import Upscaler
+
+
+class Defer(Protocol):
+    """Answers a ``POST /upscale`` by a job, if it takes longer than its sender wants to wait."""
+
+    async def __call__(
+        self, request: Request, upload: Upload, parameters: UpscaleParameters, plan: Plan, preference: Preference
+    ) -> Response: ...
 
 
 @dataclass
@@ -17,13 +33,21 @@ class Service:
 
     settings: Settings
     upscaler: Upscaler
+    generators: Mapping[str, PictureGenerator] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
+    room: Room = field(default_factory=lambda: Room(64, 2**27, 2**28))
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
-    # Images decoded at a time: it takes a core each, and the most memory a request ever takes.
-    decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(usable_cores()))
-    # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
-    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(64))
+    defer: Defer | None = None  # where there are jobs
+
+    def __post_init__(self) -> None:
+        # Images decoded at a time: it takes a core each, and the most memory a request ever takes.
+        self.decoders = CapacityLimiter(self.settings.compute_threads)
+        # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
+        self.limiter = CapacityLimiter(self.settings.max_requests)
+        # Requests that draw at a time: 400 digits take a tenth of a second, so nobody waits long.
+        self.drawing = CapacityLimiter(1)
 
 
 def service_of(request: Request) -> Service:

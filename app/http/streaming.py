@@ -1,4 +1,4 @@
-"""Sending: the pieces of a picture to the client, computed as fast as it reads and no faster."""
+"""Streaming: the image is computed as fast as the client reads it, and no faster."""
 
 import asyncio
 import logging
@@ -18,16 +18,16 @@ log = logging.getLogger("enlarger.streaming")
 
 CHUNK_BYTES = 256 * 2**10  # written at once; a client's pace is judged by this much
 STALL_SECONDS = 5.0
-"""A client that takes a chunk for longer is not worth the memory of what was computed ahead for it: some megabytes,
-that are computed again in a small part of the time it takes to read the next piece."""
+"""After this long without a chunk taken, the megabytes computed ahead for a client are released: recomputing them takes
+a fraction of the time that it needs to read the next piece."""
 
 
 class PictureResponse(Response):
-    """A picture, computed as the client takes it.
+    """An image, computed as the client takes it.
 
-    What goes wrong before the first piece is raised, and answered as a problem. What goes wrong after it breaks the
-    transfer: the chunked body is left without its end, so that no client takes a truncated picture for a whole one. A
-    client that leaves, or takes a chunk for longer than ``seconds``, cancels the job within one tile.
+    An error before the first piece is raised and answered as a problem document. An error after it aborts the
+    connection: the chunked body is left without its end, so that no client takes a truncated image for a complete one.
+    A client that disconnects, or needs more than ``seconds`` for a chunk, cancels the job within one tile.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PictureResponse(Response):
         return await run_beside(next, self._pieces, None, limiter=self._limiter)
 
     async def _send_all(self, send: Send, scope: Scope) -> None:
-        """Returns without the final empty chunk if anything fails, which makes the server cut the connection."""
+        """Returns without the final empty chunk if anything fails, which makes the server abort the connection."""
         record = record_of(scope)
         record.outcome = "broken"  # unless it turns out otherwise
         try:
@@ -79,14 +79,14 @@ class PictureResponse(Response):
             record.outcome = "cancelled" if self._job.cancelled else "answered"
         except CancelledError:
             record.outcome = "cancelled"
-            log.info("the client left")
+            log.info("the client disconnected")
         except TimeoutError:
             record.outcome = "too_slow"
-            log.info("cut: the client took a chunk for longer than %g s", self._seconds)
+            log.info("aborted: the client took longer for a chunk than %g s", self._seconds)
             if cut := scope["state"].get("cut"):  # put there by main.Protocol
                 cut()
         except EnlargerError as error:
-            log.error("transfer broken: %s: %s", error.code, error.detail)
+            log.error("transfer aborted: %s: %s", error.code, error.detail)
 
     async def _send_piece(self, send: Send) -> None:
         piece, self._piece = self._piece or b"", None  # let go before the next one is computed
@@ -99,14 +99,14 @@ class PictureResponse(Response):
             finally:
                 stalled.cancel()
             if self._job.cancelled:
-                raise CancelledError("The client left.")
+                raise CancelledError("The client disconnected.")
 
 
 async def watch(receive: Receive, job: Job) -> None:
-    """Cancels the job when the client has left; the computing thread then stops at its next wait.
+    """Cancels the job when the client disconnects; the computing thread then stops at its next wait.
 
-    Not a method: the trace of its own cancellation keeps its arguments until the next collection of garbage, and they
-    would be the picture and all that was computed of it.
+    A function and not a method, because the traceback of its own cancellation keeps its arguments alive until the next
+    garbage collection, and those would include the image and everything computed for it.
     """
     while (await receive())["type"] != "http.disconnect":
         pass

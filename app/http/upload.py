@@ -1,7 +1,8 @@
-"""Receiving: a request's body to the image's bytes and the form's fields, bounded in size and in time."""
+"""Uploads: a request's body to the image's bytes and the form's fields, bounded in size and in time."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
 import anyio
 from starlette.datastructures import UploadFile
@@ -13,6 +14,7 @@ from app.errors import (
     BodyTooLargeError,
     CancelledError,
     EmptyImageError,
+    InvalidParameterError,
     MissingImageError,
     SlowBodyError,
     TooManyImagesError,
@@ -20,6 +22,7 @@ from app.errors import (
 from app.http.preconditions import encoding_error, is_identity
 
 FIELD = "image"
+FORM = "application/x-www-form-urlencoded"
 PACE_BYTES = 2**20  # each further piece of this size is given the same time again
 MAX_FIELD_BYTES = 4096
 HOW_TO_SEND = f"Send it as the multipart file {FIELD!r}, or as the raw body with an image/* content type."
@@ -27,7 +30,7 @@ HOW_TO_SEND = f"Send it as the multipart file {FIELD!r}, or as the raw body with
 
 @dataclass(frozen=True)
 class Upload:
-    """What a request brought: the bytes of one image, its file name if it has one, and the form's other fields."""
+    """The bytes of one image, its file name if it has one, and the other fields of the form."""
 
     image: bytes
     filename: str | None
@@ -61,25 +64,25 @@ def check_part_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
 
 
 async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Upload:
-    """Reads the whole body. What is wrong with it is raised as one of the errors imported above."""
+    """Reads the whole body; raises one of the errors imported above if anything is wrong with it."""
     told = request.headers.get("content-length", "")
     if told.isdigit() and int(told) > max_bytes:
         raise BodyTooLargeError("The body is too large.", limit=max_bytes, actual=int(told))
-    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    content_type = media_type(request)
     body = bounded_body(request, max_bytes, seconds)
     if content_type == "multipart/form-data":
         upload = await parse_multipart(request, body)
     elif content_type.startswith("image/") or content_type in ("", "application/octet-stream"):
         upload = Upload(b"".join([chunk async for chunk in body]), None, {})
     else:
-        raise MissingImageError(f"A body of type {content_type[:60]!r} holds no image. {HOW_TO_SEND}")
+        raise MissingImageError(f"A body of type {content_type[:60]!r} cannot hold an image. {HOW_TO_SEND}")
     if not upload.image:
         raise EmptyImageError("The image has no bytes.")
     return upload
 
 
 async def bounded_body(request: Request, max_bytes: int, seconds: float) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; ends in an error where it grows too large, comes too slowly or breaks off."""
+    """The body's chunks; raises if it grows too large, arrives too slowly or is aborted."""
     received = 0
     deadline = anyio.current_time() + seconds
     chunks = request.stream()
@@ -90,9 +93,9 @@ async def bounded_body(request: Request, max_bytes: int, seconds: float) -> Asyn
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise SlowBodyError("The body came too slowly.", limit=seconds) from error
+            raise SlowBodyError("The body arrived too slowly.", limit=seconds) from error
         except ClientDisconnect as error:
-            raise CancelledError("The client left while sending.") from error
+            raise CancelledError("The client disconnected while sending.") from error
         if received // PACE_BYTES != (received + len(chunk)) // PACE_BYTES:
             deadline = anyio.current_time() + seconds
         received += len(chunk)
@@ -113,7 +116,7 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
         if not parser.complete:
             raise BadMultipartError("The body ends before its last boundary.")
         if len(files) > 1:
-            raise TooManyImagesError("Send one image a request.", limit=1, actual=len(files))
+            raise TooManyImagesError("Send one image per request.", limit=1, actual=len(files))
         if not files or files[0][0] != FIELD:
             raise MissingImageError(f"There is no image in the request. {HOW_TO_SEND}")
         image = await files[0][1].read()
@@ -121,3 +124,16 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
         await form.close()
     fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
     return Upload(image, files[0][1].filename, fields)
+
+
+async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict[str, str]:
+    """The fields of a small form; a body of any other type must be empty."""
+    body = b"".join([chunk async for chunk in bounded_body(request, max_bytes, seconds)])
+    if body and media_type(request) != FORM:
+        raise InvalidParameterError(f"Parameters belong in the query or in a body of type {FORM}.")
+    return dict(parse_qsl(body.decode("latin-1"), keep_blank_values=True))
+
+
+def media_type(request: Request) -> str:
+    """Of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,25 +1,27 @@
 """Bar codes and QR codes in a picture, read before and after it is enlarged (``decode=true``)."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from app.errors import CodesUnavailableError, TooManyPixelsError
+from app.images.channels import at_depth
+from app.images.decoder import DecodeLimits, SourceImage, decode
 
 AVAILABLE = find_spec("zxingcpp") is not None  # the extra "codes" is installed
 MAX_PIXELS = 4_000_000  # of the result: it is computed whole before the first byte, so it must be small
-MAX_TOLD, MAX_BYTES = 8, 512  # codes a header tells, and of each so many bytes
+MAX_HEADER = 640
+"""Bytes of a header that tells codes. There are two, and proxies take 4 KiB for all headers of an answer together."""
+_CUT = quote("…")  # where a text goes on, or more of them follow
 
 
 def check_readable(height: int, width: int) -> None:
     """Refuses a result that is too large to be computed before its headers are sent, or a service without a reader."""
     if not AVAILABLE:
-        raise CodesUnavailableError("This service was installed without a code reader (pip install enlarger[codes]).")
+        raise CodesUnavailableError("No bar code reader is installed here (pip install enlarger[codes]).")
     if height * width > MAX_PIXELS:
         raise TooManyPixelsError(
             "With decode=true a result is read before it is sent, so it may have no more pixels than that.",
@@ -37,13 +39,28 @@ def read_codes(pixels: NDArray[np.uint8 | np.uint16]) -> tuple[str, ...]:
 
 
 def header_value(codes: Sequence[str]) -> str:
-    """Texts for a header: UTF-8, percent-encoded (RFC 3986, 2.1), so that a comma only separates; empty for none."""
-    return ", ".join(quote(code.encode()[:MAX_BYTES], safe="") for code in codes[:MAX_TOLD])
+    """Texts for a header: UTF-8, percent-encoded (RFC 3986, 2.1), so that a comma only separates; empty for none.
+
+    What would make it longer than ``MAX_HEADER`` is cut between two characters; then it ends in an ellipsis.
+    """
+    told = ""
+    for number, code in enumerate(codes):
+        for character in ("" if number == 0 else ", ", *code):
+            encoded = character if character == ", " else quote(character, safe="")
+            if len(told) + len(encoded) + len(_CUT) > MAX_HEADER:
+                return told.removesuffix(", ") + _CUT
+            told += encoded
+    return told
 
 
 def read_when_whole(pieces: Iterator[bytes], tell: Callable[[tuple[str, ...]], None]) -> Iterator[bytes]:
     """All pieces of a file as one, after ``tell`` was told what its picture says."""
     data = b"".join(pieces)
-    with Image.open(io.BytesIO(data)) as image:
-        tell(read_codes(np.asarray(image.convert("RGB"))))
+    # By our own decoder, which brings every depth to 8 bits by its range.
+    tell(codes_of(decode(data, DecodeLimits(MAX_PIXELS, MAX_PIXELS))))
     yield data
+
+
+def codes_of(source: SourceImage) -> tuple[str, ...]:
+    """What is read in a decoded picture of any depth."""
+    return read_codes(at_depth(source.rows(0, source.height), 8))

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 
 def lay_on(rows: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Straight-alpha 8-bit ``rows`` over a plain colour, rounded."""
+    """Composites straight-alpha 8-bit ``rows`` over a plain colour, rounded."""
     opaque = alpha.astype(np.uint16)
     mixed = rows * opaque + np.array(background, np.uint16) * (255 - opaque)
     return ((mixed + 127) // 255).astype(np.uint8)

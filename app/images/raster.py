@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 SPILL_BYTES = 2**20
 """A picture of more bytes than this goes to a file. Pillow holds RGB at 4 bytes a pixel, so the largest picture that is
@@ -53,7 +52,7 @@ class Raster:
         rows = np.empty((bottom - top, self.width, self.channels), self.dtype)
         left, offset = rows.data.cast("B"), top * self._row_bytes
         while left:
-            count = os.preadv(self._file, [left], offset)
+            count = read_into(self._file, left, offset)
             left, offset = left[count:], offset + count
         return rows
 
@@ -64,12 +63,15 @@ class Raster:
         """
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
-                os.posix_fallocate(file.fileno(), 0, self._row_bytes * self.height)  # so that a full disk is known now
+                if hasattr(
+                    os, "posix_fallocate"
+                ):  # Linux, FreeBSD: a full disk is known now; elsewhere when it is full
+                    os.posix_fallocate(file.fileno(), 0, self._row_bytes * self.height)
                 for strip in self._strips(planes):
                     file.write(strip.tobytes())
                 descriptor = os.dup(file.fileno())
         except OSError as error:
-            log.warning("a picture is held in memory, for the temporary directory fails: %s", error.strerror)
+            log.warning("an image is kept in memory because the temporary directory failed: %s", error.strerror)
             return None
         weakref.finalize(self, os.close, descriptor)
         return descriptor
@@ -83,3 +85,12 @@ class Raster:
                 strips = [strips[0].convert("RGB")]
             pixels = [np.asarray(strip).reshape(strip.height, self.width, -1) for strip in strips]
             yield np.concatenate(pixels, axis=2) if len(pixels) > 1 else pixels[0]
+
+
+def read_into(file: int, buffer: memoryview, offset: int) -> int:
+    """Reads as much as there is at once; returns how many bytes."""
+    if hasattr(os, "preadv"):  # not on every macOS
+        return os.preadv(file, [buffer], offset)
+    data = os.pread(file, len(buffer), offset)
+    buffer[: len(data)] = data
+    return len(data)

@@ -7,7 +7,6 @@ what lies outside of them is cut off (ProPhoto through sRGB and back: a mean del
 curve far from sRGB's is changed for it, channel by channel in 16 bits, and changed back afterwards.
 """
 
-import io
 import struct
 from dataclasses import dataclass
 
@@ -15,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from app.images.profiles import open_profile
+from app.pixels import Pixels
+
 Floats = NDArray[np.float64]
 Table = NDArray[np.uint16]
-Pixels = NDArray[np.uint8 | np.uint16]
 
 FAR = 0.02
 """Mean distance of the curves, of the range 0 to 1. Gamma 2.2 (Adobe RGB) lies at 0.005, gamma 1.8 at 0.06."""
@@ -67,6 +68,8 @@ def far_curve(profile: bytes | None) -> ToneCurve | None:
         return None  # damaged: as good as none
     if srgb is None or np.abs(srgb - encoded).mean() < FAR or (np.diff(srgb, axis=1) < 0).any():
         return None
+    if max(np.unique(curve, return_counts=True)[1].max() for curve in np.rint(srgb[:, ::257] * PEAK)) > MOST_ALIKE:
+        return None  # light beyond the range, or a power of absurd height: the numbers are the better picture
     there = tuple(np.rint(curve * PEAK).astype(np.uint16) for curve in srgb)
     back = tuple(np.rint(np.interp(encoded, curve, encoded) * PEAK).astype(np.uint16) for curve in srgb)
     return ToneCurve(there, back)
@@ -89,7 +92,7 @@ def gray_axis(profile: bytes, encoded: Floats) -> Floats | None:
     try:
         seen = ImageCms.profileToProfile(
             grays,
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            open_profile(profile),
             ImageCms.createProfile("sRGB"),
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
         )

@@ -1,17 +1,14 @@
-"""One call of the engine: how many windows it takes, what becomes of them if it fails, how long it took."""
+"""One call of the engine: how many windows it takes, what happens if it fails, how long it took."""
 
 import logging
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import ComputeError, EnlargerError, OutOfMemoryError, StartupError
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 
 log = logging.getLogger("enlarger.batching")
 
-Pixels = NDArray[np.uint8 | np.uint16]
 RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
 Outcome = Pixels | EnlargerError
 
@@ -85,14 +82,14 @@ class Batcher:
             return results
         except StartupError as error:  # its file is gone or another since the start; the path is not for strangers
             log.error("%s cannot be loaded again: %s", spec.title, error.detail)
-            raise ComputeError(f"The file of {spec.title} is no longer what the service was started with.") from error
+            raise ComputeError(f"The file of {spec.title} has changed since the service was started.") from error
         except EnlargerError:
             raise
         except MemoryError as error:
             raise OutOfMemoryError(f"There is not enough memory for {spec.title} now.") from error
         except Exception as error:
             log.exception("a batch of %s failed", spec.title)
-            raise ComputeError(f"The network {spec.title} failed on this picture.") from error
+            raise ComputeError(f"The network {spec.title} failed on this image.") from error
 
 
 class Rates:

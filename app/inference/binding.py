@@ -1,4 +1,4 @@
-"""Runs into memory of our own: a GPU's from and to host buffers that are kept and page-locked, a CPU's as it is."""
+"""Runs that write into our own memory: on a GPU through page-locked host buffers that are reused, on a CPU directly."""
 
 import ctypes
 from functools import cache

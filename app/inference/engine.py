@@ -1,66 +1,87 @@
-"""Every network of the zoo, loaded and proven: a batch of LR tiles in, HR tiles out, in the best precision there is."""
+"""Every network of the zoo, loaded and proven: a batch of LR tiles in, HR tiles out, by whichever runtime is faster."""
 
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.errors import ModelFileError, OutOfMemoryError
+from app.errors import ModelFileError, OutOfMemoryError, ProofError
 from app.inference.batching import LANES, MOST_WINDOWS
-from app.inference.binding import BoundSession, enlarged, run_into
+from app.inference.face import check_face, check_generator_face
 from app.inference.guard import is_poisoned
-from app.inference.providers import RUN_ERRORS, GpuOptions, choose_provider, create_session, is_out_of_memory
-from app.inference.pruning import with_one_output
+from app.inference.providers import GpuOptions
+from app.inference.runtimes import OPENVINO, choose_runtimes
+from app.inference.runtimes.base import ALL_OUTPUTS, FILES, OUTPUTS, Runtime, Session, Source
 from app.inference.self_test import proving_tile
 from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo
+from app.pixels import Pixels
 from app.threads import usable_cores
 
 log = logging.getLogger("enlarger.engine")
 Latents = NDArray[np.float32]
 
-Pixels = NDArray[np.uint8 | np.uint16]
-
 Prove = Callable[[str, Pixels, Pixels], None]
 """Raises unless a network, called by its title, has made of a tile uint8 ``[h, w, 3]`` what it should have."""
 
-OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # what a run fetches, by the depth of what it is shown
-PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
-    "cpu": ("fp32", "int8", "fp16"),  # fp16 for its figures alone: a CPU casts to and fro, which is slower
-    "cuda": ("fp16", "fp32"),
-    "tensorrt": ("fp16", "fp32"),
-}
-FACE_OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
-RUNTIME_VERSION: str = ort.__version__
 WARM_UP_SIDE = 128  # LR pixels
 CPU_SIDE = 64  # the same on a CPU, for a quick start: a pixel takes up to a tenth longer than in a whole tile there
 DEAR_SIDE, DEAR_MACS = 32, 500_000  # and of a network that computes more than that for one LR pixel
-BATCH_MACS = {"cpu": 0}  # of one call; a CPU gains nothing by batches
-GPU_BATCH_MACS = 400_000_000_000  # eight of the largest tiles: some milliseconds, and a few GiB of activations
+GPU_BATCH_MACS = 400_000_000_000  # of one call: eight of the largest tiles, some milliseconds, and a few GiB
+LEAST_RUNS, MOST_RUNS, TIMED_SECONDS = 2, 4, 0.02  # the best counts; of the least once they have taken so long
+CLEARLY = 0.95  # of the first runtime's time, within which a further one is taken instead
 WARM_UP_PICTURES = 16
-ALL_CORES = 0  # the lane of a run that has the machine for itself; those beside one another have lanes 1, 2...
-BOTH = ""  # outputs
+DEEP = "uint16"
+
+
+class Way(NamedTuple):
+    """How a network is run: by which runtime, in which precision."""
+
+    runtime: Runtime
+    precision: str
+
+    @property
+    def file(self) -> str:
+        """Which of the network's files that is, by the manifest's name for it."""
+        return FILES.get(self.precision, self.precision)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded network: its face is checked, it has run, and ``seconds_per_pixel`` (LR) was measured."""
+    """A loaded network: its face is checked, it has run, and ``seconds_per_pixel`` (LR) was measured.
+
+    ``provider`` and ``precision`` are read back from what was loaded. ``deep``: the same network as it is run for
+    results of 16 bits, where that is otherwise.
+    """
 
     spec: ModelSpec
-    precision: str
+    way: Way
     provider: str
+    precision: str
     seconds_per_pixel: float
+    deep: "Network | None" = None
+
+    def at(self, depth: str) -> "Network":
+        """As it is run for windows of that dtype."""
+        return self.deep if self.deep and depth == DEEP else self
+
+    @property
+    def providers(self) -> set[str]:
+        """Those that run it, for results of either depth."""
+        return {self.provider} | (self.deep.providers if self.deep else set())
 
     @property
     def file(self) -> ModelFile:
         """The file that runs."""
-        return self.spec.files[self.precision]
+        return self.spec.files[self.way.file]
 
     @property
     def max_depth(self) -> int:
@@ -84,18 +105,21 @@ class PictureGenerator:
 
 
 class Key(NamedTuple):
-    """Which session: of which file, with how many cores, able to give which output."""
+    """Which session: of which file, by which runtime, for one run with all cores or several beside one another."""
 
     title: str
+    runtime: str
     precision: str
-    lane: int = ALL_CORES
-    output: str = BOTH
+    beside: bool = False
+    output: str = ALL_OUTPUTS
 
 
 class Engine:
-    """Every network of a zoo, loaded on one provider ("cpu", "cuda" or "tensorrt"); it has run there.
+    """Every network of a zoo, loaded by the provider that is asked for ("auto": what is there); it has run there.
 
     ``precision`` is asked for, not demanded: a network's own says what it really has, see ``choose_precision``.
+    Where both ONNX Runtime and OpenVINO are there, each network is run by the one that was faster here, ONNX Runtime if
+    the other was not ``CLEARLY`` so; by the latter alone for results of 16 bits.
     ``zoo`` is what it was made of, each network as it is run here: with the context of the file that was chosen.
     ``threads``: 0 means every core that this process may use.
     ``batch_macs`` is what one call of ``run`` may cost, multiply-accumulates. ``recomputed`` counts, by network, the
@@ -103,7 +127,7 @@ class Engine:
     ``LANES`` may ``run_beside`` one another, where ``shares_cores``.
 
     With ``prove`` each network has to pass that before the next one is loaded, and on a CPU its session is let go then:
-    it is made again, in 5 to 40 ms, when a picture asks for it, and what nobody asks for takes no memory. On a GPU
+    it is made again, in 5 to 100 ms, when a picture asks for it, and what nobody asks for takes no memory. On a GPU
     making one is dear.
 
     A run on all cores waits, after every layer, for the core that was late: for one that encodes, above all. Two runs
@@ -120,84 +144,124 @@ class Engine:
         gpu: GpuOptions | None = None,
         prove: Prove | None = None,
     ) -> None:
-        self.provider, self.precision = choose_provider(provider), precision
-        self.batch_macs = BATCH_MACS.get(self.provider, GPU_BATCH_MACS)
+        self._onnx, self._further = choose_runtimes(provider, gpu or GpuOptions())
+        self._named, self.precision, self._prove = provider == OPENVINO, precision, prove
+        self.on_gpu = self._onnx.on_gpu
+        self.batch_macs = GPU_BATCH_MACS if self.on_gpu else 0  # a CPU gains nothing by batches
         self.recomputed: Counter[str] = Counter()
-        self._prove = prove
-        self._threads = threads or usable_cores()
-        self._lane_threads = self._threads // LANES
-        self.shares_cores = self.provider == "cpu" and self._threads >= LANES
-        self._free_lanes = list(range(1, 1 + LANES))
-        self.zoo, self._gpu = zoo, gpu or GpuOptions()
-        self._options = ort.RunOptions()
-        self._options.only_execute_path_to_fetches = True  # a request; ORT 1.31 ignores it: both outputs run
+        self.zoo, self._threads = zoo, threads or usable_cores()
+        self.shares_cores = not self.on_gpu and self._threads >= LANES
         self._making = threading.Lock()
-        self._sessions: dict[Key, ort.InferenceSession] = {}
-        self._bound: dict[Key, BoundSession] = {}
-        self.networks = {spec.title: self._load(spec) for spec in zoo}
+        self._sessions: dict[Key, Session] = {}
+        self.networks = {network.spec.title: network for network in self._load()}
         self.zoo = replace(zoo, models=tuple(network.spec for network in self.networks.values()))
         self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
 
-    def _load(self, spec: ModelSpec) -> Network:
-        precision = choose_precision(self.precision, self.provider, spec)
-        spec = spec.at(precision)
-        if precision == "fp16" and "fp32" in spec.files:
-            self.zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
-        provider = self.session(spec, precision).get_providers()[0]
-        tile, run = proving_tile(self.proof_side(spec)), self._guarded if self._prove else self._infer
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Those that really run a network."""
+        return tuple(sorted(set().union(*(network.providers for network in self.networks.values()))))
+
+    def _load(self) -> Iterator[Network]:
+        """Some networks are loaded at a time; then each is timed and proven, with the machine for itself."""
+        at_a_time = LANES if self._further else 1
+        for group in batched(self.zoo, at_a_time):
+            with ThreadPoolExecutor(at_a_time) as pool:
+                prepared = [(pool.submit(self._prepare, spec, self._onnx), self._also(pool, spec)) for spec in group]
+            for first, further in prepared:
+                yield self._chosen(self._tried(first.result()), further)
+            if self._prove and not self.on_gpu:
+                self._let_go()
+
+    def _also(self, pool: ThreadPoolExecutor, spec: ModelSpec) -> Future[Network] | None:
+        return pool.submit(self._prepare, spec, self._further) if self._further else None
+
+    def _chosen(self, network: Network, further: Future[Network] | None) -> Network:
+        """As ONNX Runtime runs it, or as the further runtime does."""
+        if self._further is None or further is None:
+            return network
         try:
-            self._warm_up(spec, precision)
-            self._infer(spec, precision, tile[np.newaxis])  # allocates and tunes; only the second run is timed
-            started = time.perf_counter()
-            upscaled = run(spec, precision, tile[np.newaxis])
-            seconds = time.perf_counter() - started
-        except RUN_ERRORS as error:  # also where the output does not fit the memory it is to be written to
+            other = self._tried(further.result())
+        except (ModelFileError, ProofError) as error:
+            if self._named:
+                raise
+            log.warning("OpenVINO is left out: %s", error)  # for all: it was seen to crash after a failure
+            self._further = None
+            return network
+        if self._named or other.seconds_per_pixel < CLEARLY * network.seconds_per_pixel:
+            return replace(other, deep=None if DEEP in other.way.runtime.depths else network)
+        return network
+
+    def _prepare(self, spec: ModelSpec, runtime: Runtime) -> Network:
+        """A network loaded by one runtime. It has run, and was not timed."""
+        way = Way(runtime, choose_precision(self.precision, runtime, spec))
+        spec = spec.at(way.file)
+        if way.precision == "fp16" and "fp32" in spec.files:
+            self.zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
+        key, session = self._make(spec, way)
+        self._sessions[key] = session
+        try:
+            self._warm_up(spec, way)
+            session.run(proving_tile(self.proof_side(spec))[np.newaxis])  # allocates and tunes
+        except runtime.errors as error:  # also where the output does not fit the memory it is to be written to
             raise ModelFileError(f"{spec.title} does not enlarge a picture {spec.scale} times: {error}") from error
+        return Network(spec, way, session.provider, session.precision, 0.0)
+
+    def _tried(self, network: Network) -> Network:
+        """The same, timed and proven."""
+        spec, way = network.spec, network.way
+        tile, run = proving_tile(self.proof_side(spec)), self._guarded if self._prove else self._infer
+        seconds, upscaled = timed(lambda: run(spec, way, tile[np.newaxis]))
         if self._prove:
             self._prove(spec.title, tile, upscaled[0])
-            if self.provider == "cpu":
-                self._sessions.clear()
-        return Network(spec, precision, provider, seconds / tile[..., 0].size)
+        return replace(network, seconds_per_pixel=seconds / tile[..., 0].size)
+
+    def _let_go(self) -> None:
+        for session in self._sessions.values():
+            session.release()
+        self._sessions.clear()
 
     def proof_side(self, spec: ModelSpec) -> int:
         """LR pixels along the side of the tile on which a network is timed, and proven, at the start."""
-        if self.provider != "cpu":
+        if self.on_gpu:
             return WARM_UP_SIDE
         return CPU_SIDE if spec.macs <= DEAR_MACS else DEAR_SIDE
 
-    def _warm_up(self, spec: ModelSpec, precision: str) -> None:
+    def _warm_up(self, spec: ModelSpec, way: Way) -> None:
         """On a GPU: one run at the largest batch, so that memory grows now; where it does not suffice, by half less."""
         while count := min(MOST_WINDOWS, self.batch_macs // (WARM_UP_SIDE**2 * max(1, spec.macs))):
             try:
-                self._infer(spec, precision, np.zeros((count, WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8))
+                self._infer(spec, way, np.zeros((count, WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8))
             except OutOfMemoryError:
                 self.batch_macs //= 2
             else:
                 return
 
-    def session(
-        self, spec: ModelSpec, precision: str, lane: int = ALL_CORES, output: str = BOTH
-    ) -> ort.InferenceSession:
-        """The session of a network's file, made when it is asked for first and again after it ran out of memory."""
-        threads = self._lane_threads if lane else self._threads
-        own = min(lane, 1) if threads == 1 else lane  # without threads to wait for, lanes share a session
-        key = Key(spec.title, precision, own, output)
+    def session(self, spec: ModelSpec, way: Way, beside: bool = False, output: str = ALL_OUTPUTS) -> Session:
+        """The session of a network's file, made when it is asked for first and again after it ran out of memory.
+
+        One with all outputs, where there is one from the start on, serves for each of them.
+        """
+        whole = Key(spec.title, way.runtime.name, way.precision, beside)
         with self._making:
+            if whole in self._sessions or self.on_gpu or DEEP not in way.runtime.depths:
+                output = ALL_OUTPUTS
+            key = whole._replace(output=output)
             if key not in self._sessions:
-                data, path = self.zoo.read(spec, precision), spec.files[precision].path
-                if output != BOTH:
-                    data = with_one_output(data, output)
-                session = create_session(data, path, self.provider, threads, precision, self._gpu)
-                if output == BOTH:
-                    check_face(session, spec.at(precision))
-                self._sessions[key] = session
-                if self.provider != "cpu":
-                    self._bound[key] = BoundSession(session, spec.scale)
+                _, self._sessions[key] = self._make(spec, way, beside, output)
             return self._sessions[key]
 
+    def _make(self, spec: ModelSpec, way: Way, beside: bool = False, output: str = ALL_OUTPUTS) -> tuple[Key, Session]:
+        threads, callers = (self._threads // LANES, LANES) if beside else (self._threads, 1)
+        data, path = self.zoo.read(spec, way.file), spec.files[way.file].path
+        source = Source(spec.title, path, data, spec.scale, way.precision, output, spec.macs)
+        session = way.runtime.load(source, threads, callers)
+        if output == ALL_OUTPUTS:
+            check_face(session.face, spec.at(way.file))
+        return Key(spec.title, way.runtime.name, way.precision, beside, output), session
+
     def _load_generator(self, spec: GeneratorSpec) -> PictureGenerator:
-        data, path = self.zoo.read(spec, "fp32"), spec.files["fp32"].path
-        session = create_session(data, path, self.provider, self._threads, gpu=self._gpu)
+        session = self._onnx.load_plain(self.zoo.read(spec, "fp32"), spec.files["fp32"].path, self._threads)
         check_generator_face(session, spec)
         generator = PictureGenerator(spec, session.get_providers()[0], session, 0.0)
         latents = np.zeros((WARM_UP_PICTURES, spec.latent), np.float32)
@@ -216,94 +280,61 @@ class Engine:
         """LR windows of one shape and depth, uint8 or uint16 ``[h, w, 3]``, to HR windows ``[h * s, w * s, 3]`` of the
         same depth, in order.
 
-        Raises ``OutOfMemoryError``; what else ONNX Runtime raises for a failed run is raised as it is, and the
-        scheduler makes it that request's error.
+        Raises ``OutOfMemoryError``; what else a runtime raises for a failed run is raised as it is, and the scheduler
+        makes it that request's error.
         """
-        return self._run(spec, windows, ALL_CORES)
+        return self._run(spec, windows, beside=False)
 
     def run_beside(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
         """The same on a part of the cores, by as many threads at a time as there are ``LANES``."""
-        lane = self._free_lanes.pop()
-        try:
-            return self._run(spec, windows, lane)
-        finally:
-            self._free_lanes.append(lane)
+        return self._run(spec, windows, beside=True)
 
-    def _run(self, spec: ModelSpec, windows: Iterable[Pixels], lane: int) -> list[Pixels]:
-        return list(self._guarded(spec, self.network(spec).precision, np.stack(list(windows)), lane))
+    def _run(self, spec: ModelSpec, windows: Iterable[Pixels], beside: bool) -> list[Pixels]:
+        batch = np.stack(list(windows))
+        return list(self._guarded(spec, self.network(spec).at(batch.dtype.name).way, batch, beside))
 
-    def _guarded(self, spec: ModelSpec, precision: str, batch: Pixels, lane: int = ALL_CORES) -> Pixels:
+    def _guarded(self, spec: ModelSpec, way: Way, batch: Pixels, beside: bool = False) -> Pixels:
         """As ``_infer``; a batch that overflows in float16 is computed again in float32."""
-        upscaled = self._infer(spec, precision, batch, lane)
-        guarded = precision == "fp16" and "fp32" in spec.files  # only a file under evaluation stands alone
+        upscaled = self._infer(spec, way, batch, beside)
+        guarded = way.precision == "fp16" and "fp32" in spec.files  # only a file under evaluation stands alone
         if guarded and any(is_poisoned(lr, hr, spec.scale) for lr, hr in zip(batch, upscaled, strict=True)):
             log.warning("%s: float16 overflowed on this picture; computed again in float32", spec.title)
             self.recomputed[spec.title] += 1
-            upscaled = self._infer(spec, "fp32", batch, lane)
+            upscaled = self._infer(spec, way._replace(precision="fp32"), batch, beside)
         return upscaled
 
-    def _infer(self, spec: ModelSpec, precision: str, batch: Pixels, lane: int = ALL_CORES) -> Pixels:
+    def _infer(self, spec: ModelSpec, way: Way, batch: Pixels, beside: bool = False) -> Pixels:
         """uint8 or uint16 ``[N, h, w, 3]`` to ``[N, h * scale, w * scale, 3]`` of the same depth."""
-        key, output = Key(spec.title, precision, lane), OUTPUTS[batch.dtype.name]
-        whole = key in self._sessions or self.provider != "cpu"  # there from the start on
-        session = self.session(spec, precision, lane, BOTH if whole else output)
+        session = self.session(spec, way, beside, OUTPUTS[batch.dtype.name])
         try:
-            if key in self._bound:
-                return self._bound[key].run(output, batch, self._options)
-            image = batch.astype(np.float32)
-            image /= np.iinfo(batch.dtype).max
-            upscaled: Pixels = np.empty(enlarged(batch.shape, spec.scale), batch.dtype)
-            run_into(upscaled, session, output, image, self._options)
-            return upscaled
-        except RUN_ERRORS as error:
-            if not is_out_of_memory(error):
-                raise
-            self._let_go(key)
-            raise OutOfMemoryError(f"There is not enough memory for {spec.title} now.") from error
-
-    def _let_go(self, key: Key) -> None:
-        """Drops a session that ran out of a GPU's memory: what it holds may be broken or in pieces."""
-        if self.provider != "cpu":
-            self._bound.pop(key).release()
-            del self._sessions[key]
+            return session.run(batch)
+        except OutOfMemoryError:
+            if self.on_gpu:  # what it holds may be broken or in pieces
+                session.release()
+                self._sessions = {key: kept for key, kept in self._sessions.items() if kept is not session}
+            raise
 
 
-def choose_precision(asked: str, provider: str, spec: ModelSpec) -> str:
-    """What is asked for, if the provider runs it and the model has such a file; else fp32, which every model has."""
-    precision = PRECISIONS[provider][0] if asked == "auto" else asked
-    return precision if precision in PRECISIONS[provider] and precision in spec.files else "fp32"
+def batched(specs: Iterable[ModelSpec], count: int) -> Iterator[list[ModelSpec]]:
+    """So many at a time, in order (``itertools.batched`` of Python 3.12)."""
+    rest = iter(specs)
+    while group := list(islice(rest, count)):
+        yield group
 
 
-def check_face(session: ort.InferenceSession, spec: ModelSpec) -> None:
-    """Raises ``ModelFileError`` unless the graph has the one face every model of this service has."""
-    problems = []
-    inputs = session.get_inputs()
-    face = [(i.name, i.type, i.shape[-1:], len(i.shape)) for i in inputs]
-    if face != [("image", "tensor(float)", [3], 4)]:
-        problems.append(f"inputs are {[(i.name, i.type, i.shape) for i in inputs]}, not image: float [N, H, W, 3]")
-    outputs = {o.name: o.type for o in session.get_outputs()}
-    if outputs != FACE_OUTPUTS:
-        problems.append(f"outputs are {outputs}, not {FACE_OUTPUTS}")
-    told = session.get_modelmeta().custom_metadata_map
-    for key in ("name", "scale", "context"):
-        if told.get(key) != str(getattr(spec, key)):
-            problems.append(f"its metadata says {key} {told.get(key)!r}, the manifest {getattr(spec, key)!r}")
-    if problems:
-        raise ModelFileError(f"{spec.title}: {'; '.join(problems)}.")
+def timed(run: Callable[[], Pixels]) -> tuple[float, Pixels]:
+    """Seconds of the best of a few runs, and what it gave."""
+    best, end = float("inf"), time.perf_counter() + TIMED_SECONDS
+    for number in range(MOST_RUNS):
+        started = time.perf_counter()
+        if number >= LEAST_RUNS and started > end:
+            break
+        result = run()
+        best = min(best, time.perf_counter() - started)
+    return best, result
 
 
-def check_generator_face(session: ort.InferenceSession, spec: GeneratorSpec) -> None:
-    """Raises ``ModelFileError`` unless the graph takes ``latents`` and gives ``pictures`` as the manifest says."""
-    inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
-    outputs = [(o.name, o.type, o.shape[1:]) for o in session.get_outputs()]
-    problems = []
-    if inputs != (expected := [("latents", "tensor(float)", [spec.latent])]):
-        problems.append(f"inputs are {inputs}, not {expected}")
-    if outputs != (expected := [("pictures", "tensor(uint8)", [spec.height, spec.width, spec.channels])]):
-        problems.append(f"outputs are {outputs}, not {expected}")
-    told = session.get_modelmeta().custom_metadata_map
-    for key, value in (("name", spec.name), ("kind", "generator")):
-        if told.get(key) != value:
-            problems.append(f"its metadata says {key} {told.get(key)!r}, not {value!r}")
-    if problems:
-        raise ModelFileError(f"{spec.title}: {'; '.join(problems)}.")
+def choose_precision(asked: str, runtime: Runtime, spec: ModelSpec) -> str:
+    """What is asked for, if the runtime computes it and the model has such a file; else fp32, which every model has."""
+    precision = runtime.precisions[0] if asked == "auto" else asked
+    return precision if precision in runtime.precisions and FILES.get(precision, precision) in spec.files else "fp32"

@@ -1,13 +1,10 @@
 """Pictures from noise: the latent vectors of a seed, and drawn pictures laid out as one grid."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.zoo import GeneratorSpec
+from app.pixels import Pixels
 
-Pixels = NDArray[np.uint8 | np.uint16]
 GAP = 2  # pixels between the pictures of a grid, and around them
 
 
@@ -28,22 +25,3 @@ def grid(pictures: Pixels, columns: int) -> Pixels:
         y, x = GAP + index // columns * (height + GAP), GAP + index % columns * (width + GAP)
         sheet[y : y + height, x : x + width] = picture
     return sheet
-
-
-def describe_generator(spec: GeneratorSpec) -> dict[str, Any]:
-    """What ``GET /models`` tells of it."""
-    return {
-        "name": spec.name,
-        "kind": "generator",
-        "summary": spec.summary,
-        "licence": spec.licence,
-        "architecture": spec.architecture,
-        "latent": spec.latent,
-        "size": [spec.height, spec.width, spec.channels],
-        "parameters": spec.parameters,
-        "macs_per_picture": spec.macs,
-        "files": {
-            precision: {"sha256": file.sha256, "bytes": file.bytes, "metrics": file.metrics}
-            for precision, file in spec.files.items()
-        },
-    }

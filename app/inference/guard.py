@@ -1,4 +1,4 @@
-"""Whether a result of float16 arithmetic is a picture, or the trace of a number that overflowed.
+"""Whether a float16 result is an image or the trace of an overflow.
 
 A value beyond 65,504 becomes infinite in float16, and the sums it enters NaN. From there on it spreads with every
 convolution, to all channels and to at least 3 x 3 LR pixels; narrowed to an integer, it is black or saturated. A

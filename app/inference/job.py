@@ -11,14 +11,11 @@ from types import TracebackType
 from typing import Protocol, Self
 from weakref import WeakSet
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import CancelledError, DeadlineError
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 from app.telemetry.record import WAIT, StageClock
 
-Pixels = NDArray[np.uint8 | np.uint16]
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
 
@@ -42,8 +39,11 @@ class Job:
     ``time.monotonic``; ``clock`` keeps the time its stages take.
     """
 
-    def __init__(self, queue: JobQueue, load: Load, deadline: float, clock: StageClock) -> None:
+    def __init__(
+        self, queue: JobQueue, load: Load, deadline: float, clock: StageClock, background: bool = False
+    ) -> None:
         self.deadline, self.clock = deadline, clock
+        self.background = background  # computed in the time that the others leave
         self.queued_at = 0.0  # when its first window was, on the clock of time.perf_counter
         self.active_at = time.monotonic()  # when a window of it was last queued or given back
         self.cost = 0  # multiply-accumulates computed for it, on the scheduler's clock of such costs
@@ -72,7 +72,7 @@ class Job:
         except FutureCancelledError as error:
             raise CancelledError("The request was cancelled.") from error
         except TimeoutError as error:
-            raise DeadlineError("The picture was not finished in time.") from error
+            raise DeadlineError("The image was not finished in time.") from error
 
     def ahead(self, spec: ModelSpec, pixels: int, submit: Callable[[], Callable[[], Pixels]]) -> "Ahead":
         """Queues a window of so many LR pixels by ``submit``, which gives the call that waits for its result."""

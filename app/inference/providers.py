@@ -1,4 +1,4 @@
-"""Execution providers: which there are, what each is told, and sessions that really have the one asked for."""
+"""Execution providers: which are available, their options, and sessions that really run on the requested one."""
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,7 @@ class GpuOptions:
 
 @cache
 def share_arena() -> None:
-    """One memory arena for all sessions; ONNX Runtime takes it once a process, before the first session.
+    """One memory arena for all sessions; ONNX Runtime accepts it once per process, before the first session.
 
     One each would keep every model's largest activations for ever (12 networks idle: 168 MB a process without sharing,
     112 MB with). It grows by large regions, whose untouched pages cost nothing: tensors of every size share them. In

@@ -5,6 +5,9 @@ window of the job that has cost least (start-time fair queueing, Goyal et al. 19
 huge one waits for a tile or two of it, however many small ones it is cut into itself. Only where turns would make an
 accepted picture miss its deadline, the nearest deadline is served first. A GPU computes windows of the same network and
 shape from different jobs as one batch, a CPU two batches of one window beside one another, each with half of the cores.
+
+Background jobs are computed while no other is: they count in no admission, and of them one window is taken in
+``PATIENCE`` seconds at least, so that they end even where the others never do.
 """
 
 import threading
@@ -12,9 +15,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-
-import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import (
     DeadlineError,
@@ -26,10 +26,10 @@ from app.errors import (
 from app.inference.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.inference.job import Batch, Entry, Job, Load
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels
 from app.telemetry.record import StageClock
 from app.threads import give_way
 
-Pixels = NDArray[np.uint8 | np.uint16]
 OnBatch = Callable[[str, int, int, float], None]
 """Told of each batch: the network's title, windows, LR pixels, seconds."""
 
@@ -38,10 +38,11 @@ def nobody(network: str, windows: int, pixels: int, seconds: float) -> None:
     """An ``OnBatch`` who does not listen."""
 
 
+NO_DEADLINE = 365 * 24 * 3600.0  # seconds
+HELD = 0.05  # seconds after which it is looked again whether background jobs may be computed
 HASTE = 1.25  # a job's deadline is in danger when so many times the estimate would miss it
-DEAR_WINDOW = (
-    100_000_000_000  # multiply-accumulates of a window, from which it takes so long that one is computed at a time
-)
+DEAR_WINDOW = 100_000_000_000  # multiply-accumulates; windows of more take seconds, and one is computed at a time
+PATIENCE = 10.0  # seconds after which a window of a background job is computed, whoever else waits
 SILENCE = 1.0  # seconds without a window queued or computed, after which a job is waiting for its reader
 
 
@@ -75,6 +76,7 @@ class Scheduler:
         self._dear = False  # whether a dear window is being computed
         self._cost = 0  # what the job served last had cost before that: who comes, or comes back, begins there
         self._changed = threading.Condition()
+        self._background_at = time.monotonic()  # when a window of a background job was last taken
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
         self._threads = [threading.Thread(target=self._run, name="scheduler", daemon=True) for _ in range(self._lanes)]
@@ -94,12 +96,17 @@ class Scheduler:
         A request whose reader is slow has nothing queued, so it keeps nobody waiting and is not counted.
         """
         with self._changed:
-            return sum(self._seconds_left(job) for job in self._busy())
+            return sum(self._seconds_left(job) for job in self._busy() if not job.background)
 
     def _busy(self) -> list[Job]:
         """The jobs that do not wait for their reader."""
         now = time.monotonic()
         return [job for job in self._jobs if job.waiting or not job.started or now < job.active_at + SILENCE]
+
+    def seconds_left(self, job: Job) -> float:
+        """Estimated seconds of the whole machine for what is not computed yet of a job."""
+        with self._changed:
+            return max(0.0, self._seconds_left(job))
 
     def _seconds_left(self, job: Job) -> float:
         return sum(self._rates.of(title) * pixels for title, pixels in job.left.items())
@@ -123,16 +130,29 @@ class Scheduler:
         """How many requests are admitted and not done."""
         return len(self._jobs)
 
+    def open_background(self, load: Load, clock: StageClock | None = None) -> Job:
+        """Admits work that nobody waits for: without a deadline, and only refused while the service shuts down."""
+        with self._changed:
+            if self._closing:
+                raise ShuttingDownError("The service is shutting down.")
+            for spec, pixels in load:
+                self.estimate(spec, pixels)  # so that what is left of it can be told at any time
+            job = Job(self, load, time.monotonic() + NO_DEADLINE, clock or StageClock(), background=True)
+            self._jobs[job] = None
+            return job
+
     def open(self, load: Load, deadline: float, clock: StageClock | None = None) -> Job:
         """Admits a request, unless the queue is full or the request could not be done by its deadline."""
         with self._changed:
             own = sum(self.estimate(spec, pixels) for spec, pixels in load)
             done_in, allowed = self.check_room() + own, deadline - time.monotonic()
             if own > allowed:
-                raise TooMuchWorkError("The picture is too much work.", limit=round(allowed, 1), actual=round(own, 1))
+                raise TooMuchWorkError(
+                    "The image is too much work for one request.", limit=round(allowed, 1), actual=round(own, 1)
+                )
             if done_in > allowed:
                 raise OverloadedError(
-                    "The picture would not be finished in time.",
+                    "The image would not be finished in time.",
                     retry_after=done_in - allowed,
                     limit=round(allowed, 1),
                     actual=round(done_in, 1),
@@ -168,6 +188,8 @@ class Scheduler:
                 entry.job.active_at = time.monotonic()
                 if not entry.job.waiting:  # what it left unused while it had nothing to compute is no credit
                     entry.job.cost = max(entry.job.cost, self._cost)
+                if entry.job.background and not any(job.waiting for job in self._jobs if job.background):
+                    self._background_at = time.monotonic()  # patience begins with waiting
                 entry.job.waiting.append(entry)
                 self._changed.notify_all()
         return entry.future
@@ -245,7 +267,7 @@ class Scheduler:
     def _take(self, first: Job) -> list[Entry]:
         """The next window of a job, and as many of its kind, of all jobs in turn, as may be computed with it."""
         taken = [first.waiting.popleft()]
-        turns = deque([*(job for job in self._jobs if job is not first), first])
+        turns = deque([*(job for job in self._eligible() if job is not first), first])
         room = self._batcher.most(taken[0].spec, taken[0].pixels)
         while len(taken) < room and turns:
             job = turns.popleft()
@@ -263,6 +285,8 @@ class Scheduler:
         job.left[entry.spec.title] -= entry.pixels
         job.cost += entry.pixels * max(1, entry.spec.macs)
         self._jobs.move_to_end(job)
+        if job.background:
+            self._background_at = time.monotonic()
         if not job.computing:
             job.computing = True
             job.clock.add("queue", time.perf_counter() - job.queued_at)
@@ -270,12 +294,22 @@ class Scheduler:
     def _is_alone(self, job: Job, entry: Entry) -> bool:
         """Whether there is nothing to compute beside the window just taken of a job, nor is more of it announced that
         could be."""
-        others = any(other is not job for other in self._ready())
-        return self._computing == 1 and not others and (is_dear(entry) or job.left.total() <= 0)
+        others = any(other is not job for other in self._eligible())
+        if is_dear(entry):
+            return self._computing == 1 and not others
+        return self._computing == 1 and job.left.total() <= 0 and not others and not job.waiting
 
     def _ready(self) -> list[Job]:
-        """The jobs of which a window can be taken now, in turn."""
+        """The jobs whose next window the machine has room for, in turn."""
         return [job for job in self._jobs if job.waiting and not (self._dear and is_dear(job.waiting[0]))]
+
+    def _eligible(self) -> list[Job]:
+        """The jobs of which a window may be taken now, in turn: those in the background while no other is at work."""
+        waiting = self._ready()
+        ahead = [job for job in waiting if not job.background]
+        if len(ahead) == len(waiting) or time.monotonic() > self._background_at + PATIENCE:
+            return waiting
+        return ahead if any(not job.background for job in self._busy()) else waiting
 
     def _pause(self) -> float | None:
         """Seconds to wait before a window is taken, None without end: there is none.
@@ -283,10 +317,10 @@ class Scheduler:
         A last window is done sooner with all cores, once the other lane is ready, than beside it at half the speed: if
         that lane needs no longer than the window will. It may be late by a quarter of that, then it was misjudged.
         """
-        ready = self._ready()
-        if not ready:
-            return None
-        first = ready[0].waiting[0]
+        eligible = self._eligible()
+        if not eligible:
+            return HELD if self._ready() else None
+        first = eligible[0].waiting[0]
         announced = sum(job.left.total() for job in self._busy())
         if self._lanes == 1 or not self._computing or announced > first.pixels:
             return 0.0
@@ -302,22 +336,25 @@ class Scheduler:
 
         Where any order meets all deadlines, that one does (Liu and Layland 1973), and only such work was admitted.
         """
-        ready = self._ready()
+        waiting = self._eligible()
         seconds, now = 0.0, time.monotonic()
-        hopeful = [job for job in ready if now + self._seconds_left(job) <= job.deadline]
+        overdue = [job for job in waiting if job.background]
+        if overdue and len(overdue) < len(waiting):
+            return overdue[0]  # its patience is over: else it would not stand here beside others
+        hopeful = [job for job in waiting if now + self._seconds_left(job) <= job.deadline]
         hopeful.sort(key=lambda job: job.deadline)
         for job in hopeful:
             seconds += self._seconds_left(job)
             if now + HASTE * seconds > job.deadline:
                 return hopeful[0]
-        return min(ready, key=lambda job: job.cost)
+        return min(waiting, key=lambda job: job.cost)
 
     def _drop_expired(self) -> None:
         """What is late already is not computed."""
         now = time.monotonic()
         for job in self._jobs:
             while job.waiting and job.deadline < now:
-                job.waiting.popleft().future.set_exception(DeadlineError("The picture was not finished in time."))
+                job.waiting.popleft().future.set_exception(DeadlineError("The image was not finished in time."))
 
 
 def is_dear(entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""A network is ready when it has enlarged a known tile, and what came out is recognisably that tile.
+"""The self-test: each network must enlarge a known tile into something recognisable as that tile.
 
 The hash proves the file and the face its form; this proves that the provider computes it: a driver, a kernel or a
 precision gone wrong gives black, noise, NaN or another tile. No expectation is stored beside the file. Whatever a
@@ -6,17 +6,15 @@ network adds to a picture, averaged over each LR pixel's own HR pixels it must g
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import ProofError
-
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 MOST_DIFFERENCE = 6.0  # of 255, mean; shipped networks: under 2
 
 
 def proving_tile(side: int) -> Pixels:
-    """Slopes, one a channel and each another way, with a dark and a light square on them: uint8 ``[side, side, 3]``."""
+    """One gradient per channel, in three directions, with a dark and a light square: uint8 ``[side, side, 3]``."""
     slope = np.linspace(20, 220, side)
     down, across = np.meshgrid(slope, slope, indexing="ij")
     tile = np.stack([down, across, 240 - (down + across) / 2], axis=2).astype(np.uint8)
@@ -35,4 +33,6 @@ def check_proof(title: str, tile: Pixels, upscaled: Pixels) -> None:
     means = upscaled.reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
     difference = float(np.abs(means - tile).mean())
     if not difference <= MOST_DIFFERENCE:
-        raise ProofError(f"{title}: it computes something else than the picture: {difference:.1f} of 255 away from it.")
+        raise ProofError(
+            f"{title}: its output is not the image that it was given: {difference:.1f} of 255 away from it."
+        )

@@ -30,9 +30,24 @@ class ModelFile:
     context: int | None = None
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """One network at one scale, as ``training/export/publish.py`` wrote it into the manifest.
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What the manifest says of any network, as ``training/export`` wrote it."""
+
+    name: str
+    architecture: str
+    parameters: int
+    macs: int
+    summary: str
+    licence: str
+    recipe: str
+    training: Mapping[str, Any]
+    files: Mapping[str, ModelFile]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(Spec):
+    """One network at one scale.
 
     ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
     ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``alignment``: LR pixels of which the places
@@ -41,17 +56,8 @@ class ModelSpec:
     here.
     """
 
-    name: str
     scale: int
-    architecture: str
     context: int
-    parameters: int
-    macs: int
-    summary: str
-    licence: str
-    recipe: str
-    training: Mapping[str, Any]
-    files: Mapping[str, ModelFile]
     alignment: int = 1
     pixel_bytes: int = 0
 
@@ -65,27 +71,18 @@ class ModelSpec:
         return self if own is None else replace(self, context=own)
 
 
-@dataclass(frozen=True)
-class GeneratorSpec:
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec(Spec):
     """A network of the other kind: it draws pictures from noise. The manifest's ``generators`` lists them.
 
-    It takes ``latent`` random numbers a picture and gives ``height`` x ``width`` pixels of ``channels`` samples.
+    It takes ``latent`` random numbers per picture and gives ``height`` x ``width`` pixels of ``channels`` samples.
     ``macs``: multiply-accumulates per picture.
     """
 
-    name: str
-    architecture: str
     latent: int
     height: int
     width: int
     channels: int
-    parameters: int
-    macs: int
-    summary: str
-    licence: str
-    recipe: str
-    training: Mapping[str, Any]
-    files: Mapping[str, ModelFile]
 
     @property
     def title(self) -> str:
@@ -112,7 +109,7 @@ class Zoo:
         """The scales of a network, rising; ``UnknownModelError`` names what there is."""
         found = tuple(sorted(spec.scale for spec in self.models if spec.name == name))
         if not found:
-            raise UnknownModelError(f"There is no model {name[:40]!r}; there are: {', '.join(self.names)}.")
+            raise UnknownModelError(f"Unknown model {name[:40]!r}; known: {', '.join(self.names)}.")
         return found
 
     def generator(self, name: str) -> GeneratorSpec:
@@ -121,7 +118,7 @@ class Zoo:
             if spec.name == name:
                 return spec
         known = ", ".join(spec.name for spec in self.generators) or "none"
-        raise UnknownModelError(f"There is no generator {name[:40]!r}; there are: {known}.")
+        raise UnknownModelError(f"Unknown generator {name[:40]!r}; known: {known}.")
 
     def find(self, name: str | None, scale: int) -> ModelSpec:
         """The network of that name (None: the default) at that scale."""

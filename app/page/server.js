@@ -10,16 +10,36 @@ export class Refused extends Error {
 // The answer began and did not end as it should: what has come is no whole picture.
 export class Broken extends Error {}
 
+// With the key that was typed in before; where the service wants one (or another), it is asked for, once a question.
 export async function ask(path, options = {}) {
-  let answer;
+  const sent = sessionStorage.getItem(KEY);
+  let answer = await send(path, options, sent);
+  if (answer.status === 401 && keyInsteadOf(sent)) answer = await send(path, options, sessionStorage.getItem(KEY));
+  if (!answer.ok) throw await refusal(answer);
+  return answer;
+}
+
+const KEY = "enlarger-key"; // for as long as the tab is open
+
+function keyInsteadOf(sent) {
+  if (sessionStorage.getItem(KEY) === sent) { // else another question has asked meanwhile
+    const typed = prompt(sent ? "That key was not accepted. Another one:" : "This service asks for a key:");
+    typed ? sessionStorage.setItem(KEY, typed.trim()) : sessionStorage.removeItem(KEY);
+  }
+  return sessionStorage.getItem(KEY);
+}
+
+async function send(path, options, key) {
+  const headers = new Headers(options.headers);
+  const invitation = new URLSearchParams(location.search).get("invitation"); // of the study's link
+  if (key) headers.set("X-API-Key", key);
+  if (invitation) headers.set("X-Invitation", invitation);
   try {
-    answer = await fetch(path, options);
+    return await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The server cannot be reached, or it closed the connection. Is it still running?");
   }
-  if (!answer.ok) throw await refusal(answer);
-  return answer;
 }
 
 async function refusal(answer) {

@@ -44,13 +44,39 @@ function show() {
   const { length } = session.trials;
   byId("trial").hidden = false;
   byId("end").hidden = true;
-  byId("picture").src = `${urlOf(trial)}.png`;
+  load(trial);
   byId("position").textContent = `Picture ${at + 1} of ${length}`;
   byId("progress").value = session.trials.filter((each) => each.score).length / length;
   for (const input of document.querySelectorAll("[name=score]")) input.checked = Number(input.value) === trial.score;
   byId("back").disabled = at === 0;
   byId("said").textContent = `Picture ${at + 1} of ${length}`;
-  if (at + 1 < length) new Image().src = `${urlOf(session.trials[at + 1])}.png`; // made while this one is looked at
+  if (at + 1 < length) fetched(session.trials[at + 1]).catch(() => {}); // made while this one is looked at
+}
+
+// Pictures by id, as object URLs: an <img> by itself would send neither key nor invitation.
+const pictures = new Map();
+
+async function fetched(trial) {
+  if (!pictures.has(trial.id)) {
+    const made = ask(`${urlOf(trial)}.png`).then((answer) => answer.blob()).then(URL.createObjectURL);
+    pictures.set(trial.id, made);
+    made.catch(() => pictures.delete(trial.id));
+  }
+  return pictures.get(trial.id);
+}
+
+async function load(trial) {
+  const near = session.trials.slice(Math.max(at - 1, 0), at + 2).map(({ id }) => id);
+  for (const [id, url] of pictures) {
+    if (!near.includes(id)) pictures.delete(id) && url.then(URL.revokeObjectURL, () => {});
+  }
+  byId("picture").removeAttribute("src");
+  try {
+    const url = await fetched(trial);
+    if (session.trials[at] === trial) byId("picture").src = url;
+  } catch (error) {
+    if (session.trials[at] === trial) tellWhy(error);
+  }
 }
 
 async function rate(score) {
@@ -78,14 +104,9 @@ function end() {
   byId("thanks").focus();
 }
 
-async function tellWhy() {
-  try {
-    await ask(byId("picture").src);
-    byId("error").textContent = "The picture cannot be shown.";
-  } catch (error) {
-    byId("error").textContent = `The picture cannot be shown. ${error.message}`;
-    if (error.retryAfter) setTimeout(show, error.retryAfter * 1000);
-  }
+function tellWhy(error) {
+  byId("error").textContent = `The picture cannot be shown. ${error.message ?? ""}`.trim();
+  if (error.retryAfter) setTimeout(show, error.retryAfter * 1000);
 }
 
 const told = (error) => (byId("error").textContent = error.message);

@@ -85,7 +85,7 @@ class Opinions:
         with self._connection() as connection:
             (count,) = connection.execute("SELECT count(*) FROM ratings").fetchone()
             if count >= MAX_RATINGS:
-                raise StudyFullError("The study takes no more ratings.", limit=MAX_RATINGS)
+                raise StudyFullError("The study accepts no more ratings.", limit=MAX_RATINGS)
             connection.execute(
                 "INSERT INTO ratings (participant, scale, picture, version, score) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET score = excluded.score, rated = CURRENT_TIMESTAMP",
@@ -103,7 +103,7 @@ class Opinions:
 
 
 def mean_opinion(ratings: Sequence[Rating]) -> Opinion:
-    """The mean over observers, each by the mean of his own ratings, and its interval by Student's t.
+    """The mean over observers, each by the mean of their own ratings, and its interval by Student's t.
 
     ITU-R BT.500-13 (annex 2) takes the observers as the sample, mean ± 1.96 · S / √N. With few of them 1.96, the
     normal distribution's, is too small: for it stands t of N - 1 degrees of freedom. One observer's ratings of several

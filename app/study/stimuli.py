@@ -5,17 +5,21 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import anyio
+from anyio import CapacityLimiter
 from PIL import Image
 
 from app.errors import StartupError
 from app.images.channels import at_depth
 from app.images.decoder import SourceImage, decode
+from app.images.formats import SUFFIXES
+from app.images.icc import for_rgb
 from app.settings import Settings
+from app.threads import run_beside
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.upscaler import Upscaler
 
 ORIGINAL = "original"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 MAX_PICTURES = 500
 MAX_SIDE = 1024  # HR pixels: of a larger picture the middle is shown, so that it fits a screen at 1:1
 CACHE_BYTES = 128 * 2**20
@@ -62,7 +66,7 @@ class Specimens:
         self._folder, self._scale = settings.study, settings.study_scale
         self._settings, self._upscaler = settings, upscaler
         self._cache = Cache()
-        self._making: dict[Key, threading.Lock] = {}
+        self._making: dict[Key, anyio.Lock] = {}
         self.versions = [spec.name for spec in upscaler.zoo if spec.scale == self._scale]
         if not self.versions:
             raise StartupError(f"The study's scale is {self._scale}, which no model has.")
@@ -78,28 +82,34 @@ class Specimens:
             )
         self.pictures = names
 
-    def png(self, picture: str, version: str) -> bytes:
-        """The file to be looked at: PNG, without metadata. Nobody computes what another is computing just now."""
-        key = picture, version
-        with self._making.setdefault(key, threading.Lock()):  # as many as there are versions
+    def made(self, key: Key) -> bytes | None:
+        """The file to be looked at, PNG without metadata, if it was made before and is still there."""
+        return self._cache.get(key)
+
+    async def make(self, key: Key, decoders: CapacityLimiter) -> bytes:
+        """Makes it. Nobody computes what another is computing just now; decoding waits for its turn among uploads."""
+        async with self._making.setdefault(key, anyio.Lock()):  # as many as there are versions
             file = self._cache.get(key)
             if file is None:
-                file = self._make(picture, version)
+                pair = await run_beside(self._pair, key[0], limiter=decoders)
+                file = await run_beside(self._version, pair, key[1])
                 self._cache.put(key, file)
             return file
 
-    def _make(self, picture: str, version: str) -> bytes:
-        upscaler = self._upscaler
-        source = decode((self._folder / picture).read_bytes(), upscaler.limits)
-        pair = prepare_pair(source, self._scale, self._settings.study_original)
+    def _pair(self, picture: str) -> Pair:
+        source = decode((self._folder / picture).read_bytes(), self._upscaler.limits)
+        return prepare_pair(source, self._scale, self._settings.study_original)
+
+    def _version(self, pair: Pair, version: str) -> bytes:
         if version == ORIGINAL:
             assert pair.hr is not None
             return pair.hr
+        upscaler = self._upscaler
         image = upscaler.open(pair.lr)
         parameters = UpscaleParameters(model=version, scale=self._scale, format="png", metadata="strip")
-        work = upscaler.decode(image, upscaler.plan(image, parameters))
-        with upscaler.admit(work.plan, self._settings.request_deadline_seconds) as job:
-            return b"".join(upscaler.run(work, job))
+        plan = upscaler.plan(image, parameters)
+        with upscaler.admit(plan, self._settings.request_deadline_seconds) as job:
+            return b"".join(upscaler.run(upscaler.decode(image, plan), job))
 
 
 def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:
@@ -107,23 +117,25 @@ def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:
 
     Reduced by bicubic with antialiasing, as the test sets of the field are. Transparency is left out.
     """
-    image = Image.fromarray(at_depth(source.rows(0, source.height), 8))
     if not reduce:
         side = MAX_SIDE // scale
-        return Pair(as_png(middle(image, min(image.width, side), min(image.height, side)), source), None)
-    width, height = (max(scale, min(side, MAX_SIDE) // scale * scale) for side in image.size)
-    hr = middle(image, width, height)
+        return Pair(as_png(middle(source, min(source.width, side), min(source.height, side)), source), None)
+    width, height = (max(scale, min(side, MAX_SIDE) // scale * scale) for side in (source.width, source.height))
+    hr = middle(source, width, height)
     lr = hr.resize((width // scale, height // scale), Image.Resampling.BICUBIC)
     return Pair(as_png(lr, source), as_png(hr, source))
 
 
-def middle(image: Image.Image, width: int, height: int) -> Image.Image:
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+def middle(source: SourceImage, width: int, height: int) -> Image.Image:
+    """Of that size, black where the picture is smaller; no more of it than that is read."""
+    left, top = (source.width - width) // 2, (source.height - height) // 2
+    rows = source.rows(max(top, 0), min(top + height, source.height))
+    image = Image.fromarray(at_depth(rows[:, max(left, 0) : left + width], 8))
+    left, top = min(left, 0), min(top, 0)
     return image.crop((left, top, left + width, top + height))
 
 
 def as_png(image: Image.Image, source: SourceImage) -> bytes:
     file = io.BytesIO()
-    # The profile of a gray picture does not fit the three channels it has here.
-    image.save(file, "PNG", icc_profile=None if source.gray else source.icc_profile)
+    image.save(file, "PNG", icc_profile=for_rgb(source.icc_profile))
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What the supervisor is told: which pictures are being worked on, so that it knows whom to blame for a crash."""
+"""Tells the supervisor which images are in flight, so that it knows what to blame for a crash."""
 
 import hashlib
 import os
@@ -24,20 +24,20 @@ class Ledger:
         self._tell("ready")
 
     def begin(self, record: Record, image: bytes) -> None:
-        """Raises ``CrashedBeforeError`` for an image that is refused. Takes a millisecond a megabyte."""
+        """Raises ``CrashedBeforeError`` for an image that is refused. Takes a millisecond per megabyte."""
         if self._pipe is None:
             return
         digest = hashlib.sha256(image).hexdigest()
         if digest in self._refused:
-            raise CrashedBeforeError("The service has crashed on this picture more than once and takes it no more.")
+            raise CrashedBeforeError("The service has crashed more than once on this image and now refuses it.")
         self._tell(f"begin {id(record)} {digest}")
 
     def end(self, record: Record) -> None:
-        """The request is over, in whatever way; also for one that was never begun."""
+        """The request is over, however it ended; also called for one that never began."""
         self._tell(f"end {id(record)}")
 
     def _tell(self, line: str) -> None:
-        """One write below PIPE_BUF is not torn apart. A supervisor too busy to read must not hold up the service."""
+        """A write below PIPE_BUF is atomic. A supervisor too busy to read must not hold up the service."""
         if self._pipe is not None:
             with suppress(BlockingIOError, BrokenPipeError):
                 os.write(self._pipe, f"{line}\n".encode())

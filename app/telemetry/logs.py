@@ -14,8 +14,7 @@ def configure_logging(format: str) -> None:
     """``format`` is "text" or "json"; uvicorn's loggers go the same way."""
     handler = logging.StreamHandler()
     handler.addFilter(add_ids)
-    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(JsonFormatter() if format == "json" else logging.Formatter(text))
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
@@ -25,6 +24,20 @@ def add_ids(event: logging.LogRecord) -> bool:
         event.request_id = record.request_id
         event.trace_id, event.span_id = record.trace.trace_id, record.trace.span_id
     return True
+
+
+class TextFormatter(logging.Formatter):
+    """One line an event, whatever strangers have written into it; a traceback follows it, indented."""
+
+    def format(self, event: logging.LogRecord) -> str:
+        head = f"{self.formatTime(event)} {event.levelname} {event.name}: "
+        trace = self.formatException(event.exc_info).split("\n") if event.exc_info else []
+        return "\n    ".join(map(printable, (head + event.getMessage(), *trace)))
+
+
+def printable(text: str) -> str:
+    """What no terminal and no reader of lines takes for anything but text: the rest as Python would escape it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class JsonFormatter(logging.Formatter):

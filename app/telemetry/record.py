@@ -1,4 +1,4 @@
-"""What one request leaves behind: its ids, the time of each stage, its end. Log line, metrics and span tell it."""
+"""The record of one request: ids, time per stage, outcome; the source of its log line, metrics and span."""
 
 import time
 from collections import defaultdict
@@ -14,11 +14,11 @@ STAGES = ("receive", "decode", "queue", "compute", "stitch", "encode", "send")
 WAIT = "wait"  # of a request's thread for its windows: what it sees of "queue" and "compute", hence not told again
 
 Outcome = Literal["answered", "cancelled", "too_slow", "broken"]
-"""``cancelled``: the client left. ``too_slow``: it was cut off. ``broken``: a fault after the 200."""
+"""``cancelled``: the client disconnected. ``too_slow``: it was cut off. ``broken``: a fault after the 200."""
 
 
 class StageClock:
-    """Seconds a request has spent in each stage. A stage within a stage is not counted to the outer one.
+    """Seconds that a request has spent in each stage. A nested stage does not count towards the outer one.
 
     ``stage`` is for one thread at a time, ``add`` for any.
     """
@@ -57,7 +57,7 @@ class Record:
 
 
 current_record: ContextVar[Record | None] = ContextVar("current_record", default=None)
-"""The request that this task, or the thread it waits for, works on."""
+"""The request that this task, or the thread it waits for, is working on."""
 
 
 def record_of(scope: Mapping[str, Any]) -> Record:

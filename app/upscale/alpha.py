@@ -1,4 +1,4 @@
-"""Transparency: enlarged by the network like a gray picture of its own, and laid on a colour where it cannot stay.
+"""Transparency: enlarged by the network as a gray image of its own, or composited on a colour.
 
 Measured with ``fast`` on cut-outs over black, white and a checkerboard: on sharp edges, hair and corners the composite
 is 2 to 5 dB better than with alpha by Lanczos or bicubic, on very soft edges 0.1 dB worse (docs/colour.md).
@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.inference.job import Job
 from app.inference.zoo import ModelSpec
-
-Pixels = NDArray[np.uint8 | np.uint16]
+from app.pixels import Pixels
 
 
 def submit_alpha(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
     """Queues one LR window ``[h, w, 1]``; the result of the returned call is ``[h * scale, w * scale, 1]``.
 
-    A window of one level needs no network, and most of a cut-out is that. What the network gives is held to the range
-    of the 3 x 3 LR pixels around: nothing rings, what was opaque stays opaque, and what was a hole stays one.
+    A window of one level needs no network, and most windows of a cut-out are. The network's output is clipped to the
+    range of the 3 x 3 LR pixels around: nothing rings, opaque stays opaque and transparent stays transparent.
     """
     lowest, highest = window.min(), window.max()
     if lowest == highest:
@@ -56,7 +54,7 @@ def repeated(pixels: Pixels, scale: int) -> Pixels:
 
 
 class Regrouped:
-    """Rows that come in bands of any height, given in as many as are asked for."""
+    """Regroups rows that arrive in bands of any height into as many as are requested."""
 
     def __init__(self, bands: Iterator[Pixels]) -> None:
         self._bands = bands

@@ -6,6 +6,8 @@ elsewhere: ``Settings.most_bytes`` adds it up.
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from app.images.encoders import FORMATS
 from app.images.resampler import CHUNK
 from app.inference.batching import LANES
@@ -25,7 +27,7 @@ def held_bytes(plan: Plan, read_whole: bool = False) -> int:
     """An upper bound. ``read_whole``: codes are looked for in the result before it is sent."""
     picture, kind = plan.picture, FORMATS[plan.output.format]
     channels = 3 + plan.header.has_alpha
-    sample = 2 if max(plan.header.depth, picture.depth) > 8 or plan.curve else 1  # bytes, within the networks' passes
+    sample = np.dtype(plan.sample_type).itemsize  # within the networks' passes
     *firsts, last = [(each, band_bytes(each, channels * sample)) for each in plan.passes]
     total = sum(pass_bytes(each, channels, sample) for each in plan.passes)
     total += last[1] + sum(3 * band for _, band in firsts)  # two joined where the next one's windows need both

@@ -3,26 +3,31 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
-from app.images.encoders import FORMATS, Options, Subsampling
-
-Size = tuple[int, int]  # height, width
+from app.images.encoders import BY_SUFFIX, FORMATS, Options, Subsampling
+from app.pixels import Size
 
 DEFAULTS = Options()
+Parameters = TypeVar("Parameters", bound=BaseModel)
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8
-ALIASES = {"jpg": "jpeg", "tif": "tiff"}
 
 DEPTHS: dict[str, Literal[8, 16]] = {"8": 8, "16": 16}
 
-FormatName = Annotated[
-    Literal["png", "jpeg", "webp", "avif", "tiff"],
-    BeforeValidator(lambda name: ALIASES.get(name.lower(), name.lower()) if isinstance(name, str) else name),
-]
+
+def known_format(name: str) -> str:
+    """The format of that name or suffix, in upper or lower case: ``JPG`` is ``jpeg``."""
+    name = BY_SUFFIX.get(f".{name.lower()}", name.lower())
+    if name not in FORMATS:
+        raise ValueError("no such format")
+    return name
+
+
+FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 
 
 @dataclass(frozen=True)
@@ -44,21 +49,21 @@ class UpscaleParameters(BaseModel):
 
     model: str | None = Field(None, description="A name from `GET /models`; the default if left out.")
     scale: float | None = Field(None, ge=1, le=MAX_SCALE, description="How many times larger; 4 if left out.")
-    width: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels across.")
-    height: int | None = Field(None, ge=1, description="In place of `scale`: the most pixels down.")
+    width: int | None = Field(None, ge=1, description="Instead of `scale`: the maximum width in pixels.")
+    height: int | None = Field(None, ge=1, description="Instead of `scale`: the maximum height in pixels.")
     format: FormatName | None = Field(
         None, description="Default: what `Accept` asks for, else the input's own, else PNG."
     )
     quality: int | None = Field(None, ge=1, le=100, description="For JPEG, WebP and AVIF; 90 if left out.")
-    subsampling: Subsampling = Field("4:2:0", description="Colour of JPEG and AVIF at half or at full resolution.")
+    subsampling: Subsampling = Field("4:2:0", description="Chroma of JPEG and AVIF at half or at full resolution.")
     lossless: bool = Field(False, description="For WebP; PNG and TIFF always are, JPEG and AVIF never.")
-    depth: Literal["8", "16"] | None = Field(None, description="Bits a sample; the input's own if left out.")
+    depth: Literal["8", "16"] | None = Field(None, description="Bits per sample; the input's own if left out.")
     background: str = Field("ffffff", pattern="^#?[0-9a-fA-F]{6}$", description="Behind transparency, for JPEG.")
     metadata: Literal["keep", "strip"] = Field(
-        "keep", description="EXIF, XMP, resolution; GPS always goes, the profile stays."
+        "keep", description="EXIF, XMP, resolution; GPS is always removed, the profile always kept."
     )
 
-    decode: bool = Field(False, description="Tell in headers which QR and bar codes are read before and after.")
+    decode: bool = Field(False, description="Report in headers which QR and bar codes are readable before and after.")
 
     @model_validator(mode="before")
     @classmethod
@@ -80,7 +85,7 @@ class UpscaleParameters(BaseModel):
             factor = min(asked / own for asked, own in boxes if asked is not None)
         if not 1 <= factor <= MAX_SCALE:
             raise InvalidParameterError(
-                f"That is {factor:.3g} times the picture's size; from 1 to {MAX_SCALE} times is possible.",
+                f"That is {factor:.3g} times the size of the image; 1 to {MAX_SCALE} times is possible.",
                 limit=MAX_SCALE,
                 actual=round(factor, 3),
             )
@@ -120,26 +125,30 @@ def unknown_parameter(name: str, known: Iterable[str]) -> InvalidParameterError:
     """The error for a name that nothing reads, with the known one closest to it."""
     known = list(known)
     if not known:
-        return InvalidParameterError(f"There is no parameter {name[:40]!r}; there are none here.")
+        return InvalidParameterError(f"Unknown parameter {name[:40]!r}; this address has none.")
     close = get_close_matches(name[:40].lower(), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? There are" if close else "there are"
-    return InvalidParameterError(f"There is no parameter {name[:40]!r}; {hint}: {', '.join(known)}.")
+    hint = f"did you mean {close[0]!r}? Known" if close else "known"
+    return InvalidParameterError(f"Unknown parameter {name[:40]!r}; {hint}: {', '.join(known)}.")
 
 
 def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
+    return parsed(UpscaleParameters, values)
+
+
+def parsed(kind: type[Parameters], values: Mapping[str, str]) -> Parameters:
     """Validates, or raises an error that names the parameter and what is allowed."""
     try:
-        return UpscaleParameters.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise parameter_error(error.errors()[0]) from error
+        raise parameter_error(kind, error.errors()[0]) from error
 
 
-def parameter_error(first: Mapping[str, Any]) -> EnlargerError:
+def parameter_error(kind: type[BaseModel], first: Mapping[str, Any]) -> EnlargerError:
     """The error to answer with, from Pydantic's account of one; query and form are answered alike."""
     name = str(first["loc"][-1]) if first["loc"] else "scale"  # only the rule about it and the size names no field
     if name == "format":
-        return OutputFormatError(f"There is no format {first['input'][:40]!r}; there are: {', '.join(FORMATS)}.")
+        return OutputFormatError(f"Unknown format {str(first['input'])[:40]!r}; known: {', '.join(FORMATS)}.")
     if first["type"] == "extra_forbidden":
-        return unknown_parameter(name, UpscaleParameters.model_fields)
+        return unknown_parameter(name, kind.model_fields)
     bounds = first.get("ctx", {})
     return InvalidParameterError(f"{name}: {first['msg']}.", limit=bounds.get("ge", bounds.get("le")))

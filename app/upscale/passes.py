@@ -7,16 +7,13 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.inference.batching import LANES
 from app.inference.job import Ahead, Job
 from app.inference.zoo import ModelSpec
+from app.pixels import Pixels, Size
 from app.upscale.stitcher import Stitcher
 from app.upscale.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
-
-Pixels = NDArray[np.uint8 | np.uint16]
-Size = tuple[int, int]  # height, width
 
 Read = Callable[[int, int], Pixels]
 """Rows ``[top, bottom)`` of a picture, ``[bottom - top, width, C]``, asked for from the top down."""

@@ -1,4 +1,4 @@
-"""The whole way of a picture, as one generator: the API, the command line and the evaluation all walk it."""
+"""From decoded pixels to the enlarged file, as one generator."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,18 +6,16 @@ from itertools import chain
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.images.channels import at_depth, lay_on, luma, widened
 from app.images.decoder import SourceImage
 from app.images.encoders import FORMATS
 from app.images.resampler import Resampler
 from app.inference.job import Job
+from app.pixels import Pixels
 from app.upscale.alpha import Regrouped, submit_alpha
 from app.upscale.passes import PassedRows, Read, Submit, run_pass, submit_colour
 from app.upscale.plan import Plan
-
-Pixels = NDArray[np.uint8 | np.uint16]
 
 STRIP_BYTES = 2**20  # of a band that is brought to its size, depth and channels, and encoded, at a time
 
@@ -31,11 +29,11 @@ class Work:
 
 
 def upscale(work: Work, job: Job) -> Iterator[bytes]:
-    """The enlarged picture's file, piece by piece: the first piece comes when the first band of rows is finished.
+    """The enlarged file, piece by piece: the first piece is yielded when the first band of rows is finished.
 
-    A few windows are computed while a band is encoded, and none beyond that before the next piece is asked for. While
-    a piece is with its reader no band is held here: a loop would hold its last one, ``map`` does not.
-    Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; then what was given so far is no whole file.
+    A few windows are computed while a band is encoded, and none beyond that before the next piece is requested. No band
+    is held while the consumer has a piece: a loop would hold its last one, ``map`` does not.
+    Raises ``DeadlineError``, ``CancelledError`` or ``ComputeError``; what was yielded so far is then not a whole file.
     """
     finish, encoder = finisher(work.plan), work.plan.encoder()
     alpha = Regrouped(alpha_rows(work, job)) if work.source.has_alpha else None
@@ -58,13 +56,13 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
 
 
 def strips(band: Pixels) -> Iterator[Pixels]:
-    """A band's rows, some at a time: what is made of them on their way into the file takes several times as much."""
+    """A band's rows, a few at a time: processing them on their way into the file takes several times their memory."""
     count = max(1, STRIP_BYTES // band[0].nbytes)
     return (band[top : top + count] for top in range(0, len(band), count))
 
 
 def colour_bands(work: Work, job: Job) -> Iterator[Pixels]:
-    """What the networks make of the colour, in bands ``[n, W, 3]``."""
+    """The colour as the networks enlarge it, in bands ``[n, W, 3]``."""
 
     def read(top: int, bottom: int) -> Pixels:
         rows, curve = work.source.rows(top, bottom), work.plan.curve
@@ -74,9 +72,9 @@ def colour_bands(work: Work, job: Job) -> Iterator[Pixels]:
 
 
 def finisher(plan: Plan) -> Callable[[Pixels], Pixels]:
-    """From the networks' rows, given from the top, to the result's colour ``[n, W, 3]``, in the profile's numbers.
+    """From the networks' rows, top to bottom, to the result's colour ``[n, W, 3]`` in the profile's tone curve.
 
-    ``n`` is another where the size is, and may be 0.
+    ``n`` differs where the result is resampled, and may be 0.
     """
     resized, curve = resizer(plan, 3, "lanczos"), plan.curve
 
@@ -101,7 +99,7 @@ def alpha_rows(work: Work, job: Job) -> Iterator[Pixels]:
 
 
 def enlarged(plan: Plan, read: Read, submit: Submit, job: Job) -> Iterator[Pixels]:
-    """Through each network in turn, in bands of the last one's."""
+    """Through each network in sequence; yields the bands of the last one."""
     for each in plan.passes:
         bands = run_pass(each, read, submit, job)
         read = PassedRows(bands).rows
@@ -109,13 +107,13 @@ def enlarged(plan: Plan, read: Read, submit: Submit, job: Job) -> Iterator[Pixel
 
 
 def resizer(plan: Plan, channels: int, kernel: Literal["lanczos", "bicubic"]) -> Callable[[Pixels], Pixels]:
-    """From the networks' size to the one asked for; nothing to do where that is the same."""
+    """From the networks' size to the requested one; the identity where they are equal."""
     size, networks = plan.size, plan.passes[-1].size
     return Resampler(networks, size, channels, kernel).feed if size != networks else lambda rows: rows
 
 
 def with_source_channels(rows: Pixels, alpha: Pixels | None, plan: Plan) -> Pixels:
-    """Result rows ``[n, W, 3]`` with the output's channels: gray, alpha, or alpha laid on a colour."""
+    """Result rows ``[n, W, 3]`` with the output's channels: gray, alpha, or alpha composited on a colour."""
     if alpha is not None and not FORMATS[plan.output.format].alpha:
         rows, alpha = lay_on(rows, alpha, plan.output.background), None
     if plan.picture.channels < 3:

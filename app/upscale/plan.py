@@ -1,7 +1,7 @@
 """What enlarging one image will take, decided once, from its header: size, networks, tiles, memory, and the file."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.errors import EnlargerError, UnfitFormatError
 from app.images.colour import fitting_profile
@@ -11,7 +11,8 @@ from app.images.tone import ToneCurve, far_curve
 from app.inference.engine import Network
 from app.inference.job import Load
 from app.inference.zoo import ModelSpec
-from app.upscale.parameters import Output, Size
+from app.pixels import Size
+from app.upscale.parameters import Output
 from app.upscale.passes import Pass, load_of, plan_passes
 from app.upscale.tiler import TileBudget
 
@@ -39,6 +40,11 @@ class Plan:
     def specs(self) -> tuple[ModelSpec, ...]:
         """The networks that run, in turn."""
         return tuple(each.spec for each in self.passes)
+
+    @property
+    def sample_type(self) -> str:
+        """Of what the networks are shown and asked for: "uint8" or "uint16"."""
+        return "uint16" if max(self.header.depth, self.picture.depth) > 8 or self.curve else "uint8"
 
     @property
     def load(self) -> Load:
@@ -81,7 +87,7 @@ def make_plan(
     """
     header = image.header
     profile = None if image.ink else fitting_profile(image.icc_profile, "L" if header.gray else "RGB")
-    passes = plan_passes((header.height, header.width), specs, budget)
+    passes = plan_passes((header.height, header.width), specs, fitting(budget, specs, networks or {}))
     refusal: EnlargerError | None = None
     for output in outputs:
         picture = picture_of(image, profile, output, size or passes[-1].size)
@@ -96,6 +102,13 @@ def make_plan(
     raise refusal
 
 
+def fitting(budget: TileBudget, specs: Sequence[ModelSpec], networks: Mapping[str, Network]) -> TileBudget:
+    """The budget of a tile where all of the networks run in bf16: what is computed in twice the pace, and held in half
+    the bytes, may be twice as much. `best` then overlaps by 14 in place of 21 %."""
+    here = [networks.get(spec.title) for spec in specs]
+    return replace(budget, macs=2 * budget.macs) if all(each and each.precision == "bf16" for each in here) else budget
+
+
 def picture_of(image: Container, profile: bytes | None, output: Output, size: Size) -> Picture:
     """The result as its encoder is to know it."""
     header, kept = image.header, output.metadata
@@ -104,8 +117,8 @@ def picture_of(image: Container, profile: bytes | None, output: Output, size: Si
         height=size[0],
         channels=(1 if header.gray else 3) + (header.has_alpha and FORMATS[output.format].alpha),
         depth=output.depth or header.depth,
-        icc_profile=profile,  # it says what the numbers mean, so it is kept even without metadata
-        exif=image.exif if kept else None,
+        icc_profile=profile,  # what says how the numbers are meant is kept even without metadata
+        exif=image.exif if kept else image.exif_colour,
         dpi=image.dpi if kept else None,
         xmp=enlarged_xmp(image.xmp if kept else None),
     )

@@ -1,19 +1,18 @@
-"""HR tiles to finished rows: pastes the cores of one band, fades the overlaps, holds one band and never the picture."""
+"""HR tiles to finished rows: pastes the cores of one band and fades the overlaps; holds one band, never the image."""
 
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.pixels import Pixels
 from app.upscale.tiler import Plan, Span
-
-Pixels = NDArray[np.uint8 | np.uint16]
 
 
 class Stitcher:
-    """Takes the HR windows of a plan, band by band from the top, and gives finished rows.
+    """Takes the HR windows of a plan, band by band from the top, and returns finished rows.
 
-    One object serves one picture. HR windows are uint8 or uint16 ``[h * scale, w * scale, C]``, rows
+    One object serves one image. HR windows are uint8 or uint16 ``[h * scale, w * scale, C]``, rows
     ``[n, W * scale, C]`` of the same depth.
     """
 
@@ -53,7 +52,7 @@ class Stitcher:
 
 
 def cross_fade(before: Pixels, after: Pixels, axis: int) -> Pixels:
-    """Fades linearly along ``axis`` from one picture to another of the same shape; equal pixels stay as they are."""
+    """Fades linearly along ``axis`` from one image to another of the same shape; equal pixels are unchanged."""
     length = before.shape[axis]
     shape = [1] * before.ndim
     shape[axis] = length

@@ -18,7 +18,7 @@ Measures = dict[int, list[Callable[[], Result]]]
 
 def full(soak_minutes: float) -> Measures:
     return {
-        1: [partial(hostile.measure, inputs=100_000)],
+        1: [partial(hostile.measure, inputs=100_000), partial(hostile.measure_headers, lies=5000)],
         2: [partial(documented.measure, inputs=10_000, examples=300)],
         3: [partial(broken.measure, faults=1000)],
         4: [partial(memory.measure, readers=50, side=1024, seconds=20, inputs=200)],
@@ -41,12 +41,15 @@ def short() -> Measures:
     Restarts behind nginx and false starts are not here: tests/deploy/test_nginx.py and tests/test_startup.py have them.
     """
     return {
-        1: [partial(hostile.measure, inputs=600, most_seconds=float("inf"))],
+        1: [
+            partial(hostile.measure, inputs=1000, most_seconds=float("inf")),
+            partial(hostile.measure_headers, lies=300, most_ms=float("inf")),
+        ],
         2: [partial(documented.measure, inputs=200, examples=2)],
         3: [partial(broken.measure, faults=30)],
-        4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=22, large=1)],
-        5: [partial(overload.measure_goodput, seconds=3, rounds=1, least=0.5)],
-        6: [partial(overload.measure_outcomes, accepted=200)],
+        4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=100, large=1)],
+        5: [partial(overload.measure_goodput, seconds=3, rounds=1, least=0, most_queue=float("inf"))],
+        6: [partial(overload.measure_outcomes, accepted=200, late=float("inf"))],
         7: [partial(disconnects.measure, rounds=1)],
         8: [
             partial(restarts.measure_kills, rounds=1, most_seconds=float("inf")),

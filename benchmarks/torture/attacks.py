@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from benchmarks.torture import semantics
 from harness import bodies as api
 from harness import files
 
@@ -47,6 +48,7 @@ def bombs() -> list[Attack]:
     found["run-length"] = files.bmp_rle8(7000, 7000, b"\0\0" * 7000)
     found["extensions"] = files.gif(1, 1, files.gif_frame(), before=b"!\xfe\0" * 20_000)
     found["frames"] = files.saved(files.frames()[0], "gif", save_all=True, append_images=files.frames() * 300)
+    found |= semantics.corpus()
     return [Attack(f"bomb: {name}", data) for name, data in found.items()]
 
 
@@ -81,16 +83,24 @@ def mutations(seed: int) -> Iterator[Attack]:
             yield Attack(f"mutated: {name}", api.mutated(data, random))
 
 
+def liars(seed: int) -> Iterator[Attack]:
+    return (Attack(kind, body) for kind, body in semantics.lies(seed))
+
+
 def attacks(count: int, seed: int) -> Iterator[Attack]:
-    """So many of all kinds: each cut once (of few, an even share), and of every 50 a bomb and three bad requests."""
+    """So many of all kinds: each cut once (of few, an even share), and of every 50 a bomb, seven files that lie and
+    three bad requests."""
     cuts = list(cut_files())
     step = max(1, round(len(cuts) / (count / 4)))
     rest = iter(cuts[::step])
     others, dear, mutated = cycle([*bad_bodies(), *bad_parameters()]), cycle(bombs()), mutations(seed)
+    lies = liars(seed)
     for number in range(count):
         if number % 50 == 0:
             yield next(dear)
         elif number % 50 in (10, 20, 30):
             yield next(others)
+        elif number % 7 == 1:
+            yield next(lies)
         else:
             yield next(rest, None) or next(mutated)

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import small_zoo
 from harness.balancer import Balancer, balancer
 from harness.pictures import encode
 from harness.server import Server, head, running_server
 from harness.watched import FAIL, HOLD, SPOIL, WATCHED, answer
+from harness.zoo import small_zoo
 
 HEIGHT, WIDTH = 512, 64  # LR pixels: eight bands of one tile each
 PLACES = range(200, 448)  # the row at which a fault begins: in a later band than the first
@@ -80,7 +80,8 @@ def one_kill(number: int, models: str, through: bool) -> str:
 def measure(faults: int) -> Result:
     kills = faults // KILLED_EVERY
     started = time.perf_counter()
-    with small_zoo() as models, tempfile.TemporaryDirectory(prefix="enlarger-nginx-") as folder:
+    models = small_zoo("bicubic")
+    with tempfile.TemporaryDirectory(prefix="enlarger-nginx-") as folder:
         program = ("-c", WATCHED, f"{folder}/gate")
         with (
             running_server(program, models=str(models), tile_pixels="4096") as server,

@@ -10,10 +10,10 @@ import httpx
 import numpy as np
 
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import small_zoo
 from harness.pictures import encode
 from harness.server import BICUBIC, Server, head, running_server
 from harness.watched import HOLD, LITTLE, TARGET, WATCHED, answer, ask, noise, settled, tiles
+from harness.zoo import small_zoo
 
 SIZE = 4_000_000  # bytes of the picture that is downloaded, at least
 Leave = Callable[[Server, bytes], None]
@@ -97,7 +97,8 @@ def computed_after(server: Server, gate: Path, point: Point) -> int:
 
 def measure(rounds: int) -> Result:
     extra: dict[str, int] = {}
-    with small_zoo() as models, tempfile.TemporaryDirectory(prefix="enlarger-gate-") as folder:
+    models = small_zoo("bicubic")
+    with tempfile.TemporaryDirectory(prefix="enlarger-gate-") as folder:
         gate = Path(folder) / "open"
         with running_server(("-c", WATCHED, str(gate)), models=str(models), tile_pixels="4096") as server:
             for _ in range(rounds):

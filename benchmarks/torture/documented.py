@@ -12,8 +12,7 @@ import httpx
 from benchmarks.torture.attacks import attacks
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import quick_server
-from harness.server import Server
+from harness.server import Server, quick_server
 
 CHECKS = (
     "not_a_server_error",

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle, islice
 
 import numpy as np
 
@@ -15,9 +16,8 @@ from benchmarks.readers import PACE, RECEIVE_BUFFER
 from benchmarks.torture.attacks import bombs
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import crop, quick_server
-from harness.pictures import encode
-from harness.server import BICUBIC, Server, head
+from harness.pictures import crop, encode
+from harness.server import BICUBIC, Server, head, quick_server
 
 MB = 1_000_000
 
@@ -78,7 +78,7 @@ def measure(readers: int, side: int, seconds: float, inputs: int, large: int = 3
         sipper.start()
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(post, server, image, model="bicubic", scale=1, format="png") for image in pictures]
-            assault(server, iter(bombs() * max(1, inputs // len(bombs()))))
+            assault(server, islice(cycle(bombs()), inputs))
             statuses = [future.result().status for future in asked]
         time.sleep(seconds)
         over.set()

@@ -9,10 +9,10 @@ import httpx
 import numpy as np
 
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import small_zoo
 from harness.pictures import encode
 from harness.server import Server, running_server
 from harness.watched import FAIL, HOLD, WATCHED
+from harness.zoo import small_zoo
 
 MATES = 7  # beside the poisoned one: a batch of eight
 SIDE = 48  # LR pixels: one tile
@@ -63,7 +63,8 @@ def one_batch(server: Server, gate: Path, number: int, solo: list[bytes]) -> tup
 
 
 def measure(batches: int) -> Result:
-    with small_zoo("espcn") as models, tempfile.TemporaryDirectory(prefix="enlarger-gate-") as folder:
+    models = small_zoo("espcn")
+    with tempfile.TemporaryDirectory(prefix="enlarger-gate-") as folder:
         gate = Path(folder) / "open"
         with running_server(("-c", BATCHING, str(gate)), models=str(models), threads="1") as server:
             solo = [ask(server, tile(seed)).content for seed in range(1, MATES + 1)]

@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.torture.attacks import Attack, attacks
 from benchmarks.torture.hostile import assault
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import crop, quick_server
 from harness import MODELS
-from harness.server import running_server
+from harness.pictures import crop
+from harness.server import quick_server, running_server
 from harness.startup import BROKEN, SPOILED, refused_start
 
 MOST_GROWTH = 1.0  # MB a thousand requests
@@ -35,7 +35,7 @@ def starts() -> dict[str, str]:
         with running_server(("-c", BROKEN)):
             found["a network that computes black"] = "it serves"
     except RuntimeError as error:
-        said = "it computes something else than the picture" in str(error)
+        said = "its output is not the image that it was given" in str(error)
         found["a network that computes black"] = "refused" if said else str(error)[-200:]
     return found
 

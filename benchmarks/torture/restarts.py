@@ -15,11 +15,11 @@ import numpy as np
 
 from benchmarks.client import picture, post
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import crop, quick_server, small_zoo
 from harness.balancer import restarted_in_turn
-from harness.pictures import encode
-from harness.server import BICUBIC
+from harness.pictures import crop, encode
+from harness.server import BICUBIC, quick_server
 from harness.supervised import Supervised
+from harness.zoo import small_zoo
 
 MOST_DOWN = 5.0  # seconds until a killed worker's successor answers
 PATIENCE = 60.0  # seconds
@@ -27,7 +27,8 @@ IN_FLIGHT = 6  # pictures at the moment of SIGTERM
 
 
 def measure(rounds: int) -> Result:
-    with small_zoo() as models, tempfile.TemporaryDirectory(prefix="enlarger-nginx-") as folder:
+    models = small_zoo("bicubic")
+    with tempfile.TemporaryDirectory(prefix="enlarger-nginx-") as folder:
         started = time.perf_counter()
         seen = restarted_in_turn(Path(folder), crop(40, 60), rounds, models=str(models))
         seconds = time.perf_counter() - started

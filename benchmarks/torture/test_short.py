@@ -12,10 +12,9 @@ import pytest
 
 from benchmarks.torture import __main__ as torture
 from benchmarks.torture.result import Result
-from benchmarks.torture.servers import quick_server
 from harness.balancer import NGINX
 from harness.pictures import decoded, encode
-from harness.server import BICUBIC
+from harness.server import BICUBIC, quick_server
 
 MEASURES = [
     pytest.param(measure, id=f"{promise} {measure.func.__name__}")
@@ -53,7 +52,7 @@ def test_a_full_disk_costs_nobody_a_picture(tiny_disk: Path, monkeypatch: pytest
         )
         assert answer.status_code == 200, answer.text
         assert decoded(answer.content).shape == (4096, 4000, 3)
-        assert "the temporary directory fails: No space left on device" in server.log()
+        assert "the temporary directory failed: No space left on device" in server.log()
         assert os.listdir(tiny_disk) == ["all of it"]
 
 

@@ -1,4 +1,4 @@
-"""What an image installs, one requirement a line: ``python requirements.py cpu|cuda``, beside ``pyproject.toml``.
+"""What an image installs, a requirement a line: ``python requirements.py cpu|openvino|cuda``.
 
 The project itself asks for ONNX Runtime's GPU wheel on Linux, which runs on CPUs too but is ten times the size.
 """
@@ -9,12 +9,13 @@ from pathlib import Path
 
 
 def requirements(project: dict, target: str) -> list[str]:
-    """``project``: the table of that name. ``target``: "cpu" or "cuda"."""
+    """``project``: the table of that name. ``target``: "cpu", "openvino" or "cuda"."""
     extras = project["optional-dependencies"]
     common = [line for line in project["dependencies"] if not line.startswith("onnxruntime")]
     (plain,) = (line for line in project["dependencies"] if line.startswith("onnxruntime>"))
-    runtime = {"cpu": [plain.split(";")[0]], "cuda": extras["cuda"]}[target]
-    return [*common, *extras["codes"], *extras["otel"], *runtime]
+    cpu = [plain.split(";")[0]]
+    runtime = {"cpu": cpu, "openvino": [*cpu, *extras["openvino"]], "cuda": extras["cuda"]}[target]
+    return [*common, *extras["codes"], *extras["otel"], *extras["jobs"], *runtime]
 
 
 if __name__ == "__main__":

@@ -70,7 +70,14 @@ def test_the_images_prometheus_and_nginx_are_pinned(compose: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     ("target", "wanted", "unwanted"),
-    [("cpu", "onnxruntime>", "onnxruntime-gpu"), ("cuda", "onnxruntime-gpu[cuda,cudnn]", "onnxruntime>")],
+    [
+        ("cpu", "onnxruntime>", "onnxruntime-gpu"),
+        ("cpu", "onnxruntime>", "openvino"),
+        ("openvino", "onnxruntime>", "onnxruntime-gpu"),
+        ("openvino", "openvino>", "onnxruntime-gpu"),
+        ("cuda", "onnxruntime-gpu[cuda,cudnn]", "onnxruntime>"),
+        ("cuda", "onnxruntime-gpu[cuda,cudnn]", "openvino"),
+    ],
 )
 def test_each_image_gets_its_runtime_and_every_other_dependency(target: str, wanted: str, unwanted: str) -> None:
     script = ROOT / "deploy" / "docker" / "requirements.py"

@@ -89,7 +89,7 @@ def test_overload_is_passed_on_and_not_tried_elsewhere(tmp_path: Path, small: by
         gate.touch()
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
-        (line,) = (line for line in running.lines() if line["status"] == 429)
+        (line,) = (line for line in running.lines(2) if line["status"] == 429)
         assert "," not in str(line["upstreams"])
 
 
@@ -161,4 +161,4 @@ def test_a_killed_replica_costs_nobody_a_picture_not_begun(tmp_path: Path, small
             first.process.wait(timeout=60)
             answers = [client.post("/upscale", content=small, params=BICUBIC).status_code for _ in range(4)]
         assert answers == [200] * 4
-        assert any(re.search(r"502, 200|, 200", str(line["upstream_statuses"])) for line in running.lines())
+        assert any(re.search(r"502, 200|, 200", str(line["upstream_statuses"])) for line in running.lines(5))

@@ -20,7 +20,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image, ImageCms
 
-from app.http.routes import router
+from app.http.health import router
 from app.http.service import Service
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
@@ -29,7 +29,7 @@ from app.upscale.upscaler import Upscaler
 from harness import MODELS
 from harness.bodies import BODIES, BOUNDARY, FILE, FOREIGN, PARAMETERS, PICTURE, mutated, part
 from harness.pictures import decoded, encode
-from harness.server import Server, head, running_server
+from harness.server import Server, head, quick_server
 
 ZOO = load_zoo(MODELS)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -43,7 +43,7 @@ PATIENCE = 1.0  # seconds the strict server waits for a body
 def strict() -> Iterator[Server]:
     """A server with little patience."""
     limits = {"max_body_bytes": str(LARGE_BODY), "body_seconds": str(PATIENCE)}
-    with running_server(**limits) as running:
+    with quick_server(**limits) as running:
         yield running
 
 

@@ -18,7 +18,7 @@ from app.http.openapi import kinds_of
 from app.images.encoders import FORMATS
 from harness import ROOT
 from harness.pictures import encode
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 from tests.support.browser import running_browser
 
 PATHS = ("/", "/healthz", "/readyz", "/models", "/models/bicubic", "/docs", "/openapi.json")
@@ -113,7 +113,7 @@ def test_no_other_origin_is_let_in_by_default(client: httpx.Client) -> None:
 
 def test_origins_of_the_setting_are_let_in() -> None:
     preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
-    with running_server(cors_origins='["https://example.org"]') as server, server.client() as client:
+    with quick_server(cors_origins='["https://example.org"]') as server, server.client() as client:
         friend, stranger = {"origin": "https://example.org"}, {"origin": "https://example.com"}
         answer = client.options("/upscale", headers={**friend, **preflight})
         assert answer.status_code == 200

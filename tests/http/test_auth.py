@@ -6,8 +6,9 @@ import httpx
 import numpy as np
 import pytest
 
+from app.settings import Settings
 from harness.pictures import encode
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 
 BICUBIC = {"model": "bicubic", "scale": "2", "format": "png"}
 KEYS = ("first-key", "second-key-ü")
@@ -15,7 +16,7 @@ KEYS = ("first-key", "second-key-ü")
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:
-    with running_server(api_keys='["first-key", "second-key-ü"]', cors_origins='["https://example.org"]') as server:
+    with quick_server(api_keys='["first-key", "second-key-ü"]', cors_origins='["https://example.org"]') as server:
         yield server
 
 
@@ -53,9 +54,35 @@ def test_nothing_else_does(guarded: Server, image: bytes, headers: dict[str, str
     assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
-def test_what_only_tells_is_open(guarded: Server) -> None:
-    for path in ("/healthz", "/readyz", "/models", "/metrics", "/"):
-        assert httpx.get(f"{guarded.url}{path}", timeout=60).status_code == 200
+OPEN = ("/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", "/", "/page/page.js", "/page/page.css")
+
+
+def test_health_documents_and_pages_are_open(guarded: Server) -> None:
+    for path in OPEN:
+        assert httpx.get(f"{guarded.url}{path}", timeout=60).status_code == 200, path
+
+
+def test_every_other_route_of_the_api_wants_a_key(guarded: Server) -> None:
+    """Whatever routes there are, by the service's own list, and paths that are none."""
+    told = httpx.get(f"{guarded.url}/openapi.json", timeout=60).json()["paths"]
+    asked = [(method, path.replace("{name}", "fast")) for path, methods in told.items() for method in methods]
+    assert len(asked) > 6
+    others = [("get", "/nowhere"), ("put", "/page"), ("get", "/models/"), ("get", "/Healthz"), ("get", "/healthz/")]
+    for method, path in [*asked, *others]:
+        if path in OPEN:
+            continue
+        answer = httpx.request(method, f"{guarded.url}{path}", timeout=60)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), (method, path)
+        assert answer.headers["www-authenticate"] == "Bearer"
+    key = {"X-API-Key": "first-key"}
+    for path in ("/models", "/models/fast", "/metrics"):
+        assert httpx.get(f"{guarded.url}{path}", headers=key, timeout=60).status_code == 200, path
+
+
+def test_keys_may_stand_with_commas_between(image: bytes) -> None:
+    settings = Settings(api_keys="one,two")
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert Settings(api_keys='["a,b"]').api_keys[0].get_secret_value() == "a,b"
 
 
 def test_a_refusal_is_readable_across_origins(guarded: Server, image: bytes) -> None:
@@ -67,7 +94,7 @@ def test_a_refusal_is_readable_across_origins(guarded: Server, image: bytes) -> 
 def test_every_answer_tells_browsers_to_be_careful(guarded: Server, image: bytes) -> None:
     key = {"X-API-Key": "first-key"}
     answers = [httpx.get(f"{guarded.url}/nowhere"), post(guarded, image, {}), post(guarded, image, key)]
-    assert [answer.status_code for answer in answers] == [404, 401, 200]
+    assert [answer.status_code for answer in answers] == [401, 401, 200]
     for answer in answers:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-frame-options"] == "DENY"
@@ -75,5 +102,6 @@ def test_every_answer_tells_browsers_to_be_careful(guarded: Server, image: bytes
 
 
 def test_no_key_is_in_the_log(guarded: Server, image: bytes) -> None:
-    post(guarded, image, {"X-API-Key": "first-key"})
+    post(guarded, image, {"X-API-Key": "first-key", "X-Request-Id": "with-a-key"})
+    guarded.wait_until(lambda: "id=with-a-key" in guarded.log())
     assert "first-key" not in guarded.log()

@@ -1,7 +1,6 @@
 """SIGTERM with a drain delay: the port stays open for a while, so that a balancer learns of it from an answer."""
 
 import signal
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -9,13 +8,13 @@ import numpy as np
 import pytest
 
 from harness.pictures import decoded, encode
-from harness.server import BICUBIC, Server, head, running_server
+from harness.server import BICUBIC, Server, head, quick_server
 from harness.watched import LITTLE, TARGET, answer, ask, noise, open_wide
 
 
 @pytest.fixture
 def leaving() -> Iterator[Server]:
-    with running_server(drain_delay_seconds="600", drain_seconds="120") as server:
+    with quick_server(drain_delay_seconds="600", drain_seconds="120") as server:
         server.process.send_signal(signal.SIGTERM)
         server.wait_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
         yield server
@@ -48,7 +47,7 @@ def test_a_second_signal_ends_the_delay(leaving: Server) -> None:
 def test_a_picture_in_flight_is_finished_after_the_delay() -> None:
     image = noise(2000, 600)
     with (
-        running_server(drain_delay_seconds="1", drain_seconds="120") as server,
+        quick_server(drain_delay_seconds="1", drain_seconds="120") as server,
         ask(server, image, receive_buffer=LITTLE) as download,
     ):
         response = answer(download)
@@ -61,8 +60,6 @@ def test_a_picture_in_flight_is_finished_after_the_delay() -> None:
 
 
 def test_without_a_delay_the_port_closes_at_once() -> None:
-    with running_server() as server:
-        started = time.monotonic()
+    with quick_server(drain_seconds="3600") as server:
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=60) == 0
-        assert time.monotonic() - started < 30
+        assert server.process.wait(timeout=60) == 0, "it waits for nobody"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.pictures import encode
-from harness.server import BICUBIC, Server, head, running_server
+from harness.server import BICUBIC, Server, head, quick_server
 from harness.watched import LITTLE, TARGET, answer, ask, noise
 
 SLOTS, BYTES = 2, 1_500_000
@@ -16,7 +16,7 @@ SLOTS, BYTES = 2, 1_500_000
 
 @pytest.fixture(scope="module")
 def narrow() -> Iterator[Server]:
-    with running_server(max_requests=str(SLOTS), max_upload_bytes=str(BYTES)) as server:
+    with quick_server(max_requests=str(SLOTS), max_upload_bytes=str(BYTES)) as server:
         yield server
 
 
@@ -72,7 +72,7 @@ def test_bodies_share_their_bytes(narrow: Server, small: bytes) -> None:
 @pytest.fixture(scope="module")
 def tight() -> Iterator[Server]:
     """Two slots of 28 MiB."""
-    with running_server(max_requests=str(SLOTS), band_bytes=str(2**20)) as server:
+    with quick_server(max_requests=str(SLOTS), band_bytes=str(2**20)) as server:
         yield server
 
 

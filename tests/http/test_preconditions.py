@@ -131,14 +131,14 @@ def test_blank_is_absent_when_images_are_generated(client: httpx.Client, where: 
 
 TYPOS = {"sacle": "scale", "Scale": "scale", "qualty": "quality", "meta": "metadata", "back_ground": "background"}
 ELSEWHERE = [
-    ("GET", "/models", "name", "there are none here"),
-    ("GET", "/models/fast", "scale", "there are none here"),
+    ("GET", "/models", "name", "this address has none"),
+    ("GET", "/models/fast", "scale", "this address has none"),
     ("HEAD", "/models", "verbose", ""),
-    ("GET", "/healthz", "x", "there are none here"),
-    ("GET", "/readyz", "wait", "there are none here"),
-    ("GET", "/metrics", "name", "there are none here"),
-    ("POST", "/generate", "sede", "did you mean 'seed'? There are: model, count, seed, columns"),
-    ("POST", "/generate", "zzz", "there are: model, count, seed, columns"),
+    ("GET", "/healthz", "x", "this address has none"),
+    ("GET", "/readyz", "wait", "this address has none"),
+    ("GET", "/metrics", "name", "this address has none"),
+    ("POST", "/generate", "sede", "did you mean 'seed'? Known: model, count, seed, columns"),
+    ("POST", "/generate", "zzz", "known: model, count, seed, columns"),
 ]
 
 
@@ -149,7 +149,7 @@ def test_a_typo_is_told_with_what_was_meant(client: httpx.Client, path: str, whe
     sent = {"params": {typo: "2"}} if where == "query" else {"data": {typo: "2"}}
     answer = client.post(path, files={"image": ("a.png", IMAGE)}, **sent)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
-    assert f"There is no parameter {typo!r}; did you mean {meant!r}? There are: model, scale" in answer.json()["detail"]
+    assert f"Unknown parameter {typo!r}; did you mean {meant!r}? Known: model, scale" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("method", "path", "name", "told"), ELSEWHERE)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from app.http.streaming import STALL_SECONDS
 from harness.pictures import decoded, encode
-from harness.server import BICUBIC, Server, head, running_server
+from harness.server import BICUBIC, Server, head, quick_server
 from harness.watched import (
     FAIL,
     HOLD,
@@ -135,16 +135,16 @@ def discard(server: Server, image: bytes, **options: str) -> int:
 
 def test_twelve_megapixels_need_little_memory(photo: np.ndarray) -> None:
     image = encode(np.asarray(Image.fromarray(photo).resize((4000, 3000))), "JPEG")
-    with running_server() as server:
+    with quick_server() as server:
         discard(server, image, model="fast", scale="4", format="png")
         assert server.peak_memory() < 350e6, f"{server.peak_memory() / 1e6:.0f} MB"
 
 
 def test_memory_does_not_grow_with_the_height(photo: np.ndarray) -> None:
     peaks = []
-    for height in (1500, 13_500):  # the higher one is 27 Mpx: 108 MB as Pillow decodes it, which comes and goes first
-        image = encode(np.asarray(Image.fromarray(photo).resize((2000, height))), "JPEG")
-        with running_server() as server:
+    for height in (1000, 9000):  # the higher one is 11 Mpx: 43 MB as Pillow decodes it, which comes and goes first
+        image = encode(np.asarray(Image.fromarray(photo).resize((1200, height))), "JPEG")
+        with quick_server() as server:
             discard(server, image, model="bicubic", scale="4", format="png")
             peaks.append(server.peak_memory())
     low, high = peaks
@@ -154,7 +154,7 @@ def test_memory_does_not_grow_with_the_height(photo: np.ndarray) -> None:
 def test_stalled_readers_need_little_memory(photo: np.ndarray) -> None:
     readers, image = 20, encode(np.asarray(Image.fromarray(photo).resize((1024, 1024))), "JPEG")
     target = f"/upscale?{httpx.QueryParams(model='espcn', scale=4, format='png')}"
-    with running_server() as server, ExitStack() as stack:
+    with quick_server() as server, ExitStack() as stack:
         for _ in range(3):
             discard(server, image, model="espcn", scale="4", format="png")
         before = server.memory()
@@ -170,7 +170,7 @@ def test_stalled_readers_need_little_memory(photo: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("top", "line"), [(0, r"POST /upscale 499"), (150, "the client left")], ids=["before the 200", "after it"]
+    ("top", "line"), [(0, r"POST /upscale 499"), (150, "the client disconnected")], ids=["before the 200", "after it"]
 )
 def test_a_client_that_leaves_frees_the_engine_within_a_tile(
     watched: Server, gate: Path, photo: np.ndarray, top: int, line: str
@@ -191,7 +191,7 @@ def test_a_client_that_leaves_frees_the_engine_within_a_tile(
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Server]:
-    with running_server(send_seconds="1") as running:
+    with quick_server(send_seconds="1") as running:
         yield running
 
 
@@ -200,8 +200,8 @@ def test_a_slow_reader_is_cut(impatient: Server, sip: int) -> None:
     logged, connections = len(impatient.log()), impatient.open_files()
     with ask(impatient, noise(3000, 600), receive_buffer=LITTLE) as connection:
         response = answer(connection)
-        end = time.monotonic() + 30
-        while "cut: the client took a chunk for longer than 1 s" not in impatient.log()[logged:]:
+        end = time.monotonic() + 120
+        while "aborted: the client took longer for a chunk than 1 s" not in impatient.log()[logged:]:
             assert time.monotonic() < end, "a slow reader was borne with"
             if sip:
                 response.read(sip)
@@ -249,7 +249,7 @@ def test_a_client_sees_that_a_transfer_broke(watched: Server, photo: np.ndarray,
 def test_a_fault_before_the_200_is_a_problem(
     watched: Server, photo: np.ndarray, fault: tuple[int, int, int], status: int, code: str
 ) -> None:
-    headers = {"X-Request-Id": f"told-{code}"}
+    headers, logged = {"X-Request-Id": f"told-{code}"}, len(watched.log())
     with watched.client() as client:
         response = client.post("/upscale", content=marked(photo, fault, 0), params=BICUBIC, headers=headers)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
@@ -257,7 +257,7 @@ def test_a_fault_before_the_200_is_a_problem(
     assert response.headers["x-request-id"] == f"told-{code}"
     assert "the GPU has left" not in response.text
     watched.wait_until(lambda: re.search(f"POST /upscale {status} .* id=told-{code}", watched.log()))
-    assert "Traceback" in watched.log()
+    watched.wait_until(lambda: "Traceback" in watched.log()[logged:])
     assert small_picture_answers(watched, photo)
 
 
@@ -281,7 +281,7 @@ def test_a_deadline_before_the_200_is_a_problem(gate: Path, photo: np.ndarray) -
 
 
 def test_what_no_deadline_could_suffice_for_is_the_clients_to_change(photo: np.ndarray) -> None:
-    with running_server(request_deadline_seconds="0.001") as server, server.client() as client:
+    with quick_server(request_deadline_seconds="0.001") as server, server.client() as client:
         response = client.post("/upscale", content=encode(photo), params={"model": "best"})
     assert (response.status_code, response.json()["code"]) == (422, "too_much_work")
     assert response.json()["retryable"] is False
@@ -313,7 +313,7 @@ def test_overload_is_refused_with_a_time_to_come_back(gate: Path, photo: np.ndar
 
 @pytest.fixture
 def patient() -> Iterator[Server]:
-    with running_server(drain_seconds="120") as running:
+    with quick_server(drain_seconds="120") as running:
         yield running
 
 
@@ -354,7 +354,7 @@ def readiness(client: httpx.Client) -> Iterator[int]:
 
 def test_sigterm_waits_for_a_stalled_reader_no_longer_than_it_is_told() -> None:
     image = noise(2000, 600)
-    with running_server(drain_seconds="1") as server, ask(server, image, receive_buffer=LITTLE) as connection:
+    with quick_server(drain_seconds="1") as server, ask(server, image, receive_buffer=LITTLE) as connection:
         assert answer(connection).status == 200
         server.process.terminate()
         assert server.process.wait(timeout=20) == 0

@@ -309,7 +309,7 @@ def test_a_format_is_what_it_says(format_name):
     encoder = create_encoder(format_name, picture_of(pixels), Options(80))
     with Image.open(io.BytesIO(encode(encoder, pixels, []))) as image:
         assert image.format == format_name.upper()
-        assert image.get_format_mimetype() == encoder.media_type == FORMATS[format_name].media_type
+        assert image.get_format_mimetype() == FORMATS[format_name].media_type
     assert Image.registered_extensions()[FORMATS[format_name].extension] == format_name.upper()
 
 

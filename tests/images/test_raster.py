@@ -65,6 +65,20 @@ def test_memory_must_do_where_there_is_no_room(
     assert "held in memory" in caplog.text
 
 
+@pytest.mark.parametrize("missing", [("posix_fallocate",), ("preadv",), ("posix_fallocate", "preadv")])
+def test_a_system_that_lacks_a_call_holds_pictures_in_files_too(
+    monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]
+) -> None:
+    for name in missing:  # as on macOS
+        monkeypatch.delattr(os, name)
+    for dtype in (np.uint8, np.uint16):
+        pixels = noise(*LARGE, 3, dtype)
+        held = Raster(planes_of(pixels))
+        assert held.spilled
+        assert np.array_equal(held.rows(0, LARGE[0]), pixels)
+        assert np.array_equal(held.rows(LARGE[0] - 2, LARGE[0]), pixels[-2:])
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux'")
 def test_memory_must_do_where_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(buffering: int) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -18,13 +19,16 @@ from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeExc
 
 from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProofError, ProviderError
 from app.inference import binding as binding_module
-from app.inference import engine as engine_module
 from app.inference import providers as providers_module
 from app.inference.batching import LANES, MOST_WINDOWS
 from app.inference.binding import BoundSession, HostBuffer, page_lock
-from app.inference.engine import ALL_CORES, WARM_UP_SIDE, Engine, Key, check_face
+from app.inference.engine import WARM_UP_SIDE, Engine, Way
+from app.inference.face import check_face
 from app.inference.providers import PROVIDERS, TENSORRT, GpuOptions, choose_provider, create_session, provider_options
 from app.inference.pruning import with_one_output
+from app.inference.runtimes import onnx_runtime
+from app.inference.runtimes.base import Session, Source
+from app.inference.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
 from app.inference.self_test import check_proof
 from app.inference.zoo import ModelFile, ModelSpec, Zoo, load_zoo
 from app.threads import usable_cores
@@ -66,11 +70,10 @@ def test_a_batch_gives_what_its_windows_give_alone(engine: Engine, spec: ModelSp
 @shipped
 def test_the_16_bit_output_is_the_same_picture(engine: Engine, spec: ModelSpec) -> None:
     window = noise(32, 32, 3)
-    session = engine.session(spec, engine.network(spec).precision)
-    (deep,) = session.run(["upscaled16"], {"image": window[np.newaxis].astype(np.float32) / 255})
+    (deep,) = engine.run(spec, [window.astype(np.uint16) * 257])
     assert deep.dtype == np.uint16
     roundings = 0.5 + 0.5 / 257  # of 255: that of the 8 bits and that of the 16
-    assert np.abs(deep[0] / 257 - engine.run(spec, [window])[0]).max() <= roundings + 1e-3
+    assert np.abs(deep / 257 - engine.run(spec, [window])[0]).max() <= roundings + 1e-3
 
 
 @shipped
@@ -85,9 +88,10 @@ def test_a_plain_area_stays_nearly_as_it_is(engine: Engine, spec: ModelSpec, lev
 def test_what_is_said_of_a_loaded_network_is_true(engine: Engine, spec: ModelSpec) -> None:
     network = engine.network(spec)
     assert network.spec == spec
-    assert network.provider == engine.session(spec, "fp32").get_providers()[0] == "CPUExecutionProvider"
+    assert network.provider == engine.session(spec, network.way).provider == "CPUExecutionProvider"
     assert network.precision == "fp32"
-    assert 0 < network.seconds_per_pixel < 0.01
+    assert network.at("uint16") is network
+    assert network.seconds_per_pixel > 0
 
 
 def test_a_run_that_fails_is_a_compute_error_for_whoever_asked_and_for_nobody_after(engine: Engine) -> None:
@@ -116,18 +120,39 @@ def test_windows_beside_one_another_give_what_each_gives_alone(
         assert np.abs(result.astype(int) - alone).max() <= level
 
 
+def threads_of(session: Session) -> list[int]:
+    """Of each session of ONNX Runtime's that stands behind one of ours."""
+    assert isinstance(session, OnnxSession)
+    return [each.get_session_options().intra_op_num_threads for each in session.sessions]
+
+
+def run_at_once(engine: Engine, spec: ModelSpec, count: int) -> None:
+    """So many runs beside one another, none of which ends before all have begun."""
+    session, together = engine.session(spec, engine.network(spec).way, beside=True), threading.Barrier(count)
+
+    def run(batch: Pixels) -> None:
+        with session._free_session():
+            together.wait(PATIENCE)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(run, [np.zeros((1, 8, 8, 3), np.uint8)] * count))
+
+
 def test_each_lane_has_half_of_the_threads_and_waits_for_no_others() -> None:
     engine, (spec,) = Engine(small_zoo(), "cpu", threads=5), small_zoo().models
-    sessions = [engine.session(spec, "fp32", lane) for lane in (ALL_CORES, 1, 2)]
-    assert [session.get_session_options().intra_op_num_threads for session in sessions] == [5, 2, 2]
-    assert sessions[1] is not sessions[2]
+    way = engine.network(spec).way
+    assert threads_of(engine.session(spec, way)) == [5]
+    assert threads_of(engine.session(spec, way, beside=True)) == [2]
+    run_at_once(engine, spec, LANES)
+    run_at_once(engine, spec, LANES)
+    assert threads_of(engine.session(spec, way, beside=True)) == [2, 2]
     assert engine.shares_cores
 
 
 def test_lanes_of_one_thread_share_a_session() -> None:
     engine, (spec,) = Engine(small_zoo(), "cpu", threads=2), small_zoo().models
-    assert engine.session(spec, "fp32", 1) is engine.session(spec, "fp32", 2)
-    assert engine.session(spec, "fp32", 1).get_session_options().intra_op_num_threads == 1
+    run_at_once(engine, spec, LANES)
+    assert threads_of(engine.session(spec, engine.network(spec).way, beside=True)) == [1]
 
 
 def test_one_core_is_not_shared() -> None:
@@ -246,14 +271,15 @@ class Failing:
 def test_out_of_memory_is_told_apart_from_other_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
-    working, key = engine.session(spec, "fp32"), Key(spec.title, "fp32")
-    engine._sessions[key] = Failing(error)
+    session = engine.session(spec, engine.network(spec).way)
+    working = session._free[:]
+    session._free[:] = [Failing(error)]
     with pytest.raises(OutOfMemoryError, match=spec.title):
         engine.run(spec, [noise(8, 8, 3)])
-    engine._sessions[key] = Failing(Fail("Non-zero status code returned while running Conv node"))
+    session._free[:] = [Failing(Fail("Non-zero status code returned while running Conv node"))]
     with pytest.raises(Fail):
         engine.run(spec, [noise(8, 8, 3)])
-    engine._sessions[key] = working
+    session._free[:] = working
     assert len(engine.run(spec, [noise(8, 8, 3)])) == 1
 
 
@@ -282,7 +308,7 @@ def test_a_proven_network_is_let_go_on_a_cpu_and_made_again_when_asked_for(monke
         check_proof(title, tile, upscaled)
         proven.append((title, held()))
 
-    monkeypatch.setattr(engine_module, "create_session", watched)
+    monkeypatch.setattr(onnx_runtime, "create_session", watched)
     zoo = load_zoo(MODELS)
     few = dataclasses.replace(zoo, models=tuple(zoo.find(name, 2) for name in ("bicubic", "espcn")), generators=())
     engine = Engine(few, "cpu", usable_cores(), prove=prove)
@@ -298,19 +324,20 @@ def test_a_network_that_is_not_proven_stops_the_start() -> None:
     def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
         check_proof(title, tile, upscaled // 2)
 
-    with pytest.raises(ProofError, match="bicubic-x2: it computes something else"):
+    with pytest.raises(ProofError, match="bicubic-x2: its output is not the image"):
         Engine(small_zoo(), "cpu", usable_cores(), prove=prove)
 
 
 def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
-    monkeypatch.setattr(engine, "provider", "cuda")
-    monkeypatch.setattr(engine_module, "create_session", lambda data, path, *_: create_session(data, path, "cpu", 1))
+    monkeypatch.setattr(onnx_runtime, "create_session", lambda data, path, *_: create_session(data, path, "cpu", 1))
+    monkeypatch.setattr(engine._onnx, "name", "cuda")
+    monkeypatch.setattr(engine, "on_gpu", True)
     engine._sessions.clear()
-    window = noise(8, 8, 3)
+    window, way = noise(8, 8, 3), engine.network(spec).way
     (expected,) = engine.run(spec, [window])  # through the buffers that a GPU has
-    first = engine.session(spec, "fp32")
+    first = engine.session(spec, way)
 
     def fail(*_: object) -> None:
         raise Fail("out of memory")
@@ -320,7 +347,7 @@ def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.
         with pytest.raises(OutOfMemoryError):
             engine.run(spec, [window])
     np.testing.assert_array_equal(engine.run(spec, [window])[0], expected)
-    assert engine.session(spec, "fp32") is not first
+    assert engine.session(spec, way) is not first
 
 
 def test_a_gpu_is_warmed_up_at_the_largest_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,24 +355,25 @@ def test_a_gpu_is_warmed_up_at_the_largest_batch_that_fits(monkeypatch: pytest.M
     spec = next(iter(engine.networks.values())).spec
     sizes: list[int] = []
 
-    def infer(spec: ModelSpec, precision: str, batch: Pixels) -> Pixels:
+    def infer(spec: ModelSpec, way: Way, batch: Pixels) -> Pixels:
         sizes.append(len(batch))
         if len(batch) > 5:
             raise OutOfMemoryError("no room")
         return batch
 
     monkeypatch.setattr(engine, "_infer", infer)
-    engine._warm_up(spec, "fp32")
+    way = engine.network(spec).way
+    engine._warm_up(spec, way)
     assert (sizes, engine.batch_macs) == ([], 0), "batches of one on CPU"
     engine.batch_macs = 2 * MOST_WINDOWS * WARM_UP_SIDE**2 * spec.macs
-    engine._warm_up(spec, "fp32")
+    engine._warm_up(spec, way)
     assert sizes == [MOST_WINDOWS, MOST_WINDOWS, MOST_WINDOWS // 2, MOST_WINDOWS // 4]
 
 
 def test_bound_buffers_give_what_a_plain_run_gives_and_are_used_again() -> None:
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
-    bound = BoundSession(engine.session(spec, "fp32"), spec.scale)
+    bound = BoundSession(engine.session(spec, engine.network(spec).way).sessions[0], spec.scale)
     kept = []
     for size, count in (((24, 40), 3), ((9, 8), 1), ((64, 64), 2)):
         windows = [noise(*size, 3, seed=seed) for seed in range(count)]
@@ -407,14 +435,18 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def loaded(data: bytes) -> OnnxSession:
+    return OnnxRuntime("cpu", GpuOptions()).load(Source(SPEC.title, "net.onnx", data, SPEC.scale, "fp32"), 1)
+
+
 def test_the_right_face_is_accepted() -> None:
-    check_face(create_session(face(), "net.onnx", "cpu", usable_cores()), SPEC)
+    check_face(loaded(face()).face, SPEC)
 
 
 @pytest.mark.parametrize(("changes", "message"), FOREIGN.values(), ids=FOREIGN)
 def test_a_foreign_face_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelFileError, match=f"tiny-x1: .*{message}"):
-        check_face(create_session(face(**changes), "net.onnx", "cpu", usable_cores()), SPEC)
+        check_face(loaded(face(**changes)).face, SPEC)
 
 
 def load_engine(folder: Path, spec: ModelSpec, data: bytes) -> Engine:

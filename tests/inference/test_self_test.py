@@ -51,7 +51,7 @@ GARBAGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("kind", GARBAGE)
 def test_garbage_is_recognised(kind: str) -> None:
     spoiled = GARBAGE[kind](nearest(TILE, 2)).astype(np.uint8)
-    with pytest.raises(ProofError, match="nearest-x2: it computes something else"):
+    with pytest.raises(ProofError, match="nearest-x2: its output is not the image"):
         check_proof("nearest-x2", TILE, spoiled)
 
 
@@ -63,7 +63,7 @@ def test_a_shape_that_is_no_enlargement_is_recognised() -> None:
 def test_a_provider_that_computes_garbage_stops_the_start() -> None:
     with pytest.raises(RuntimeError, match="did not start") as refused, running_server(("-c", BROKEN)):
         pytest.fail(f"it serves {MODELS}")
-    assert "it computes something else than the picture" in str(refused.value)
+    assert "its output is not the image that it was given" in str(refused.value)
     assert "Traceback" not in str(refused.value)
 
 

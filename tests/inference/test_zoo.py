@@ -53,7 +53,7 @@ def test_an_unknown_model_is_told_which_there_are(tmp_path: Path) -> None:
     zoo = load_zoo(write(tmp_path, manifest()))
     with pytest.raises(UnknownModelError) as raised:
         zoo.find("c" * 1000, 4)
-    assert raised.value.detail.endswith("there are: a, b.")
+    assert raised.value.detail.endswith("known: a, b.")
     assert len(raised.value.detail) < 100
 
 

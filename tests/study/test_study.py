@@ -18,13 +18,13 @@ from PIL import Image
 
 from app.errors import StartupError, StudyFullError
 from app.inference.zoo import load_zoo
-from app.settings import MODELS
+from app.study.comparison import apart
 from app.study.ratings import Opinions, Rating, mean_opinion, t_quantile
-from app.study.study import apart
 from harness.pictures import decoded, encode
-from harness.server import Server, running_server
+from harness.server import QUICK, Server, quick_server
+from harness.zoo import small_zoo
 
-VERSIONS = {spec.name for spec in load_zoo(MODELS) if spec.scale == 4} | {"original"}
+VERSIONS = {spec.name for spec in load_zoo(small_zoo(*QUICK)) if spec.scale == 4} | {"original"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(pictures: Path) -> Iterator[Server]:
-    with running_server(study=str(pictures), study_database=str(pictures / "ratings.db")) as server:
+    with quick_server(study=str(pictures), study_database=str(pictures / "ratings.db")) as server:
         yield server
 
 
@@ -115,7 +115,7 @@ def test_a_picture_does_not_follow_itself(pictures: int, versions: int) -> None:
 
 
 def test_ratings_are_kept_changed_and_summed_up(pictures: Path) -> None:
-    with running_server(study=str(pictures), study_database=str(pictures / "sums.db")) as server:
+    with quick_server(study=str(pictures), study_database=str(pictures / "sums.db")) as server:
         with server.client() as client:
             originals = {}
             for scores in ((5, 2), (4, 1), (4, 3)):
@@ -147,10 +147,10 @@ def rate(client: httpx.Client, participant: str, trial: str, score: object) -> h
 
 def test_ratings_outlive_the_server(pictures: Path) -> None:
     settings = {"study": str(pictures), "study_database": str(pictures / "lasting.db")}
-    with running_server(**settings) as server, server.client() as client:
+    with quick_server(**settings) as server, server.client() as client:
         participant, trials = begin(client)
         rate(client, participant, trials[3], 4)
-    with running_server(**settings) as server, server.client() as client:
+    with quick_server(**settings) as server, server.client() as client:
         session = client.get(f"/study/participants/{participant}").json()
     assert [trial["id"] for trial in session["trials"]] == trials
     assert [trial["score"] for trial in session["trials"]] == [None] * 3 + [4] + [None] * (len(trials) - 4)
@@ -176,7 +176,7 @@ def test_a_folder_without_pictures_stops_the_start(tmp_path: Path, content: str 
     folder = tmp_path / "study"
     if content:
         folder.mkdir()
-    with pytest.raises(RuntimeError, match=r"study's folder .*study"), running_server(study=str(folder)):
+    with pytest.raises(RuntimeError, match=r"study's folder .*study"), quick_server(study=str(folder)):
         pass
 
 

@@ -12,18 +12,20 @@ from harness import ROOT
 
 RULES: dict[str, set[str]] = {
     "errors": set(),
+    "pixels": set(),
     "threads": set(),
     "settings": {"threads"},
-    "images": {"errors"},
+    "images": {"errors", "pixels"},
     "telemetry": {"errors"},
-    "inference": {"errors", "threads", "telemetry"},
-    "upscale": {"errors", "images", "telemetry", "inference"},
-    "http": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale"},
-    "study": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
+    "inference": {"errors", "pixels", "threads", "telemetry"},
+    "upscale": {"errors", "pixels", "images", "telemetry", "inference"},
+    "jobs": {"errors"},
+    "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
+    "study": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }
 """What each folder or module of ``app/`` may import of the others, from the bottom up."""
 
-ROOTS = ("main", "cli", "supervisor")
+ROOTS = ("main", "bucket_command", "cli", "supervisor")
 """Modules that put the rest together: they may import anything, and nothing below imports them."""
 
 

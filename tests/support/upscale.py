@@ -8,7 +8,8 @@ from app.images.formats import DecodeLimits, read_container
 from app.inference.job import Job
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import ModelSpec
-from app.upscale.parameters import Output, Size
+from app.pixels import Size
+from app.upscale.parameters import Output
 from app.upscale.pipeline import Work
 from app.upscale.plan import make_plan
 from app.upscale.tiler import TileBudget

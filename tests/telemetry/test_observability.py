@@ -1,6 +1,7 @@
 """What an operator sees: metrics, the log, traces."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.telemetry.logs import TextFormatter
 from app.telemetry.record import STAGES, StageClock
 from app.telemetry.tracing import child_of
 from harness.pictures import encode
-from harness.server import Server, head, running_server
+from harness.server import Server, head, quick_server
 
 BICUBIC = {"model": "bicubic", "scale": "2", "format": "png"}
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"  # the example of the W3C's recommendation
@@ -24,7 +26,7 @@ TRACE_ID = CALLER.split("-")[1]
 
 @pytest.fixture(scope="module")
 def observed() -> Iterator[Server]:
-    with running_server(log_format="json", max_body_bytes="100000") as running:
+    with quick_server(log_format="json", max_body_bytes="100000") as running:
         yield running
 
 
@@ -44,8 +46,8 @@ def value(server: Server, name: str, **labels: str) -> float:
 
 
 def lines(server: Server) -> list[dict[str, object]]:
-    """The log's lines, each of which must be an object."""
-    found = [json.loads(line) for line in server.log().splitlines()]
+    """The log's whole lines, each of which must be an object."""
+    found = [json.loads(line) for line in server.log().split("\n")[:-1]]
     assert all(isinstance(line, dict) for line in found)
     return found
 
@@ -104,8 +106,7 @@ def test_a_client_that_leaves_is_counted(observed: Server) -> None:
 
 def test_gauges_and_infos(observed: Server) -> None:
     assert value(observed, "enlarger_ready") == 1
-    assert value(observed, "enlarger_queue_seconds") == 0
-    assert value(observed, "enlarger_jobs") == 0
+    observed.wait_until(lambda: value(observed, "enlarger_queue_seconds") == value(observed, "enlarger_jobs") == 0)
     loaded = {"network": "fast-x4", "precision": "fp32"}
     found = [set(labels) for name, labels in samples(observed) if name == "enlarger_network_info"]
     assert any(set(loaded.items()) < labels for labels in found)
@@ -157,6 +158,34 @@ def test_a_line_break_in_a_path_makes_no_second_line(observed: Server) -> None:
     with observed.client() as client:
         client.get("/a%0A%7B%22forged%22:1%7D", headers={"X-Request-Id": "forger"})
     assert request_line(observed, "forger")["path"] == '/a\n{"forged":1}'
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/x%0A2026-01-01 00:00:00,000 INFO forged", "/x%0D%1B[2Jforged", "/x%E2%80%A8forged%C2%85", "/%E2%80%AEforged"],
+)
+def test_a_path_forges_no_line_of_the_text_log(server: Server, path: str) -> None:
+    """By line breaks, controls, and those of Unicode."""
+    before = len(server.log())
+    with server.client() as client:
+        assert client.get(path, headers={"X-Request-Id": "forger"}).status_code == 404
+    server.wait_until(lambda: "forged" in server.log()[before:])
+    lines = [line for line in server.log()[before:].splitlines() if "forged" in line]
+    assert len(lines) == 1
+    assert "enlarger.requests: GET /" in lines[0]
+    assert lines[0].isprintable()
+
+
+def test_a_traceback_is_part_of_its_event() -> None:
+    try:
+        raise RuntimeError("first\n2026-01-01 00:00:00,000 INFO forged")
+    except RuntimeError as error:
+        told = (type(error), error, error.__traceback__)
+    event = logging.LogRecord("enlarger", logging.ERROR, __file__, 1, "a %s", ("bug",), told)
+    first, *others = TextFormatter().format(event).splitlines()
+    assert first.endswith("ERROR enlarger: a bug")
+    assert any("forged" in line for line in others)
+    assert all(line.startswith("    ") for line in others)
 
 
 # -- traces ------------------------------------------------------------------------------------------------------
@@ -211,7 +240,7 @@ def test_spans_go_to_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     with collector() as (endpoint, got):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        with running_server(tracing="true", log_format="json") as server, server.client() as client:
+        with quick_server(tracing="true", log_format="json") as server, server.client() as client:
             image = encode(np.zeros((30, 40, 3), np.uint8))
             response = client.post("/upscale", content=image, params=BICUBIC, headers={"traceparent": CALLER})
             own_id = response.headers["traceresponse"].split("-")[2]

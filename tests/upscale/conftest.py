@@ -19,6 +19,14 @@ def int8_engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def engine_of(engine: Engine, int8_engine: Engine) -> dict[str, Engine]:
-    """By precision."""
-    return {"fp32": engine, "int8": int8_engine}
+def openvino_engine() -> Engine:
+    """Some networks x4 by OpenVINO, in bf16 where the processor computes it."""
+    zoo = load_zoo(MODELS)
+    specs = tuple(zoo.find(name, 4) for name in ("bicubic", "espcn", "fast", "balanced"))
+    return Engine(replace(zoo, models=specs, generators=()), "openvino", usable_cores())
+
+
+@pytest.fixture(scope="session")
+def engine_of(engine: Engine, int8_engine: Engine, openvino_engine: Engine) -> dict[str, Engine]:
+    """By precision, or "openvino" in its own."""
+    return {"fp32": engine, "int8": int8_engine, "openvino": openvino_engine}

@@ -111,7 +111,7 @@ def test_a_tile_in_cells_is_one_that_a_plan_can_be_made_of(h: int, w: int, conte
     plan = plan_tiles(h, w, tile, context, 2, cell)
     assert tile[0] % cell == tile[1] % cell == 0
     assert plan.tile_pixels <= tile[0] * tile[1]
-    if cell == 2 and macs < 10**6:
+    if cell == 2 and macs < 10**6 and min(h, w) >= 100:  # a cell more is little
         pixels = choose_tile((h, w), 4, macs, context, 2, TileBudget())
         unaligned = plan_tiles(h, w, pixels, context, 2)
         assert plan.computed_pixels <= 1.35 * unaligned.computed_pixels + 4000

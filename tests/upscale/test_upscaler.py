@@ -12,12 +12,15 @@ from PIL import Image
 from app.errors import TooManyPixelsError, UnfitFormatError, UnknownModelError
 from app.images import decoder, formats
 from app.images.formats import DecodeLimits
-from app.inference.engine import Network
+from app.inference.engine import Network, Way
+from app.inference.providers import GpuOptions
+from app.inference.runtimes.onnx_runtime import OnnxRuntime
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import Zoo
 from app.upscale import plan as plan_module
 from app.upscale import upscaler as upscaler_module
 from app.upscale.parameters import UpscaleParameters
+from app.upscale.plan import fitting
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
 from harness import MODELS, ROOT
@@ -29,7 +32,7 @@ ASKED = UpscaleParameters(scale=2, format="png")
 
 def upscaler_before(scheduler: Scheduler, precision: str = "fp32", limits: DecodeLimits | None = None) -> Upscaler:
     spec = make_spec()
-    network = Network(spec, precision, "CPUExecutionProvider", 1e-6)
+    network = Network(spec, Way(OnnxRuntime("cpu", GpuOptions()), precision), "CPUExecutionProvider", precision, 1e-6)
     return Upscaler(Zoo(Path("."), spec.name, (spec,)), scheduler, {spec.title: network}, limits, TileBudget(pixels=1))
 
 
@@ -126,3 +129,13 @@ def test_the_readmes_program_enlarges_a_picture(
     runpy.run_path("program.py")
     with Image.open(io.BytesIO((tmp_path / "big.png").read_bytes())) as image:
         assert image.size == (240, 160)
+
+
+@pytest.mark.parametrize(("precisions", "macs"), [(("fp32",), 1), (("bf16",), 2), (("bf16", "fp32"), 1), ((), 1)])
+def test_what_runs_in_bf16_may_have_tiles_of_twice_the_cost(precisions: tuple[str, ...], macs: int) -> None:
+    specs = [make_spec(f"net{number}") for number in range(max(1, len(precisions)))]
+    networks = {
+        spec.title: Network(spec, Way(OnnxRuntime("cpu", GpuOptions()), "fp32"), "", precision, 0.0)
+        for spec, precision in zip(specs, precisions, strict=False)
+    }
+    assert fitting(TileBudget(macs=7), specs, networks) == TileBudget(macs=7 * macs)

@@ -10,16 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFilter
 
+from app.images.resampler import bicubic as kernel
+
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, C]``, sRGB."""
-
-
-def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' kernel with a = -0.5, as MATLAB's ``imresize`` uses it."""
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
 @lru_cache(maxsize=64)
@@ -32,7 +26,7 @@ def reduction_matrix(length: int, scale: int) -> NDArray[np.float32]:
     centres = (np.arange(out) + 0.5) * scale - 0.5
     reach = 2 * scale
     taps = np.floor(centres[:, None]).astype(int) + np.arange(-reach, reach + 2)
-    weights = cubic((centres[:, None] - taps) / scale)
+    weights = kernel((centres[:, None] - taps) / scale)
     weights /= weights.sum(axis=1, keepdims=True)
     period = np.concatenate([np.arange(length), np.arange(length)[::-1]])
     matrix = np.zeros((out, length))

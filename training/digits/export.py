@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from app.inference.engine import create_session
+from app.inference.providers import create_session
 from app.inference.zoo import GeneratorSpec, ModelFile
 from app.threads import usable_cores
 from training.digits.data import SIDE, Labelled
@@ -22,6 +22,7 @@ from training.digits.recipe import DigitsRecipe
 from training.digits.train import Run, load_generator
 from training.export.face import IR_VERSION, OPSET
 from training.export.graph import quiet_exporter
+from training.export.macs import macs_of_a_run
 from training.export.manifest import replace_file, write_generator
 from training.export.publish import LICENCE
 from training.report.cards import write_cards
@@ -39,7 +40,8 @@ def export_digits(
     real, _ = look(classifier, to_tensor(np.array(test.pictures)))
     verdict = judge(classifier, draw(generator, recipe.latent, JUDGED, seed=0), real)
     metrics = {"test digits": {**verdict.metrics(), "judge_accuracy": round(accuracy, 4)}}
-    graph = attach_generator_face(to_onnx(generator, recipe.latent), recipe.latent)
+    core = to_onnx(generator, recipe.latent)
+    graph = attach_generator_face(core, recipe.latent)
     check_parity(generator, graph, recipe.latent)
     spec = GeneratorSpec(
         name=recipe.name,
@@ -49,7 +51,7 @@ def export_digits(
         width=SIDE,
         channels=1,
         parameters=sum(p.numel() for p in generator.parameters()),
-        macs=multiply_accumulates(generator, recipe.latent),
+        macs=macs_of_a_run(core, np.zeros((1, recipe.latent), np.float32)),
         summary=recipe.summary,
         licence=LICENCE,
         recipe=f"training/digits/recipes/{recipe.title}.toml",
@@ -121,24 +123,6 @@ def check_parity(generator: nn.Module, model: onnx.ModelProto, latent: int) -> N
         worst = int(np.abs(pictures.astype(int) - expected).max())
         if worst > 1:
             raise ValueError(f"the exported graph differs from torch by {worst} levels of 255")
-
-
-@torch.no_grad()
-def multiply_accumulates(generator: nn.Module, latent: int) -> int:
-    """Of all dense layers and convolutions, for one picture."""
-    counted: list[int] = []
-
-    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        weights = layer.weight.numel()  # each is used once a position: of the input, where a convolution is transposed
-        positions = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        counted.append(weights * (positions[0, 0].numel() if positions.ndim == 4 else 1))
-
-    kinds = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-    handles = [m.register_forward_hook(count) for m in generator.modules() if isinstance(m, kinds)]
-    generator(torch.zeros(1, latent))
-    for handle in handles:
-        handle.remove()
-    return sum(counted)
 
 
 def training_summary(recipe: DigitsRecipe, run: Run) -> dict[str, Any]:

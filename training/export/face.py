@@ -87,26 +87,3 @@ def _add_shapes(graph: onnx.GraphProto, scale: int) -> None:
             helper.make_node("Concat", ["face_nhw_hr", "face_size_tail"], ["face_size"], axis=0, name="face_size"),
         ]
     )
-
-
-def multiply_accumulates(core: onnx.ModelProto, side: int = 32) -> int:
-    """Multiply-accumulates of all convolutions for one LR pixel."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(core)
-    dims = fixed.graph.input[0].type.tensor_type.shape.dim
-    for dim, value in zip(dims, (1, 3, side, side), strict=True):
-        dim.dim_value = value
-    del fixed.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    shapes = {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in [*inferred.value_info, *inferred.output]
-    }
-    weights = {i.name: int(np.prod(i.dims)) for i in core.graph.initializer}
-    total = 0
-    for node in core.graph.node:
-        if node.op_type == "Conv":
-            spatial = shapes.get(node.output[0], [])[2:]
-            if len(spatial) != 2 or not all(spatial):
-                raise ValueError(f"the size of {node.output[0]} cannot be inferred, so its cost cannot be counted")
-            total += weights[node.input[1]] * int(np.prod(spatial))
-    return total // side**2

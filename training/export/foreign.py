@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, compose, inliner, numpy_helper, version_converter
 from torch import Tensor
 
-from app.inference.engine import create_session
+from app.inference.providers import create_session
 from app.threads import usable_cores
 from training.export.community import load_spandrel
 from training.export.face import OPSET, standard_opset

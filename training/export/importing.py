@@ -16,15 +16,14 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from app.inference.engine import create_session
 from app.inference.zoo import MANIFEST, ModelSpec
-from app.threads import usable_cores
 from app.upscale.tiler import DEAR, TileBudget
 from training.architectures import Generator
 from training.checkpoint import Folders
 from training.export.face import attach_face
 from training.export.footprint import measure_pixel_bytes
 from training.export.foreign import Foreign, Sizes, read_foreign
+from training.export.macs import multiply_accumulates
 from training.export.publish import publish
 from training.export.verify import BEYOND, MAX_PHOTO_SEAM, MAX_SEAM, measure_context, parity, photo_seam, seam_noted
 from training.report.evaluate import evaluate
@@ -39,7 +38,6 @@ RANGES = (1, 255)
 # Mean difference, of the range, between a smooth picture and its enlargement reduced again: what leaves no doubt, and
 # the most that is taken. In 0..255 a network that was made for 0..1 seems better than it is: its biases vanish there.
 ALIKE, LIKENESS = 0.03, 0.1
-COUNTED_SIDE = 32  # LR pixels
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def import_model(order: Order, folders: Folders, models: Path) -> ModelSpec:
         architecture=foreign.architecture,
         context=context,
         parameters=foreign.parameters,
-        macs=count_macs(core),
+        macs=multiply_accumulates(core),
         summary=f"Imported: {foreign.architecture}, from {order.path.name}.",
         licence=order.licence,
         recipe=IMPORTED,
@@ -235,34 +233,3 @@ def unlikeness(network: Callable[[Tensor], Tensor]) -> float:
     smooth = F.interpolate(colours, size=(64, 64), mode="bilinear")
     difference = (F.adaptive_avg_pool2d(network(smooth), (64, 64)) - smooth).abs().mean().item()
     return difference if np.isfinite(difference) else np.inf
-
-
-def count_macs(core: onnx.ModelProto) -> int:
-    """Multiply-accumulates of convolutions and matrix products for one LR pixel, by the shapes a real run shows."""
-    operators = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-    counted = [node for node in core.graph.node if node.op_type in operators]
-    opened = onnx.ModelProto()
-    opened.CopyFrom(core)
-    del opened.graph.output[:]
-    for index, node in enumerate(counted):
-        for part, tensor in (("in", node.input[0]), ("weight", node.input[1]), ("out", node.output[0])):
-            name = f"shape_{part}_{index}"
-            opened.graph.node.append(helper.make_node("Shape", [tensor], [name], name=name))
-            opened.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, None))
-    if not counted:
-        return 0
-    session = create_session(opened.SerializeToString(), "count", "cpu", usable_cores())
-    picture = np.zeros((1, 3, COUNTED_SIDE, COUNTED_SIDE), np.float32)
-    shapes = [[int(n) for n in shape] for shape in session.run(None, {"lr": picture})]
-    triples = zip(counted, shapes[::3], shapes[1::3], shapes[2::3], strict=True)
-    return sum(products(*each) for each in triples) // COUNTED_SIDE**2
-
-
-def products(node: onnx.NodeProto, source: list[int], weight: list[int], result: list[int]) -> int:
-    """Multiply-accumulates of one operator: of each value it gives, or, transposed, of each value it takes."""
-    if node.op_type == "Conv":
-        return int(np.prod(result)) * int(np.prod(weight[1:]))
-    if node.op_type == "ConvTranspose":
-        return int(np.prod(source)) * int(np.prod(weight[1:]))
-    flipped = any(a.name == "transA" and a.i for a in node.attribute)
-    return int(np.prod(result)) * source[0 if flipped else -1]

@@ -17,9 +17,10 @@ from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
 from training.checkpoint import Folders, load_trained
 from training.data.qrcodes import CODES
-from training.export.face import attach_face, multiply_accumulates
+from training.export.face import attach_face
 from training.export.fp16 import attach_gpu_outputs, halved, rounded_on_cpu
 from training.export.graph import to_onnx
+from training.export.macs import multiply_accumulates
 from training.export.manifest import describe, read_manifest, replace_file, write_manifest
 from training.export.quantise import quantised
 from training.export.shortcut import with_broadcast_shortcut

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from app.inference.engine import PRECISIONS, Engine
+from app.inference.engine import Engine
+from app.inference.runtimes.onnx_runtime import PRECISIONS
 from app.inference.zoo import MANIFEST, MANIFEST_VERSION, ModelFile, ModelSpec, Zoo, load_zoo
 from app.threads import usable_cores
 from app.upscale.parameters import UpscaleParameters
@@ -84,9 +85,11 @@ Judge = Callable[[ModelSpec, ServedPath], Metrics]
 
 
 @contextmanager
-def served_path(zoo: Zoo, specs: Iterable[ModelSpec], precision: str = "auto") -> Iterator[ServedPath]:
+def served_path(
+    zoo: Zoo, specs: Iterable[ModelSpec], precision: str = "auto", provider: str = "cpu"
+) -> Iterator[ServedPath]:
     """Loads these networks of the zoo and no others."""
-    engine = Engine(dataclasses.replace(zoo, models=tuple(specs)), "cpu", usable_cores(), precision)
+    engine = Engine(dataclasses.replace(zoo, models=tuple(specs)), provider, usable_cores(), precision)
     with Upscaler.on(engine) as upscaler:
         yield ServedPath(engine, upscaler)
 

@@ -2,7 +2,7 @@
 
 import io
 
-from app.images.encoders.base import DEFAULT_QUALITY, Picture, Rows, Subsampling, check_quality
+from app.images.encoders.base import DEFAULT_QUALITY, OutputFormat, Picture, Rows, Subsampling, check_quality
 from app.images.encoders.whole import Canvas, check_size
 
 MAX_SIDE = 16384
@@ -17,8 +17,6 @@ MODES = {1: "L", 2: "RGBA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow mode
 
 class AvifEncoder:
     """Collects the rows and encodes in ``finish``. Gray is one channel (4:0:0); gray with alpha becomes equal ones."""
-
-    media_type = "image/avif"
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, subsampling: Subsampling = "4:2:0") -> None:
         check_quality(quality)
@@ -44,8 +42,22 @@ class AvifEncoder:
             subsampling=self._subsampling,
             speed=SPEED,
             max_threads=1,  # the cores are the networks'
-            icc_profile=self._picture.icc_profile,
+            icc_profile=self._canvas.icc_profile,
             exif=self._picture.exif or b"",
             xmp=self._picture.xmp or b"",
         )
         return file.getvalue()
+
+
+FORMAT = OutputFormat(
+    name="avif",
+    media_type="image/avif",
+    suffixes=(".avif",),
+    create=lambda picture, options: AvifEncoder(picture, options.quality_or_default, options.subsampling),
+    held=HELD,
+    streamed=False,
+    quality=True,
+    subsampling=True,
+    max_side=MAX_SIDE,
+    max_pixels=MAX_PIXELS,
+)

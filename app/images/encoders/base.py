@@ -1,14 +1,15 @@
-"""What every encoder is given and what it must do."""
+"""What an encoder is given, what it must do, and the row that describes an output format."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import InvalidParameterError
+from app.pixels import Pixels
 
-Rows = NDArray[np.uint8 | np.uint16]
+Rows = Pixels
 """A band of finished pixels: uint8 or uint16 by ``Picture.depth``, ``[h, width, channels]``, C-contiguous, top row
 first."""
 
@@ -19,11 +20,15 @@ DEFAULT_QUALITY = 90
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of an encoder; each takes what it has a use for. ``quality`` 1 to 100, None: the default."""
+    """The options of an encoder; each uses those that apply to it. ``quality`` 1 to 100, None: the default."""
 
     quality: int | None = None
     subsampling: Subsampling = "4:2:0"
     lossless: bool = False
+
+    @property
+    def quality_or_default(self) -> int:
+        return DEFAULT_QUALITY if self.quality is None else self.quality
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,6 @@ class Encoder(Protocol):
     encoder is the way to learn, before any compute, whether the result will fit.
     """
 
-    media_type: str
-
     def begin(self) -> bytes: ...
 
     def write(self, rows: Rows) -> bytes: ...
@@ -70,8 +73,40 @@ class Encoder(Protocol):
     def finish(self) -> bytes: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutputFormat:
+    """All that the service knows of a format that it writes, and what that can hold.
+
+    ``suffixes``: of its files' names, with their dot, the usual one first. ``create`` makes an encoder. ``bits``: the
+    most a sample may have. Without ``alpha`` the caller flattens the picture first. ``streamed``: sent as it is
+    computed, else encoded whole at the end. ``quality``, ``subsampling`` and ``lossless``: whether these options mean
+    something to it. ``max_side`` and ``max_pixels`` are the result's, ``max_bytes`` the file's. ``held``: bytes a pixel
+    of the result, at most, where it is encoded whole.
+    """
+
+    name: str
+    media_type: str
+    suffixes: tuple[str, ...]
+    create: Callable[[Picture, Options], Encoder]
+    bits: int = 8
+    alpha: bool = True
+    streamed: bool = True
+    held: int = 0
+    quality: bool = False
+    subsampling: bool = False
+    lossless: bool = False
+    max_side: int | None = None
+    max_pixels: int | None = None
+    max_bytes: int | None = None
+
+    @property
+    def extension(self) -> str:
+        """With its dot."""
+        return self.suffixes[0]
+
+
 class RowCounter:
-    """Holds an encoder's caller to the picture that was announced; what it refuses is a fault in our own code."""
+    """Holds an encoder's caller to the image that was announced; what it refuses is a bug in our own code."""
 
     def __init__(self, picture: Picture) -> None:
         self._row_shape = (picture.width, picture.channels)

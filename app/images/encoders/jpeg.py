@@ -15,6 +15,7 @@ from PIL import Image
 from app.errors import InvalidParameterError, OutputTooLargeError
 from app.images.encoders.base import (
     DEFAULT_QUALITY,
+    OutputFormat,
     Picture,
     RowCounter,
     Rows,
@@ -38,8 +39,6 @@ SOF0, EOI, SOS = 0xC0, b"\xff\xd9", 0xDA  # T.81 table B.1
 
 class JpegEncoder:
     """Gray or RGB; the caller has flattened alpha. Gives the same pixels as Pillow encoding the whole picture."""
-
-    media_type = "image/jpeg"
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, subsampling: Subsampling = "4:2:0") -> None:
         check_quality(quality)
@@ -130,11 +129,15 @@ def _check_limits(picture: Picture) -> None:
         raise InvalidParameterError("JPEG has no alpha channel", limit=3, actual=picture.channels)
     longest = max(picture.width, picture.height)
     if longest > MAX_SIDE:
-        raise OutputTooLargeError(f"A JPEG side has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest)
+        raise OutputTooLargeError(
+            f"A side of a JPEG image has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest
+        )
     for name, block, limit in (("Exif block", picture.exif, MAX_EXIF), ("ICC profile", picture.icc_profile, MAX_ICC)):
         size = len(block or b"")
         if size > limit:
-            raise OutputTooLargeError(f"The {name} does not fit a JPEG; strip it", limit=limit, actual=size)
+            raise OutputTooLargeError(
+                f"The {name} does not fit into a JPEG; ask for metadata=strip", limit=limit, actual=size
+            )
 
 
 def _find_segment(jpeg: bytes | bytearray, marker: int) -> int:
@@ -153,3 +156,15 @@ def _scan_start(jpeg: bytes | bytearray) -> int:
 
 def _segment_length(jpeg: bytes | bytearray, offset: int) -> int:
     return int.from_bytes(jpeg[offset + 2 : offset + 4])
+
+
+FORMAT = OutputFormat(
+    name="jpeg",
+    media_type="image/jpeg",
+    suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
+    create=lambda picture, options: JpegEncoder(picture, options.quality_or_default, options.subsampling),
+    alpha=False,
+    quality=True,
+    subsampling=True,
+    max_side=MAX_SIDE,
+)

@@ -2,7 +2,7 @@
 
 import io
 
-from app.images.encoders.base import DEFAULT_QUALITY, Picture, Rows, check_quality
+from app.images.encoders.base import DEFAULT_QUALITY, OutputFormat, Picture, Rows, check_quality
 from app.images.encoders.whole import Canvas, check_size
 
 MAX_SIDE = 16383  # libwebp's WEBP_MAX_DIMENSION: 14 bits in the bitstream, RFC 9649 section 2.5
@@ -17,8 +17,6 @@ MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow mode; W
 
 class WebpEncoder:
     """Collects the rows and encodes in ``finish``. ``lossless`` keeps the colour under transparent pixels as well."""
-
-    media_type = "image/webp"
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, lossless: bool = False) -> None:
         check_quality(quality)
@@ -42,8 +40,22 @@ class WebpEncoder:
             quality=self._quality,
             lossless=self._lossless,
             exact=self._lossless,
-            icc_profile=self._picture.icc_profile,
+            icc_profile=self._canvas.icc_profile,
             exif=self._picture.exif or b"",
             xmp=self._picture.xmp or b"",
         )
         return file.getvalue()
+
+
+FORMAT = OutputFormat(
+    name="webp",
+    media_type="image/webp",
+    suffixes=(".webp",),
+    create=lambda picture, options: WebpEncoder(picture, options.quality_or_default, options.lossless),
+    held=HELD,
+    streamed=False,
+    quality=True,
+    lossless=True,
+    max_side=MAX_SIDE,
+    max_pixels=MAX_PIXELS,
+)

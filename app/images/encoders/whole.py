@@ -6,6 +6,7 @@ from PIL import Image
 
 from app.errors import OutputTooLargeError
 from app.images.encoders.base import Picture, RowCounter, Rows
+from app.images.icc import for_rgb
 
 
 class Canvas:
@@ -14,6 +15,8 @@ class Canvas:
     def __init__(self, picture: Picture, modes: Mapping[int, str]) -> None:
         self._size = picture.width, picture.height
         self._mode = modes[picture.channels]
+        rgb = self._mode.startswith("RGB")
+        self.icc_profile = for_rgb(picture.icc_profile) if rgb else picture.icc_profile
         self._counter = RowCounter(picture)
         self._image: Image.Image | None = None
         self._filled = 0
@@ -43,6 +46,8 @@ def check_size(picture: Picture, name: str, max_side: int, max_pixels: int) -> N
     """Raises OutputTooLargeError for what the format, or the memory its library takes, cannot bear."""
     longest, pixels = max(picture.width, picture.height), picture.width * picture.height
     if longest > max_side:
-        raise OutputTooLargeError(f"A {name} side has at most {max_side} pixels", limit=max_side, actual=longest)
+        raise OutputTooLargeError(
+            f"A side of a {name} image has at most {max_side} pixels", limit=max_side, actual=longest
+        )
     if pixels > max_pixels:
-        raise OutputTooLargeError(f"A {name} result may have {max_pixels} pixels", limit=max_pixels, actual=pixels)
+        raise OutputTooLargeError(f"A {name} result has at most {max_pixels} pixels", limit=max_pixels, actual=pixels)

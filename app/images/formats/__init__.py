@@ -11,74 +11,54 @@ unpacked nor inflated; and where it tells the size twice, the one that the codec
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from app.errors import CorruptImageError, EmptyImageError, UnsupportedFormatError
-from app.images.formats.avif import is_avif, read_avif
-from app.images.formats.base import Bytewise, Container, DecodeLimits, Format, ImageHeader
-from app.images.formats.bmp import is_bmp, read_bmp
-from app.images.formats.gif import read_gif
-from app.images.formats.jpeg import read_jpeg
-from app.images.formats.png import read_png
-from app.images.formats.tiff import read_tiff
-from app.images.formats.webp import read_webp
+from app.images.formats import avif, bmp, gif, heic, jpeg, png, tiff, webp
+from app.images.formats.base import Block, Bytewise, Container, DecodeLimits, ImageHeader, InputFormat
+from app.images.formats.profile import settled
 from app.images.formats.xmp import enlarged_xmp
 
 __all__ = [
-    "READERS",
+    "INPUTS",
+    "SUFFIXES",
+    "Block",
     "Bytewise",
     "Container",
     "DecodeLimits",
-    "Format",
     "ImageHeader",
+    "InputFormat",
     "enlarged_xmp",
     "read_container",
     "sniff",
 ]
 
-READERS: Mapping[Format, Callable[[bytes, DecodeLimits], Container]] = {
-    "png": read_png,
-    "jpeg": read_jpeg,
-    "webp": read_webp,
-    "avif": read_avif,
-    "bmp": read_bmp,
-    "tiff": read_tiff,
-    "gif": read_gif,
-}
+_FORMATS = (png, jpeg, webp, avif, bmp, tiff, gif, *((heic,) if heic.AVAILABLE else ()))
+INPUTS: Mapping[str, InputFormat] = {each.name: each for each in (module.FORMAT for module in _FORMATS)}
+"""Every format that is read, by its name."""
 
-_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),  # BigTIFF
-    (b"MM\0+", "tiff"),
-)
+SUFFIXES = frozenset(suffix for each in INPUTS.values() for suffix in each.suffixes)
+"""Of the files that are looked for in a folder. What is in one is detected from its content."""
 
 
-def sniff(data: bytes) -> Format:
+def sniff(data: bytes) -> InputFormat:
     """The format by its signature alone: neither a name nor a declared type is asked."""
     if not data:
         raise EmptyImageError("The image has no bytes")
-    for signature, name in _SIGNATURES:
-        if data.startswith(signature):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    if is_avif(data):
-        return "avif"
-    if is_bmp(data):
-        return "bmp"
-    accepted = ", ".join(name.upper() for name in READERS)
+    for each in INPUTS.values():
+        if each.matches(data):
+            return each
+    accepted = ", ".join(name.upper() for name in INPUTS)
+    if heic.is_heic(data):
+        detail = f"HEIC needs the extra `heif` (pip install enlarger[heif]), which this service lacks; send {accepted}"
+        raise UnsupportedFormatError(detail)
     raise UnsupportedFormatError(f"This is none of the formats accepted: {accepted}")
 
 
 def read_container(data: bytes, limits: DecodeLimits) -> Container:
     """Take a file apart and check every limit. Raises the public errors of ``app.errors`` only."""
-    reader = READERS[sniff(data)]
+    reader = sniff(data).read
     try:
-        return reader(data, limits)
+        return settled(reader(data, limits))
     except (IndexError, struct.error) as error:
         raise CorruptImageError("The file ends before its header does, or its header contradicts itself") from error

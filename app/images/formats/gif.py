@@ -2,8 +2,10 @@
 
 import struct
 
+from PIL.GifImagePlugin import GifImageFile
+
 from app.errors import CorruptImageError, TooComplexError
-from app.images.formats.base import Container, DecodeLimits, ImageHeader, is_gray_palette
+from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, is_gray_palette
 
 MAX_SUB_BLOCKS = 16_384  # of 255 bytes, in the extensions before the first picture: 4 MB
 _EXTENSION, _PICTURE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
@@ -57,3 +59,12 @@ def _first_picture(data: bytes, position: int) -> tuple[int, int | None]:
         if blocks > MAX_SUB_BLOCKS:
             raise TooComplexError("The GIF has too many extensions before its picture", limit=MAX_SUB_BLOCKS)
     return position, transparent
+
+
+FORMAT = InputFormat(
+    name="gif",
+    suffixes=(".gif",),
+    matches=lambda data: data[:6] in (b"GIF87a", b"GIF89a"),
+    read=read_gif,
+    plugin=GifImageFile,
+)

@@ -16,8 +16,9 @@ from training.architectures.discriminators import DISCRIMINATORS
 from training.architectures.edsr import DIV2K_MEAN
 from training.architectures.rrdb import DenseBlock
 from training.checkpoint import Average
-from training.export.face import attach_face, multiply_accumulates
+from training.export.face import attach_face
 from training.export.graph import to_onnx
+from training.export.macs import multiply_accumulates
 from training.export.verify import MAX_CONTEXT, measure_context, parity
 from training.losses.adversarial import ADVERSARIAL, accuracy
 from training.recipe import load_recipe

@@ -1,12 +1,15 @@
 """QR codes: what is drawn says what it should, pairs follow from a seed, and the measure counts what is read."""
 
 import dataclasses
+import io
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
 import pytest
 import zxingcpp
+from PIL import Image
 
 from app.images import barcodes as codes
 from app.images.barcodes import header_value
@@ -228,4 +231,50 @@ def test_without_a_reader_decoding_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_any_text_fits_into_a_header() -> None:
     assert header_value(["a, b", "ü\n"]) == "a%2C%20b, %C3%BC%0A"
     assert header_value([]) == ""
-    assert len(header_value(["x" * 5000] * 20)) < 8 * 520
+
+
+@pytest.mark.parametrize(
+    "found",
+    [["x" * 5000] * 20, ["ü" * 5000], ["ab"] * 500, ["x" * 630, "y" * 9], ["😀" * 3 + "x" * 590, "y" * 50]],
+    ids=["long", "long when encoded", "many", "at the limit", "cut in a character"],
+)
+def test_more_than_fits_is_cut_between_characters(found: list[str]) -> None:
+    value = header_value(found)
+    assert codes.MAX_HEADER - 40 < len(value) <= codes.MAX_HEADER
+    told = [unquote(text, errors="strict") for text in value.split(", ")]
+    assert told[-1].endswith("…")
+    whole, last = told[:-1], told[-1].removesuffix("…")
+    assert whole == found[: len(whole)]
+    assert found[len(whole)].startswith(last) or last == found[len(whole)]
+
+
+def test_what_fits_exactly_is_not_cut() -> None:
+    for text in ("x" * (codes.MAX_HEADER - 9), "ü" * 105):
+        assert unquote(header_value([text])) == text
+
+
+def test_the_headers_of_a_picture_fit_the_buffer_of_a_proxy(client: httpx.Client) -> None:
+    """nginx takes a page of memory for all of them together, by default 4 KiB: the most codes, the longest name."""
+    code = zxingcpp.create_barcode("\x01ü" * 900, zxingcpp.BarcodeFormat.QRCode)
+    pixels = np.asarray(zxingcpp.write_barcode_to_image(code, scale=4))
+    files = {"image": ("\U0001f600" * 300 + ".png", encode(pixels))}
+    params = {"model": "bicubic", "scale": "2", "decode": "true", "format": "png"}
+    response = client.post("/upscale", params=params, files=files)
+    assert response.status_code == 200, response.text
+    assert len(response.headers["enlarger-codes-before"]) > 600
+    assert len(response.headers["enlarger-codes-after"]) > 600
+    assert sum(len(name) + len(value) + 4 for name, value in response.headers.raw) < 4000
+
+
+@pytest.mark.parametrize(("depth", "gray"), [(16, True), (16, False), (8, True)])
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_codes_are_read_at_every_depth(client: httpx.Client, depth: int, gray: bool, format: str) -> None:
+    """The result is of that depth, and read in it as in one of 8 bits."""
+    content, data = small_code()
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image.convert("L" if gray else "RGB"))
+    params = {"model": "bicubic", "decode": "true", "format": format, "depth": str(depth)}
+    response = client.post("/upscale", params=params, files={"image": encode(pixels)})
+    assert response.status_code == 200, response.text
+    assert response.headers["enlarger-codes-after"] == response.headers["enlarger-codes-before"]
+    assert response.headers["enlarger-codes-after"] == header_value([content])

@@ -257,7 +257,7 @@ def test_the_export_is_listed_proven_and_drawn_with(models: Path) -> None:
     few, many = (generator.run(latent_vectors(7, count, 12)) for count in (3, 20))
     assert (few.dtype, few.shape) == (np.uint8, (3, 28, 28, 1))
     assert (many[:3] == few).all()
-    with pytest.raises(UnknownModelError, match="there are: digits"):
+    with pytest.raises(UnknownModelError, match="known: digits"):
         zoo.generator("bicubic")
 
 

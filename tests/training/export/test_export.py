@@ -25,8 +25,9 @@ from training.__main__ import main
 from training.architectures import Generator, SubPixelGenerator, build
 from training.architectures.collapsible import collapse
 from training.checkpoint import Folders, load_trained
-from training.export.face import attach_face, multiply_accumulates
+from training.export.face import attach_face
 from training.export.graph import to_onnx
+from training.export.macs import multiply_accumulates
 from training.export.manifest import write_manifest
 from training.export.publish import export, thinned, trained
 from training.export.verify import CONTEXT_TOLERANCE, MAX_CONTEXT, MAX_SEAM, measure_context, parity

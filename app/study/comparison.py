@@ -9,36 +9,19 @@ import hashlib
 import hmac
 import json
 import random
-import secrets
 from collections import defaultdict
 from dataclasses import asdict
-from functools import partial
 from itertools import groupby
-from typing import Annotated, Any
-
-from fastapi import APIRouter, FastAPI, Path, Request, Response
-from pydantic import BaseModel, Field
-from starlette.responses import FileResponse, JSONResponse
+from typing import Any
 
 from app.errors import UnknownTrialError
-from app.http.openapi import only
-from app.http.pages import page
 from app.settings import Settings
 from app.study.ratings import Opinion, Opinions, Rating, mean_opinion
 from app.study.stimuli import Key, Specimens
-from app.threads import run_beside
 from app.upscale.upscaler import Upscaler
 
 WORDS = {1: "Bad", 2: "Poor", 3: "Fair", 4: "Good", 5: "Excellent"}  # ITU-R BT.500, the quality scale
 INTERVAL = "95 %, Student's t over observers"
-
-Participant = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="As given by `POST /study/participants`.")]
-
-
-class Score(BaseModel):
-    """The body of a rating."""
-
-    score: int = Field(ge=1, le=5, strict=True, description="1 bad, 2 poor, 3 fair, 4 good, 5 excellent.")
 
 
 class Study:
@@ -60,9 +43,7 @@ class Study:
         """Picture and version of a trial."""
         key = self.trials(participant).get(trial)
         if key is None:
-            raise UnknownTrialError(
-                "There is no such trial. The study's pictures may have changed: load the page again."
-            )
+            raise UnknownTrialError("No such trial. The study's images may have changed; reload the page.")
         return key
 
     def session(self, participant: str) -> dict[str, Any]:
@@ -121,42 +102,3 @@ def apart(keys: list[Key], order: random.Random) -> list[Key]:
         if not left[name]:
             del left[name]
     return shown
-
-
-def add_study(app: FastAPI, study: Study) -> None:
-    """The routes under ``/study``. What touches files or the database runs in a thread."""
-    router = APIRouter(prefix="/study", tags=["study"], responses=only(401, 404, 409, 422, 429, 503, 504))
-
-    @router.get("", include_in_schema=False)
-    async def get_page() -> FileResponse:
-        return page("study.html")
-
-    @router.post("/participants", status_code=201, summary="Begin the study")
-    async def post_participant() -> dict[str, Any]:
-        """Nothing is kept until the first rating."""
-        return await run_beside(study.session, secrets.token_hex(16))
-
-    @router.get("/participants/{participant}", summary="Go on with the study")
-    async def get_participant(participant: Participant) -> dict[str, Any]:
-        return await run_beside(study.session, participant)
-
-    @router.get("/participants/{participant}/{trial}.png", summary="The picture to rate", response_class=Response)
-    async def get_picture(participant: Participant, trial: str) -> Response:
-        png = await run_beside(lambda: study.specimens.png(*study.find(participant, trial)))
-        return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
-
-    @router.put("/participants/{participant}/{trial}", status_code=204, summary="Rate it, or change the rating")
-    async def put_score(participant: Participant, trial: str, body: Score) -> None:
-        await run_beside(partial(study.rate, participant, trial, body.score))
-
-    @router.get("/results", summary="Mean opinion scores", response_model=None)
-    async def get_results(request: Request) -> Response:
-        """JSON; a page where `Accept` asks for HTML."""
-        if "text/html" in request.headers.get("accept", ""):
-            answer: Response = page("results.html")
-        else:
-            answer = JSONResponse(await run_beside(study.results), headers={"Cache-Control": "no-store"})
-        answer.headers["Vary"] = "Accept"
-        return answer
-
-    app.include_router(router)

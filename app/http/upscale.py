@@ -1,24 +1,22 @@
-"""HTTP: the routes."""
+"""``POST /upscale`` and ``POST /estimate``."""
 
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Query, Request
+from fastapi.responses import Response
 
-from app.http.catalogue import describe, describe_model
 from app.http.limits import holding_of
 from app.http.negotiation import candidates, content_disposition
-from app.http.openapi import BODY, ERRORS, ESTIMATE, MENU, MODEL, NOT_READY, PICTURE, only
+from app.http.openapi import BODY, ERRORS, ESTIMATE, PICTURE
 from app.http.preconditions import check_http_version
+from app.http.prefer import parse_prefer
+from app.http.router import Router
 from app.http.service import service_of
 from app.http.streaming import PictureResponse
 from app.http.upload import Upload, receive_upload
-from app.images.barcodes import check_readable, header_value, read_codes, read_when_whole
-from app.images.channels import at_depth
-from app.images.decoder import SourceImage
+from app.images.barcodes import check_readable, codes_of, header_value, read_when_whole
 from app.images.formats import Container
 from app.telemetry.record import record_of
 from app.threads import run_ahead, run_beside
@@ -28,56 +26,49 @@ from app.upscale.pipeline import Work
 from app.upscale.plan import Plan
 from app.upscale.upscaler import Upscaler
 
-router = APIRouter()
-
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
-def get(path: str, **options: Any) -> Callable[[Handler], Handler]:
-    """A route for GET, and for HEAD, which is answered with the same headers and no body (RFC 9110, 9.3.2)."""
-
-    def add(handler: Handler) -> Handler:
-        router.add_api_route(path, handler, methods=["GET"], **options)
-        router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
-        return handler
-
-    return add
+router = Router()
 
 
 @router.post(
     "/upscale",
-    summary="Enlarge a picture",
+    summary="Enlarge an image",
     response_class=Response,
     responses={200: PICTURE, **ERRORS},
     openapi_extra=BODY,
 )
 async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
-    """Takes a picture as the multipart file `image` or as the raw body, and streams the enlarged one back.
+    """Takes an image as the multipart file `image` or as the raw body, and streams the enlarged one back.
 
-    Parameters may stand in the query or in the form. Where pictures were taken (GPS in EXIF and XMP) is always removed;
-    `metadata=strip` removes the rest as well. The result says in its XMP that it was enlarged.
+    Parameters may be in the query or in the form. The position (GPS in EXIF and XMP) is always removed;
+    `metadata=strip` removes the other metadata too. The result's XMP says that it was enlarged.
+
+    Where the service keeps jobs, `Prefer: respond-async` is answered 202 with a job, and `respond-async, wait=10` only
+    if the image is not finished in 10 seconds (RFC 7240).
     """
     check_http_version(request)
     service, record = service_of(request), record_of(request.scope)
-    upscaler = service.upscaler
-    upscaler.scheduler.check_room()  # refused before the body is read
+    upscaler, preference = service.upscaler, parse_prefer(request.headers.getlist("prefer"))
+    deferred = service.defer is not None and preference.respond_async
+    if not deferred:
+        upscaler.scheduler.check_room()  # refused before the body is read
     with record.clock.stage("receive"):
         upload, parameters = await receive(request)
-    image, plan = await opened(request, upload, parameters)
+    image, plan = await opened(request, upload.image, parameters)
+    if service.defer and deferred:
+        del image
+        return await service.defer(request, upload, parameters, plan, preference)
     # Admitted before anything is decoded: what is refused costs nothing, and what is admitted counts from now on.
-    job = upscaler.admit(plan, service.settings.request_deadline_seconds, record.clock)
+    holding = holding_of(request.scope)
+    job = holding.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
 
     def decode(data: bytes) -> Work:
         service.ledger.begin(record, data)
         return upscaler.decode(image, plan)
 
-    with ExitStack() as stack:
-        stack.enter_context(job)
-        holding_of(request.scope).widen(held_bytes(plan, parameters.decode))
-        with record.clock.stage("decode"):
-            work = await run_beside(decode, upload.image, limiter=service.decoders)
-        codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
-        stack.pop_all()  # the response closes the job
+    holding.widen(held_bytes(plan, parameters.decode))
+    with record.clock.stage("decode"):
+        work = await run_beside(decode, upload.image, limiter=service.decoders)
+    codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
     record.model = plan.specs[0].name
     record.input_pixels = plan.header.height * plan.header.width
     record.output_pixels = math.prod(plan.size)
@@ -100,21 +91,17 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     return response
 
 
-def codes_of(source: SourceImage) -> tuple[str, ...]:
-    return read_codes(at_depth(source.rows(0, source.height), 8))
-
-
 @router.post(
     "/estimate",
-    summary="What enlarging a picture would take",
+    summary="What enlarging an image would take",
     responses={200: ESTIMATE, **ERRORS},
     openapi_extra=BODY,
 )
 async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Query()]) -> dict[str, Any]:
-    """Takes what `POST /upscale` takes and tells the time and the size, without decoding or computing anything."""
+    """Takes the same request as `POST /upscale` and returns the time and the size, without decoding or computing."""
     upscaler = service_of(request).upscaler
     upload, parameters = await receive(request)
-    _, plan = await opened(request, upload, parameters)
+    _, plan = await opened(request, upload.image, parameters)
     height, width = plan.size
     return {
         "seconds": round(upscaler.seconds(plan), 3),
@@ -127,7 +114,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
     }
 
 
-async def opened(request: Request, upload: Upload, parameters: UpscaleParameters) -> tuple[Container, Plan]:
+async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -> tuple[Container, Plan]:
     """The image's header read, and everything decided from it. Never on the event loop: nobody knows what a stranger's
     bytes, however few, will cost."""
     upscaler, accept = service_of(request).upscaler, request.headers.get("accept", "*/*")
@@ -139,7 +126,7 @@ async def opened(request: Request, upload: Upload, parameters: UpscaleParameters
             check_readable(*plan.size)
         return image, plan
 
-    return await run_ahead(read_and_plan, upload.image)
+    return await run_ahead(read_and_plan, data)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
@@ -152,14 +139,16 @@ async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
 def picture_headers(
     upscaler: Upscaler, plan: Plan, parameters: UpscaleParameters, filename: str | None
 ) -> dict[str, str]:
-    networks = [upscaler.networks[spec.title] for spec in plan.specs]
+    networks = [upscaler.networks[spec.title].at(plan.sample_type) for spec in plan.specs]
     return {
         "Enlarger-Model": ", ".join(spec.title for spec in plan.specs),
         "Enlarger-Model-Sha256": ", ".join(each.file.sha256 for each in networks),
-        "Enlarger-Provider": networks[0].provider,
+        "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in networks)),
         "Enlarger-Precision": ", ".join(each.precision for each in networks),
         "Enlarger-Output-Size": f"{plan.picture.width}x{plan.picture.height}",
-        "Enlarger-Metadata": f"{parameters.metadata}; position removed",
+        "Enlarger-Metadata": "; ".join(
+            [parameters.metadata, "position removed", *["gain map dropped"] * plan.header.gain_map]
+        ),
         "Enlarger-Tiles": str(plan.tiles),
         "Enlarger-Overlap": str(plan.overlap),
         "Enlarger-Estimated-Seconds": f"{upscaler.seconds(plan):.2f}",
@@ -167,28 +156,3 @@ def picture_headers(
         "Cache-Control": "no-store",
         "Vary": "Accept",
     }
-
-
-@get("/models", summary="Networks, scales, formats and limits: all that can be asked for", responses={200: MENU})
-async def get_models(request: Request) -> dict[str, Any]:
-    return describe(service_of(request))
-
-
-@get("/models/{name}", summary="One network", responses={200: MODEL, **only(404)})
-async def get_model(request: Request, name: str) -> dict[str, Any]:
-    return describe_model(service_of(request), name)
-
-
-@get("/healthz", summary="The process lives")
-async def get_healthz() -> dict[str, str]:
-    return {"status": "alive"}
-
-
-@get("/readyz", summary="Every network is proven, and new work is taken", responses={503: NOT_READY})
-async def get_readyz(request: Request) -> JSONResponse:
-    service = service_of(request)
-    status = "draining" if service.draining else "ready" if service.ready else "starting"
-    networks = service.upscaler.networks
-    providers = sorted({network.provider for network in networks.values()})
-    body = {"status": status, "providers": providers, "models": sorted(networks)}
-    return JSONResponse(body, 200 if status == "ready" else 503)

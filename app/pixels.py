@@ -1,0 +1,10 @@
+"""What images are made of, everywhere in this application."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8 | np.uint16]
+"""Samples over the whole range of their type, ``[height, width, channels]`` unless told otherwise."""
+
+Size = tuple[int, int]
+"""Height and width, in pixels."""
