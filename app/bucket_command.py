@@ -24,7 +24,7 @@ from app.jobs.records import Job, JobSpec, new_id
 from app.jobs.remote import Remote
 from app.jobs.store import Store, is_url
 from app.main import create_engine, create_upscaler
-from app.settings import Settings
+from app.settings import CLIENT_KEY, Settings
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.upscaler import Upscaler
 
@@ -46,7 +46,7 @@ class Task:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--remote", metavar="URL", help="let this service do the work (its key: ENLARGER_API_KEY)")
+    parser.add_argument("--remote", metavar="URL", help=f"let this service do the work (its key: {CLIENT_KEY})")
     parser.add_argument("--cluster", action="store_true", help="share the work among the replicas of ENLARGER_JOBS")
 
 
@@ -224,7 +224,7 @@ def run_remote(options: argparse.Namespace, tasks: list[Task], parameters: Upsca
 
 
 def remote_of(options: argparse.Namespace) -> Remote:
-    return Remote(options.remote, os.environ.get("ENLARGER_API_KEY"))
+    return Remote(options.remote, os.environ.get(CLIENT_KEY))
 
 
 def outcome(job: dict[str, Any]) -> str | None:

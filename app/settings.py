@@ -31,6 +31,9 @@ PREFIX = "ENLARGER_"
 _INJECTED = ("ENLARGER_SERVICE_", "ENLARGER_PORT_")
 """Variables that Kubernetes puts into every pod of a namespace with a Service called ``enlarger``."""
 
+CLIENT_KEY = "ENLARGER_REMOTE_KEY"
+"""What ``enlarger --remote`` sends to a service; none of its settings."""
+
 
 class Settings(BaseSettings):
     """Every setting is an environment variable ``ENLARGER_<NAME>``; a wrong value or name stops the start."""
@@ -190,7 +193,7 @@ def is_webhook_secret(secret: str) -> bool:
 
 def misspelt(environment: Iterable[str], fields: Iterable[str]) -> Iterator[str]:
     """For each variable that looks like a setting and is none, a sentence that says so."""
-    known = [PREFIX + field.upper() for field in fields]
+    known = [CLIENT_KEY, *(PREFIX + field.upper() for field in fields)]
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known and not name.startswith(_INJECTED):
             near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)

@@ -95,8 +95,10 @@ def test_a_setting_that_is_like_none_stops_the_start() -> None:
     assert (status, "max_side" in output) == (2, True)
 
 
-@pytest.mark.parametrize("injected", ["ENLARGER_SERVICE_HOST", "ENLARGER_PORT_80_TCP", "ENLARGER_SERVICE_PORT_HTTP"])
-def test_what_kubernetes_adds_is_no_misspelt_setting(monkeypatch: pytest.MonkeyPatch, injected: str) -> None:
+@pytest.mark.parametrize(
+    "injected", ["ENLARGER_SERVICE_HOST", "ENLARGER_PORT_80_TCP", "ENLARGER_SERVICE_PORT_HTTP", "ENLARGER_REMOTE_KEY"]
+)
+def test_what_is_meant_for_others_is_no_misspelt_setting(monkeypatch: pytest.MonkeyPatch, injected: str) -> None:
     monkeypatch.setenv(injected, "10.0.0.1")
     monkeypatch.setenv("Enlarger_Max_Side", "77")
     assert Settings().max_side == 77

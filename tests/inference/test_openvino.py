@@ -4,6 +4,8 @@ It computes bf16 where the processor does (AVX-512 BF16, AMX), else float32: the
 """
 
 import logging
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +25,7 @@ from app.inference.runtimes.channels_last import with_channels_last
 from app.inference.runtimes.openvino import ANY_SIZE, LARGE_MACS, MOST_COMPILED, OpenVinoRuntime, OpenVinoSession, place
 from app.inference.zoo import ModelSpec, load_zoo
 from app.settings import usable_cores
-from harness import MODELS
+from harness import MODELS, ROOT
 from harness.fakes import PATIENCE, Pixels, noise
 
 ZOO = load_zoo(MODELS)
@@ -312,3 +314,12 @@ def test_a_network_that_ends_otherwise_is_not_rewritten() -> None:
     model = openvino.Core().read_model(foreign("Cast"))
     with pytest.raises(ValueError, match="it does not end in planes that are quantised, but in Parameter"):
         with_channels_last(model, "upscaled", 1)
+
+
+def test_nothing_is_reported_to_openvinos_makers() -> None:
+    program = (
+        "import sys, app.inference.runtimes.openvino; from openvino.tools import ovc; "
+        "print(type(ovc.telemetry).__module__, [name for name in sys.modules if name.startswith('openvino_tel')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert ran.stdout.split("\n")[0] == "openvino.tools.ovc.telemetry_stub ['openvino_telemetry']"

@@ -1,5 +1,7 @@
 """What computes networks, one file a runtime: ONNX Runtime, and OpenVINO where it is installed."""
 
+import sys
+
 from app.errors import ProviderError
 from app.inference.providers import GpuOptions, choose_provider
 from app.inference.runtimes.base import Runtime
@@ -7,6 +9,10 @@ from app.inference.runtimes.onnx_runtime import OnnxRuntime
 
 OPENVINO = "openvino"
 NOT_INSTALLED = "ENLARGER_PROVIDER is openvino, but it is not installed: pip install enlarger[openvino]."
+
+# `import openvino` imports this and reports itself to its makers. With None there the import fails, and `openvino` goes
+# on with a stub of its own.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def choose_runtimes(asked: str, gpu: GpuOptions) -> tuple[OnnxRuntime, Runtime | None]:
