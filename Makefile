@@ -45,5 +45,5 @@ $(SERVED): pyproject.toml constraints.txt
 
 .venv/test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .[test,train,import,otel,openvino]
+	$(PIP) -e .[test,train,import,otel,openvino,jobs]
 	touch $@ .venv/serve

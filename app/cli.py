@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -47,6 +47,8 @@ def run(arguments: list[str]) -> int:
             return run_serve(arguments[1:])
         if arguments[:1] == ["models"]:
             return run_models(arguments[1:])
+        if any(each.split("=")[0] in ("--remote", "--cluster") or "://" in each for each in arguments):
+            return run_buckets(arguments)
         return run_files(arguments)
     except EnlargerError as error:
         print(f"enlarger: {error.detail}", file=sys.stderr)
@@ -55,6 +57,25 @@ def run(arguments: list[str]) -> int:
             name = "".join(f"setting {part}: " for part in wrong["loc"][:1])
             print(f"enlarger: {name}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
     return 2
+
+
+def run_buckets(arguments: list[str]) -> int:
+    """Loaded here and not before: its libraries need not be installed for the rest."""
+    from app.errors import EnlargerError
+    from app.files.batch import Task, plan_files
+
+    try:
+        from app import bucket_command
+    except ModuleNotFoundError as error:
+        raise EnlargerError(f"Buckets, --cluster and --remote need {error.name}: pip install enlarger[jobs]") from error
+    parser = files_parser()
+    bucket_command.add_options(parser)
+    options = parser.parse_args(arguments)
+
+    def planned(files: list[Path], output: Path | None, format_name: str | None) -> "Iterator[Task]":
+        return plan_files(files, output, format_name, options.skip_existing)
+
+    return bucket_command.run(options, parameters_from(options), planned)
 
 
 def run_serve(arguments: list[str]) -> int:
@@ -166,7 +187,8 @@ def files_parser() -> argparse.ArgumentParser:
         description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
         epilog="Exit status: 0 if every picture was enlarged or left out with a reason, 1 if one failed or a folder "
         "has none, 2 if nothing could be begun, 128 and the signal's number if it was stopped. "
-        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help).",
+        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
+        "--cluster and --remote: enlarger --remote --help.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, - for standard input")
     parser.add_argument(

@@ -138,6 +138,69 @@ class StudyFullError(EnlargerError):
     status, code, title = 409, "study_full", "The study accepts no more ratings"
 
 
+# -- jobs --------------------------------------------------------------------------------------------------------
+
+
+class UnknownJobError(EnlargerError):
+    status, code, title = 404, "unknown_job", "No such job"
+
+
+class ExpiredJobError(EnlargerError):
+    status, code, title = 410, "job_expired", "The job has expired"
+
+
+class UnfinishedJobError(EnlargerError):
+    status, code, title, retryable = 409, "job_not_finished", "The job has no result yet", True
+
+
+class CanceledJobError(EnlargerError):
+    status, code, title = 409, "job_canceled", "The job was canceled"
+
+
+class ResultElsewhereError(EnlargerError):
+    status, code, title = 404, "result_elsewhere", "The result was sent to the job's sink"
+
+
+class FailedJobError(EnlargerError):
+    status, code, title = 422, "job_failed", "The job failed"
+
+
+class RepeatedRequestError(EnlargerError):
+    """A request with the same ``Idempotency-Key`` is being answered just now."""
+
+    status, code, title, retryable = 409, "request_in_progress", "The same request is in progress", True
+
+
+class ReusedKeyError(EnlargerError):
+    status, code, title = 422, "idempotency_key_reused", "The Idempotency-Key belongs to another request"
+
+
+class ForbiddenUrlError(EnlargerError):
+    status, code, title = 422, "forbidden_url", "The service may not reach this URL"
+
+
+class SourceError(EnlargerError):
+    status, code, title = 422, "source_unavailable", "The source or the sink did not answer as it should"
+
+
+class UnreachableError(SourceError):
+    """For now, perhaps: whoever works on the job tries again."""
+
+    retryable = True
+
+
+class RangeError(EnlargerError):
+    status, code, title = 416, "range_not_satisfiable", "The result has no such range"
+
+
+class StoreError(EnlargerError):
+    status, code, title, retryable = 503, "store_unavailable", "The object store cannot be reached", True
+
+
+class JobsUnavailableError(EnlargerError):
+    status, code, title, retryable = 503, "jobs_unavailable", "The jobs' database cannot be reached", True
+
+
 # -- the service -------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Composition root: settings → zoo → engine → scheduler → application, and its life from start to drain."""
 
+import asyncio
 import ctypes
 import logging
 import math
@@ -10,16 +11,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
+from app.errors import StartupError
 from app.http import catalogue, generate, health, pages, upscale
 from app.http.access_log import Journal
 from app.http.auth import Access
-from app.http.limits import Slots
+from app.http.limits import Room, Slots
 from app.http.openapi import DESCRIPTION, only
 from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
@@ -40,6 +43,9 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import OpenTelemetry, PassOn
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from app.http.job_service import JobService
 
 log = logging.getLogger("enlarger")
 
@@ -79,12 +85,17 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
     ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
-    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger)
+    room = Room(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
+    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger, room=room)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
+    jobs = create_jobs(settings) if settings.jobs else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if jobs:
+            await asyncio.to_thread(jobs.start, service, asyncio.get_running_loop())
         service.ready = True
         ledger.ready()
         most = settings.most_bytes / 1e6
@@ -92,6 +103,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), on, most)
         yield
         service.ready = False
+        if jobs:
+            await asyncio.to_thread(jobs.close)
         upscaler.close()
         tracer.close()
 
@@ -110,12 +123,12 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     if settings.study:
         app.state.study = Study(settings, upscaler)
         app.include_router(study_router)
+    if jobs:
+        jobs.add_to(app, service)
     add_error_handlers(app)
     app.add_middleware(
         Slots,
-        limit=settings.max_requests,
-        slot_bytes=settings.slot_bytes,
-        most_bytes=settings.max_upload_bytes,
+        room=room,
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)
@@ -124,12 +137,21 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=["*"],
         )
     app.add_middleware(Journal, metrics=metrics, tracer=tracer, ledger=ledger)
     return app
+
+
+def create_jobs(settings: Settings) -> "JobService":
+    """Loaded here and not before: who keeps no jobs has none of their libraries in memory, or installed."""
+    try:
+        from app.http.job_service import JobService
+    except ModuleNotFoundError as error:
+        raise StartupError(f"ENLARGER_JOBS needs {error.name}: pip install enlarger[jobs]") from error
+    return JobService(settings)
 
 
 def describe(service: Service, metrics: Metrics, restarts: int) -> None:

@@ -1,5 +1,6 @@
 """The environment, read once: frozen and validated settings."""
 
+import base64
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -8,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.threads import usable_cores
@@ -99,6 +100,21 @@ class Settings(BaseSettings):
     study_database: Path | None = None
     """Where the ratings are kept; without it ``study.sqlite3`` in the study's folder."""
 
+    jobs: str | None = None
+    """A folder, or the URL of a PostgreSQL database that replicas share; with it there is ``/jobs``."""
+    jobs_store: str | None = None
+    """Where the jobs' pictures lie: a folder, or ``s3://bucket/prefix`` and its like; by default in that folder."""
+    jobs_retention_seconds: float = Field(24 * 3600, gt=0)
+    """How long a finished job and its picture are kept."""
+    jobs_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts that jobs may read from, write to and tell: names, ``*.example.org`` or ``*``; without any, none."""
+    jobs_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    """Private networks in which those hosts may lie, like ``10.1.0.0/16``; without any, public addresses alone."""
+    jobs_buckets: Annotated[tuple[str, ...], NoDecode] = ()
+    """Buckets, or folders in them, that jobs may read from and write to, like ``s3://photos/in``."""
+    jobs_webhook_secret: SecretStr | None = None
+    """``whsec_`` and a key in base64, with which webhooks are signed; without it there are none."""
+
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     @model_validator(mode="after")
@@ -107,7 +123,7 @@ class Settings(BaseSettings):
             raise ValueError(" ".join(unknown))
         return self
 
-    @field_validator("api_keys", "cors_origins", mode="before")
+    @field_validator("api_keys", "cors_origins", "jobs_hosts", "jobs_networks", "jobs_buckets", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         """A list as JSON, or its members with commas between."""
@@ -129,6 +145,14 @@ class Settings(BaseSettings):
         if invitation is not None and not invitation.get_secret_value().strip():
             raise ValueError("it is blank; leave the setting out if everyone may take part")
         return invitation
+
+    @model_validator(mode="after")
+    def jobs_can_be_kept(self) -> Self:
+        if self.jobs and "://" in self.jobs and not self.jobs.startswith(("postgresql://", "postgres://")):
+            raise ValueError("jobs is a folder or a postgresql:// URL")
+        if self.jobs_webhook_secret and not is_webhook_secret(self.jobs_webhook_secret.get_secret_value()):
+            raise ValueError("jobs_webhook_secret is whsec_ and at least 24 bytes in base64")
+        return self
 
     @property
     def compute_threads(self) -> int:
@@ -152,6 +176,14 @@ class Settings(BaseSettings):
     def slot_bytes(self) -> int:
         """What a request holds of the service's memory, or a multiple of it."""
         return SLOT_BANDS * self.band_bytes + SLOT_BYTES
+
+
+def is_webhook_secret(secret: str) -> bool:
+    """As Standard Webhooks has them."""
+    try:
+        return secret.startswith("whsec_") and len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= 24
+    except ValueError:
+        return False
 
 
 def misspelt(environment: Iterable[str], fields: Iterable[str]) -> Iterator[str]:

@@ -28,7 +28,8 @@ BICUBIC = {"model": "bicubic", "scale": "4", "format": "png"}
 def running_server(
     program: Sequence[str] = SERVE, networks: Sequence[str] = (), **environment: str
 ) -> Iterator["Server"]:
-    """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``.
+    """``enlarger serve`` as its own process on a free port, ended with SIGTERM; settings as ``ENLARGER_<NAME>``, and
+    names in capitals as they are.
 
     It serves these shipped ``networks``, the first of which is the default; without any all of them, or those of the
     folder ``models``.
@@ -53,7 +54,7 @@ def quick_server(program: Sequence[str] = SERVE, **environment: str) -> Abstract
 
 
 def start_server(log: IO[str], program: Sequence[str] = SERVE, **environment: str) -> subprocess.Popen[str]:
-    settings = {f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
+    settings = {name if name.isupper() else f"ENLARGER_{name.upper()}": value for name, value in environment.items()}
     command = [sys.executable, *program]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log, text=True)
 

@@ -13,6 +13,8 @@ from app.inference.engine import Engine
 from app.inference.zoo import load_zoo
 from app.threads import usable_cores
 from harness import MODELS
+from harness.postgres import Postgres, binaries, running_postgres
+from harness.s3 import S3, running_s3
 from harness.server import Server, running_server
 
 # How long an example takes depends on who else uses the cores: no property here is about time.
@@ -47,3 +49,19 @@ def engine() -> Engine:
 def photo() -> np.ndarray:
     """A real photograph: uint8 ``[300, 451, 3]``."""
     return skimage.data.chelsea()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; each test asks it for a database of its own."""
+    if binaries() is None:
+        pytest.skip("there is no PostgreSQL server here; .ci/run installs it")
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server; each test makes its own buckets."""
+    with running_s3() as running:
+        yield running

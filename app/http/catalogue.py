@@ -40,6 +40,7 @@ def describe(service: Service) -> dict[str, Any]:
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
         "formats": [describe_format(kind) for kind in FORMATS.values()],
         "codes": AVAILABLE,  # whether decode=true can be asked for
+        "jobs": service.defer is not None,  # whether there is /jobs
         "input": {
             "formats": list(INPUTS),
             "max_bytes": settings.max_body_bytes,

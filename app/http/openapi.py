@@ -47,7 +47,10 @@ HEADERS = {
     "Enlarger-Provider": ("ONNX Runtime's execution provider.", "CPUExecutionProvider"),
     "Enlarger-Precision": ("The precision of the networks' files.", "fp32"),
     "Enlarger-Output-Size": ("Width and height of the result.", "4096x3072"),
-    "Enlarger-Metadata": ("What happened to it; GPS is always removed.", "keep; position removed"),
+    "Enlarger-Metadata": (
+        "What happened to it; GPS and gain maps (HDR) are always removed.",
+        "keep; position removed",
+    ),
     "Enlarger-Tiles": ("The number of tiles that were computed.", "24"),
     "Enlarger-Overlap": ("The share of pixels computed beside the picture's own.", "0.08"),
     "Enlarger-Estimated-Seconds": ("Estimated compute time on an idle engine.", "2.41"),

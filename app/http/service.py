@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from anyio import CapacityLimiter
-from fastapi import Request
+from fastapi import Request, Response
 
+from app.http.limits import Room
+from app.http.prefer import Preference
+from app.http.upload import Upload
 from app.inference.engine import PictureGenerator
 from app.settings import Settings
 from app.telemetry.in_flight import Ledger
 from app.telemetry.metrics import Metrics
+from app.upscale.parameters import UpscaleParameters
+from app.upscale.plan import Plan
 from app.upscale.upscaler import Upscaler
+
+
+class Defer(Protocol):
+    """Answers a ``POST /upscale`` by a job, if it takes longer than its sender wants to wait."""
+
+    async def __call__(
+        self, request: Request, upload: Upload, parameters: UpscaleParameters, plan: Plan, preference: Preference
+    ) -> Response: ...
 
 
 @dataclass
@@ -21,9 +35,11 @@ class Service:
     upscaler: Upscaler
     generators: Mapping[str, PictureGenerator] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
+    room: Room = field(default_factory=lambda: Room(64, 2**27, 2**28))
     ready: bool = False
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
+    defer: Defer | None = None  # where there are jobs
 
     def __post_init__(self) -> None:
         # Images decoded at a time: it takes a core each, and the most memory a request ever takes.

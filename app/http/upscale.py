@@ -11,6 +11,7 @@ from app.http.limits import holding_of
 from app.http.negotiation import candidates, content_disposition
 from app.http.openapi import BODY, ERRORS, ESTIMATE, PICTURE
 from app.http.preconditions import check_http_version
+from app.http.prefer import parse_prefer
 from app.http.router import Router
 from app.http.service import service_of
 from app.http.streaming import PictureResponse
@@ -40,14 +41,22 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
 
     Parameters may be in the query or in the form. The position (GPS in EXIF and XMP) is always removed;
     `metadata=strip` removes the other metadata too. The result's XMP says that it was enlarged.
+
+    Where the service keeps jobs, `Prefer: respond-async` is answered 202 with a job, and `respond-async, wait=10` only
+    if the image is not finished in 10 seconds (RFC 7240).
     """
     check_http_version(request)
     service, record = service_of(request), record_of(request.scope)
-    upscaler = service.upscaler
-    upscaler.scheduler.check_room()  # refused before the body is read
+    upscaler, preference = service.upscaler, parse_prefer(request.headers.getlist("prefer"))
+    deferred = service.defer is not None and preference.respond_async
+    if not deferred:
+        upscaler.scheduler.check_room()  # refused before the body is read
     with record.clock.stage("receive"):
         upload, parameters = await receive(request)
-    image, plan = await opened(request, upload, parameters)
+    image, plan = await opened(request, upload.image, parameters)
+    if service.defer and deferred:
+        del image
+        return await service.defer(request, upload, parameters, plan, preference)
     # Admitted before anything is decoded: what is refused costs nothing, and what is admitted counts from now on.
     holding = holding_of(request.scope)
     job = holding.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
@@ -92,7 +101,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
     """Takes the same request as `POST /upscale` and returns the time and the size, without decoding or computing."""
     upscaler = service_of(request).upscaler
     upload, parameters = await receive(request)
-    _, plan = await opened(request, upload, parameters)
+    _, plan = await opened(request, upload.image, parameters)
     height, width = plan.size
     return {
         "seconds": round(upscaler.seconds(plan), 3),
@@ -105,7 +114,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
     }
 
 
-async def opened(request: Request, upload: Upload, parameters: UpscaleParameters) -> tuple[Container, Plan]:
+async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -> tuple[Container, Plan]:
     """The image's header read, and everything decided from it. Never on the event loop: nobody knows what a stranger's
     bytes, however few, will cost."""
     upscaler, accept = service_of(request).upscaler, request.headers.get("accept", "*/*")
@@ -117,7 +126,7 @@ async def opened(request: Request, upload: Upload, parameters: UpscaleParameters
             check_readable(*plan.size)
         return image, plan
 
-    return await run_ahead(read_and_plan, upload.image)
+    return await run_ahead(read_and_plan, data)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
@@ -137,7 +146,9 @@ def picture_headers(
         "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in networks)),
         "Enlarger-Precision": ", ".join(each.precision for each in networks),
         "Enlarger-Output-Size": f"{plan.picture.width}x{plan.picture.height}",
-        "Enlarger-Metadata": f"{parameters.metadata}; position removed",
+        "Enlarger-Metadata": "; ".join(
+            [parameters.metadata, "position removed", *["gain map dropped"] * plan.header.gain_map]
+        ),
         "Enlarger-Tiles": str(plan.tiles),
         "Enlarger-Overlap": str(plan.overlap),
         "Enlarger-Estimated-Seconds": f"{upscaler.seconds(plan):.2f}",

@@ -6,6 +6,7 @@ from functools import reduce
 from PIL import Image, ImageChops, ImageCms
 
 from app.images.formats import Container
+from app.images.icc import plausible_profile, space_of
 from app.images.profiles import open_profile
 
 BAND_PIXELS = 1 << 20
@@ -42,7 +43,7 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 def separate(image: Image.Image, container: Container) -> tuple[Image.Image, Image.Image | None]:
     """Colour, of mode L, RGB or RGBA (its A without meaning: kept to save a copy), and alpha, of mode L, or None."""
     image.info.pop("transparency", None)  # Pillow's own notion of it; the container's is the one that counts
-    mode, wanted = image.mode, "L" if container.header.gray else "RGB"
+    mode, wanted = image.mode, "L" if container.gray_samples else "RGB"
     if mode in INKS:
         return _to_srgb(image, container.icc_profile), None
     if mode == "RGBA" and wanted == "RGB":
@@ -62,11 +63,9 @@ def separate(image: Image.Image, container: Container) -> tuple[Image.Image, Ima
 
 
 def fitting_profile(profile: bytes | None, mode: str) -> bytes | None:
-    """``profile`` if it is one, whole, and made for pixels of ``mode``. A broken or foreign one is as good as none."""
-    if profile is None or len(profile) < 128 or profile[36:40] != b"acsp":  # ICC.1 7.2: the header and its signature
-        return None
-    whole = int.from_bytes(profile[:4], "big") == len(profile)
-    return profile if whole and profile[16:20] == _SPACES.get(mode) else None
+    """``profile`` if it is one, and made for pixels of ``mode``. A broken or foreign one is as good as none."""
+    profile = plausible_profile(profile)
+    return profile if profile is not None and space_of(profile) == _SPACES.get(mode) else None
 
 
 def bleed(colour: Image.Image, alpha: Image.Image) -> None:

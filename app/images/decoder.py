@@ -2,15 +2,20 @@
 
     bytes ─ formats (header, limits) ─▶ container ─ Pillow ─▶ pixels ─ colour ─▶ SourceImage
 
-What is accepted, by content alone (names and declared types are not asked): PNG, JPEG, WebP, AVIF, BMP, TIFF, GIF.
+What is accepted, by content alone (names and declared types are not asked): PNG, JPEG, WebP, AVIF, BMP, TIFF, GIF,
+and HEIC where the extra ``heif`` is installed.
 
 ==============================================  ======================================================================
 input                                           result
 ==============================================  ======================================================================
-anything else (SVG, PDF, EPS, PSD, HEIC, …),    ``UnsupportedFormatError``
-JPEG of 12 bits, camera raw, rare TIFF codecs
+anything else (SVG, PDF, EPS, PSD, …), HDR (PQ, ``UnsupportedFormatError``, with what it is
+HLG), JPEG of 12 bits, camera raw, rare TIFF
+codecs and kinds of samples
 no bytes                                        ``EmptyImageError``
-truncated, damaged, contradictory               ``CorruptImageError``; bytes missing after the last pixel are forgiven
+truncated, damaged, contradictory               ``CorruptImageError``; bytes missing after the last pixel are forgiven,
+                                                and so is a JPEG's missing end: see ``formats/jpeg_end.py``
+damaged metadata; PNG chunks other than pixels  as if it were not there
+and palette, of a wrong checksum, length, place
 more than ``max_pixels`` or ``max_side``        ``TooManyPixelsError``, from the header; TIFF tiles and a GIF frame that
                                                 enlarges its canvas count in full
 JPEG of over 100 scans, profiles over 4 MiB,     ``TooComplexError``
@@ -22,13 +27,19 @@ orientation in Exif or TIFF                     applied. One in XMP or in PNG te
 16 bits gray, RGB, with or without alpha        16 bits (a TIFF in separate planes or of 16-bit ink: the upper 8)
 gray TIFF of 12 or 32 bits or float             16 bits: 0 … the type's highest value, floats 0 … 1; clipped outside,
                                                 NaN black
-AVIF of 10 or 12 bits                           8 bits, as Pillow gives them; HDR (PQ, HLG) is not accepted
+TIFF of 32 bits and float, RGB, with alpha      the same
+TIFF of WebPs                                   each WebP as if it came alone
+AVIF and HEIC of 10 or 12 bits                  8 bits, as Pillow and libheif give them (16 of gray HEIC)
 1-bit, palette, RGB555, YCbCr                   8 bits, exactly as Pillow expands them
 CMYK, YCCK (Adobe's inverted), LAB              sRGB: by the embedded profile if it fits, relative colorimetric with
                                                 black point compensation, else by formula; the profile is dropped
-profile of gray and RGB                         kept if it is whole and made for such pixels, else dropped
+profile of gray and RGB                         kept if it is whole and made for such pixels, else dropped; over gray
+                                                an RGB one becomes a gray one, or the picture an RGB one
+cICP, gAMA, cHRM (PNG), nclx (AVIF, HEIC), AV1  a profile of the same meaning, by browsers' rules
+sequence header
+IPTC-IIM (JPEG, TIFF)                           XMP, but for the place
 XMP                                             kept as far as ``formats/xmp.py`` knows it to be harmless and true
-gAMA, cHRM, cICP, IPTC-IIM, text                dropped, unread
+text; gain maps (HDR)                           dropped, unread
 alpha, tRNS, a transparent palette entry        alpha of its own; colour below 0 is that of the visible neighbours
 premultiplied alpha (TIFF)                      divided out
 Exif                                            kept without position, maker notes, thumbnail and orientation
@@ -37,64 +48,22 @@ resolution                                      kept as dots an inch
 """
 
 import io
-from dataclasses import dataclass, field
-from functools import partial
+import zlib
+from dataclasses import replace
+from functools import partial, reduce
 
-import numpy as np
 from PIL import Image
 
-from app.errors import CorruptImageError, EnlargerError, TooComplexError
-from app.images.colour import INKS, bleed, fitting_profile, separate, turn_upright
+from app.errors import CorruptImageError, EnlargerError, TooComplexError, UnsupportedFormatError
+from app.images.colour import INKS, bands, bleed, fitting_profile, separate, turn_upright
 from app.images.depth import DEEP, Planes, bleed_planes, bytewise_planes, gray_plane, is_deep, png_planes
-from app.images.formats import INPUTS, Container, DecodeLimits, ImageHeader, read_container
+from app.images.formats import INPUTS, Container, DecodeLimits, ImageHeader, read_container, sniff
+from app.images.formats.jpeg import segments_of
+from app.images.formats.jpeg_end import ended_both_ways, is_ended, lacks_scans
 from app.images.raster import Raster
-from app.pixels import Pixels
+from app.images.source import SourceImage
 
 __all__ = ["DecodeLimits", "ImageHeader", "SourceImage", "decode", "inspect"]
-
-
-@dataclass(frozen=True, eq=False)
-class SourceImage:
-    """A decoded picture. Colour is held once, at 1 byte a sample or, of 16 bits, at 2; see ``Raster`` for where.
-
-    ``width`` and ``height`` are upright. ``gray``: one colour channel came in, one should go out. ``alpha``: straight,
-    one channel of colour's depth; or None. ``exif`` has no ``Exif\\0\\0`` before it.
-    """
-
-    width: int
-    height: int
-    gray: bool
-    format: str
-    icc_profile: bytes | None
-    exif: bytes | None
-    dpi: tuple[float, float] | None
-    xmp: bytes | None
-    alpha: Raster | None = field(repr=False)
-    _colour: Raster = field(repr=False)
-
-    @property
-    def depth(self) -> int:
-        """Bits a sample: 8 or 16."""
-        return 8 * self._colour.dtype.itemsize
-
-    @property
-    def has_alpha(self) -> bool:
-        """Whether there is an alpha channel, even if it is opaque all over."""
-        return self.alpha is not None
-
-    def rows(self, top: int, bottom: int) -> Pixels:
-        """Colour of the rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, 3]``, R = G = B if gray.
-
-        uint8 or uint16 by ``depth``; not to be written to. Raises ``ValueError`` for an empty range and for rows that
-        the picture does not have.
-        """
-        rows = self._colour.rows(top, bottom)
-        return rows if rows.shape[2] == 3 else np.repeat(rows, 3, axis=2)
-
-    def alpha_rows(self, top: int, bottom: int) -> Pixels:
-        """Alpha of these rows, ``[bottom - top, width, 1]``, of the same depth; only where there is alpha."""
-        assert self.alpha is not None
-        return self.alpha.rows(top, bottom)
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -139,10 +108,10 @@ def decode_container(container: Container) -> SourceImage:
 def _separated(container: Container) -> tuple[Planes, Image.Image | None, bool]:
     """Colour and alpha as stored, not yet upright, and whether the picture was ink that has become light."""
     header = container.header
-    one_channel = header.gray and (container.transparent is not None or not header.has_alpha)
+    one_channel = container.gray_samples and (container.transparent is not None or not header.has_alpha)
     if header.format == "png" and header.bits == 16 and not one_channel:
         return *png_planes(partial(_load, container), container), False
-    image = _load(container)
+    image = _load_by_kind(container)
     if container.bytewise:
         return *bytewise_planes(image, container), False
     if is_deep(image):
@@ -152,6 +121,41 @@ def _separated(container: Container) -> tuple[Planes, Image.Image | None, bool]:
     return (colour,), alpha, ink
 
 
+def _load_by_kind(container: Container) -> Image.Image:
+    if container.blocks:
+        return _load_blocks(container)
+    if container.header.format == "jpeg" and not is_ended(container.stream[-1]):
+        return _load_unended(container)
+    return _load(container)
+
+
+def _load_blocks(container: Container) -> Image.Image:
+    """A picture of WebPs, each checked like one that comes alone."""
+    image = Image.new("RGBA" if container.header.has_alpha else "RGB", container.stored_size)
+    for block in container.blocks:
+        data, width, height = bytes(block.data), block.width, block.height
+        if sniff(data).name != "webp":
+            raise CorruptImageError("A piece of the TIFF is not the WebP that its header says")
+        piece = _load(read_container(data, DecodeLimits(width * height, max(width, height))))
+        if piece.size != (width, height):
+            raise CorruptImageError("A piece of the TIFF has another size than its header says")
+        image.paste(piece.convert(image.mode), (block.left, block.top))
+    return image
+
+
+def _load_unended(container: Container) -> Image.Image:
+    """A JPEG that lacks nothing but its end; ``CorruptImageError`` for one that lacks pixels: see ``jpeg_end``."""
+    images = (_load(replace(container, stream=stream)) for stream in ended_both_ways(container.stream))
+    if lacks_scans(segments_of(container)) or checksum(next(images)) != checksum(image := next(images)):
+        raise CorruptImageError("The JPEG ends before its last pixel")
+    return image
+
+
+def checksum(image: Image.Image) -> int:
+    """Of its pixels, band by band."""
+    return reduce(lambda crc, box: zlib.crc32(image.crop(box).tobytes(), crc), bands(image.size), 0)
+
+
 def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
     """Let Pillow make the pixels. Closing the stream frees the compressed bytes, to which some plugins cling.
 
@@ -159,7 +163,7 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
     """
     kind, (width, height) = INPUTS[container.header.format], container.stored_size
     if container.bytewise:
-        width *= 2 * container.bytewise.samples
+        width = container.bytewise.row_bytes
     try:
         with io.BytesIO(b"".join(container.stream)) as stream:
             image = kind.plugin(stream)
@@ -173,6 +177,10 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
         raise
     except MemoryError as error:  # the picture itself is within limits, so this is a codec led astray
         raise TooComplexError("The image asks for more memory than there is") from error
+    except SyntaxError as error:  # of a TIFF written by ``formats``: Pillow has no mode for its samples
+        if container.variety:
+            raise UnsupportedFormatError(f"A TIFF of {container.variety} is not supported") from error
+        raise CorruptImageError("The image is damaged, or of a variety that is not supported") from error
     except Exception as error:
         # The one broad except on this path. Hostile files make codecs raise nearly anything (OSError, SyntaxError,
         # ValueError, struct.error, EOFError, IndexError, KeyError, OverflowError, zlib.error), and each means this.

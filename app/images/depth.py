@@ -60,7 +60,7 @@ def png_planes(read: Callable[[str], Image.Image], container: Container) -> tupl
 
     Gray + alpha is four bytes a pixel, so one reading suffices; else the two readings give the upper and lower bytes.
     """
-    if container.header.gray:
+    if container.gray_samples:
         image = read("RGBA")
         planes = _empty(image.size, 2)
         for box in bands(image.size):
@@ -82,28 +82,52 @@ def png_planes(read: Callable[[str], Image.Image], container: Container) -> tupl
 
 def bytewise_planes(image: Image.Image, container: Container) -> tuple[Planes, Image.Image | None]:
     """The samples whose bytes Pillow has read as a wide gray picture; see ``formats.Bytewise``."""
-    bytewise = container.bytewise
+    bytewise, size = container.bytewise, container.stored_size
     assert bytewise is not None
-    size = image.width // (2 * bytewise.samples), image.height
-    colours = 1 if container.header.gray else 3
+    colours = 1 if container.gray_samples else 3
     planes = _empty(size, colours + container.header.has_alpha)
     for box in bands(size):
-        wide = image.crop((0, box[1], image.width, box[3]))
-        samples = _undone(np.asarray(wide).view(bytewise.order + "u2").reshape(wide.height, size[0], -1), bytewise)
+        wide = np.asarray(image.crop((0, box[1], image.width, box[3])))
+        samples = _sixteen_bits(_undone(wide, bytewise)[:, : size[0]])
+        if container.white_is_zero:
+            samples[:, :, :colours] = PEAK - samples[:, :, :colours]
         if bytewise.premultiplied and container.header.has_alpha:
             samples = _straight(samples)
         _paste(planes, samples[:, :, : len(planes)], box)
     return (planes[:-1], planes[-1]) if container.header.has_alpha else (planes, None)
 
 
-def _undone(samples: NDArray[np.uint16], bytewise: Bytewise) -> Samples:
-    """``[h, w, n]`` with the predictor taken off: differences to the left add up, modulo 65,536 and run by run."""
-    samples = samples.astype(np.uint16)  # the machine's byte order
-    width = samples.shape[1]
-    for left in range(0, width, bytewise.run or width) if bytewise.run else ():
-        run = samples[:, left : left + bytewise.run]
-        np.cumsum(run, axis=1, dtype=np.uint16, out=run)
-    return samples
+def _undone(stored: NDArray[np.uint8], bytewise: Bytewise) -> NDArray[np.generic]:
+    """Bytes ``[h, row_bytes]`` as samples ``[h, width, n]``, with the predictor taken off, run by run."""
+    if bytewise.predictor == 3:
+        return _planes_joined(stored, bytewise)
+    whole = f"u{bytewise.sample_bytes}"
+    samples = stored.view(bytewise.order + whole).reshape(len(stored), bytewise.width, bytewise.samples)
+    samples = samples.astype(whole)  # the machine's byte order
+    if bytewise.predictor == 2:  # differences to the left, of floats' bits too, add up modulo the type's range
+        for left in range(0, bytewise.width, bytewise.run):
+            run = samples[:, left : left + bytewise.run]
+            np.cumsum(run, axis=1, dtype=samples.dtype, out=run)
+    return samples.view(bytewise.kind)
+
+
+def _planes_joined(stored: NDArray[np.uint8], bytewise: Bytewise) -> NDArray[np.generic]:
+    """Predictor 3: within a run each byte is a difference from that ``samples`` before it; the highest bytes first."""
+    count, size = bytewise.samples, bytewise.sample_bytes
+    runs = stored.reshape(len(stored), -1, bytewise.run * size, count)
+    summed = np.cumsum(runs, axis=2, dtype=np.uint8)
+    planes = summed.reshape(*summed.shape[:2], size, bytewise.run * count)
+    joined = np.ascontiguousarray(planes.swapaxes(2, 3)).view(">" + bytewise.kind)
+    return joined.reshape(len(stored), bytewise.width, count)
+
+
+def _sixteen_bits(samples: NDArray[np.generic]) -> Samples:
+    """Unsigned integers over their whole range, floats from 0 to 1; clipped outside, NaN black."""
+    if samples.dtype == np.uint16:
+        return np.asarray(samples, np.uint16)
+    top = 2.0 ** (8 * samples.dtype.itemsize) - 1 if samples.dtype.kind == "u" else 1.0
+    level = np.clip(np.nan_to_num(samples.astype(np.float64) / top), 0, 1)
+    return np.asarray(np.rint(level * PEAK), np.uint16)
 
 
 def _straight(samples: Samples) -> Samples:

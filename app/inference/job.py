@@ -39,8 +39,11 @@ class Job:
     ``time.monotonic``; ``clock`` keeps the time its stages take.
     """
 
-    def __init__(self, queue: JobQueue, load: Load, deadline: float, clock: StageClock) -> None:
+    def __init__(
+        self, queue: JobQueue, load: Load, deadline: float, clock: StageClock, background: bool = False
+    ) -> None:
         self.deadline, self.clock = deadline, clock
+        self.background = background  # computed in the time that the others leave
         self.queued_at = 0.0  # when its first window was, on the clock of time.perf_counter
         self.active_at = time.monotonic()  # when a window of it was last queued or given back
         self.cost = 0  # multiply-accumulates computed for it, on the scheduler's clock of such costs

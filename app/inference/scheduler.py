@@ -5,6 +5,9 @@ window of the job that has cost least (start-time fair queueing, Goyal et al. 19
 huge one waits for a tile or two of it, however many small ones it is cut into itself. Only where turns would make an
 accepted picture miss its deadline, the nearest deadline is served first. A GPU computes windows of the same network and
 shape from different jobs as one batch, a CPU two batches of one window beside one another, each with half of the cores.
+
+Background jobs are computed while no other is: they count in no admission, and of them one window is taken in
+``PATIENCE`` seconds at least, so that they end even where the others never do.
 """
 
 import threading
@@ -35,7 +38,10 @@ def nobody(network: str, windows: int, pixels: int, seconds: float) -> None:
     """An ``OnBatch`` who does not listen."""
 
 
+NO_DEADLINE = 365 * 24 * 3600.0  # seconds
+HELD = 0.05  # seconds after which it is looked again whether background jobs may be computed
 HASTE = 1.25  # a job's deadline is in danger when so many times the estimate would miss it
+PATIENCE = 10.0  # seconds after which a window of a background job is computed, whoever else waits
 SILENCE = 1.0  # seconds without a window queued or computed, after which a job is waiting for its reader
 
 
@@ -66,6 +72,7 @@ class Scheduler:
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one waits the longest
         self._cost = 0  # what the job served last had cost before that: who comes, or comes back, begins there
         self._changed = threading.Condition()
+        self._background_at = time.monotonic()  # when a window of a background job was last taken
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
         self._threads = [threading.Thread(target=self._run, name="scheduler", daemon=True) for _ in range(self._lanes)]
@@ -85,12 +92,17 @@ class Scheduler:
         A request whose reader is slow has nothing queued, so it keeps nobody waiting and is not counted.
         """
         with self._changed:
-            return sum(self._seconds_left(job) for job in self._busy())
+            return sum(self._seconds_left(job) for job in self._busy() if not job.background)
 
     def _busy(self) -> list[Job]:
         """The jobs that do not wait for their reader."""
         now = time.monotonic()
         return [job for job in self._jobs if job.waiting or not job.started or now < job.active_at + SILENCE]
+
+    def seconds_left(self, job: Job) -> float:
+        """Estimated seconds of the whole machine for what is not computed yet of a job."""
+        with self._changed:
+            return max(0.0, self._seconds_left(job))
 
     def _seconds_left(self, job: Job) -> float:
         return sum(self._rates.of(title) * pixels for title, pixels in job.left.items())
@@ -113,6 +125,17 @@ class Scheduler:
     def jobs(self) -> int:
         """How many requests are admitted and not done."""
         return len(self._jobs)
+
+    def open_background(self, load: Load, clock: StageClock | None = None) -> Job:
+        """Admits work that nobody waits for: without a deadline, and only refused while the service shuts down."""
+        with self._changed:
+            if self._closing:
+                raise ShuttingDownError("The service is shutting down.")
+            for spec, pixels in load:
+                self.estimate(spec, pixels)  # so that what is left of it can be told at any time
+            job = Job(self, load, time.monotonic() + NO_DEADLINE, clock or StageClock(), background=True)
+            self._jobs[job] = None
+            return job
 
     def open(self, load: Load, deadline: float, clock: StageClock | None = None) -> Job:
         """Admits a request, unless the queue is full or the request could not be done by its deadline."""
@@ -161,6 +184,8 @@ class Scheduler:
                 entry.job.active_at = time.monotonic()
                 if not entry.job.waiting:  # what it left unused while it had nothing to compute is no credit
                     entry.job.cost = max(entry.job.cost, self._cost)
+                if entry.job.background and not any(job.waiting for job in self._jobs if job.background):
+                    self._background_at = time.monotonic()  # patience begins with waiting
                 entry.job.waiting.append(entry)
                 self._changed.notify_all()
         return entry.future
@@ -236,7 +261,7 @@ class Scheduler:
     def _take(self, first: Job) -> list[Entry]:
         """The next window of a job, and as many of its kind, of all jobs in turn, as may be computed with it."""
         taken = [first.waiting.popleft()]
-        turns = deque([*(job for job in self._jobs if job is not first), first])
+        turns = deque([*(job for job in self._eligible() if job is not first), first])
         room = self._batcher.most(taken[0].spec, taken[0].pixels)
         while len(taken) < room and turns:
             job = turns.popleft()
@@ -254,13 +279,23 @@ class Scheduler:
         job.left[entry.spec.title] -= entry.pixels
         job.cost += entry.pixels * max(1, entry.spec.macs)
         self._jobs.move_to_end(job)
+        if job.background:
+            self._background_at = time.monotonic()
         if not job.computing:
             job.computing = True
             job.clock.add("queue", time.perf_counter() - job.queued_at)
 
     def _is_alone(self, job: Job) -> bool:
         """Whether there is nothing to compute beside the window just taken of a job, nor is more of it announced."""
-        return self._computing == 1 and job.left.total() <= 0 and not any(other.waiting for other in self._jobs)
+        return self._computing == 1 and job.left.total() <= 0 and not self._eligible()
+
+    def _eligible(self) -> list[Job]:
+        """The jobs of which a window may be taken now, in turn: those in the background while no other is at work."""
+        waiting = [job for job in self._jobs if job.waiting]
+        ahead = [job for job in waiting if not job.background]
+        if len(ahead) == len(waiting) or time.monotonic() > self._background_at + PATIENCE:
+            return waiting
+        return ahead if any(not job.background for job in self._busy()) else waiting
 
     def _pause(self) -> float | None:
         """Seconds to wait before a window is taken, None without end: there is none.
@@ -268,9 +303,9 @@ class Scheduler:
         A last window is done sooner with all cores, once the other lane is ready, than beside it at half the speed: if
         that lane needs no longer than the window will. It may be late by a quarter of that, then it was misjudged.
         """
-        waiting = [entry for job in self._jobs for entry in job.waiting]
+        waiting = [entry for job in self._eligible() for entry in job.waiting]
         if not waiting:
-            return None
+            return HELD if any(job.waiting for job in self._jobs) else None
         announced = sum(job.left.total() for job in self._busy())
         if self._lanes == 1 or not self._computing or announced > waiting[0].pixels:
             return 0.0
@@ -286,8 +321,11 @@ class Scheduler:
 
         Where any order meets all deadlines, that one does (Liu and Layland 1973), and only such work was admitted.
         """
-        waiting = [job for job in self._jobs if job.waiting]
+        waiting = self._eligible()
         seconds, now = 0.0, time.monotonic()
+        overdue = [job for job in waiting if job.background]
+        if overdue and len(overdue) < len(waiting):
+            return overdue[0]  # its patience is over: else it would not stand here beside others
         hopeful = [job for job in waiting if now + self._seconds_left(job) <= job.deadline]
         hopeful.sort(key=lambda job: job.deadline)
         for job in hopeful:

@@ -2,6 +2,7 @@
 
 import { addExtras, codesRead } from "./extras.js";
 import { Job } from "./job.js";
+import { addJobs } from "./jobs.js";
 import { Preview } from "./preview.js";
 import { receive } from "./receive.js";
 import { ask, Broken, countDown, Refused } from "./server.js";
@@ -249,10 +250,23 @@ function settingsChanged() {
   estimateSoon();
 }
 
+// What waits in the list, to be handed in as jobs.
+function takeWaiting() {
+  const wrong = wrongSetting();
+  byId("error").textContent = wrong ? wrong[1] : jobs.length ? "" : "Choose pictures first.";
+  if (wrong) return [];
+  return inState("waiting").map((job) => {
+    const form = body(job.file, parameters());
+    ACTS.remove(job);
+    return [job.file.name, form];
+  });
+}
+
 async function start() {
   await loadMenu();
   settingsChanged();
   addExtras(menu);
+  if (menu.jobs) await addJobs(takeWaiting);
 }
 
 start().catch((error) => (byId("error").textContent = error.message));

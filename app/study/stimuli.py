@@ -13,6 +13,7 @@ from app.errors import StartupError
 from app.images.channels import at_depth
 from app.images.decoder import SourceImage, decode
 from app.images.formats import SUFFIXES
+from app.images.icc import for_rgb
 from app.settings import Settings
 from app.threads import run_beside
 from app.upscale.parameters import UpscaleParameters
@@ -136,6 +137,5 @@ def middle(source: SourceImage, width: int, height: int) -> Image.Image:
 
 def as_png(image: Image.Image, source: SourceImage) -> bytes:
     file = io.BytesIO()
-    # The profile of a gray picture does not fit the three channels it has here.
-    image.save(file, "PNG", icc_profile=None if source.gray else source.icc_profile)
+    image.save(file, "PNG", icc_profile=for_rgb(source.icc_profile))
     return file.getvalue()

@@ -16,7 +16,7 @@ from prometheus_client import (
 
 from app.telemetry.record import STAGES, Record
 
-METHODS = ("GET", "HEAD", "POST", "OPTIONS")  # anything else a client may invent is "other"
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # anything else a client may invent is "other"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 REQUEST_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
@@ -121,6 +121,12 @@ class Metrics:
         ]
         for name, meaning, value in gauges:
             Gauge(name, meaning, registry=self.registry).set_function(value)
+
+    def watch_jobs(self, count: Callable[[], int], seconds: Callable[[], float]) -> None:
+        """Of the jobs that all replicas have before them, as this one has seen last."""
+        Gauge("enlarger_queued_jobs", "Jobs not finished, of all replicas.", registry=self.registry).set_function(count)
+        meaning = "Seconds these jobs are estimated to take one replica."
+        Gauge("enlarger_queued_job_seconds", meaning, registry=self.registry).set_function(seconds)
 
     def observe_batch(self, network: str, windows: int, pixels: int, seconds: float) -> None:
         """One call of the engine; LR pixels."""

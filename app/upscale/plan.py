@@ -117,8 +117,8 @@ def picture_of(image: Container, profile: bytes | None, output: Output, size: Si
         height=size[0],
         channels=(1 if header.gray else 3) + (header.has_alpha and FORMATS[output.format].alpha),
         depth=output.depth or header.depth,
-        icc_profile=profile,  # it says what the numbers mean, so it is kept even without metadata
-        exif=image.exif if kept else None,
+        icc_profile=profile,  # what says how the numbers are meant is kept even without metadata
+        exif=image.exif if kept else image.exif_colour,
         dpi=image.dpi if kept else None,
         xmp=enlarged_xmp(image.xmp if kept else None),
     )

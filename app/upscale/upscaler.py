@@ -119,6 +119,10 @@ class Upscaler:
         """
         return self.scheduler.open(plan.load, time.monotonic() + seconds, clock)
 
+    def admit_background(self, plan: Plan, clock: StageClock | None = None) -> Job:
+        """A place behind all requests, for work that nobody waits for; the caller closes the job."""
+        return self.scheduler.open_background(plan.load, clock)
+
     def decode(self, image: Container, plan: Plan) -> Work:
         """The pixels. Keeps nothing of the file."""
         return Work(plan, decode_container(image))

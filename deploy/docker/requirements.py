@@ -15,7 +15,7 @@ def requirements(project: dict, target: str) -> list[str]:
     (plain,) = (line for line in project["dependencies"] if line.startswith("onnxruntime>"))
     cpu = [plain.split(";")[0]]
     runtime = {"cpu": cpu, "openvino": [*cpu, *extras["openvino"]], "cuda": extras["cuda"]}[target]
-    return [*common, *extras["codes"], *extras["otel"], *runtime]
+    return [*common, *extras["codes"], *extras["otel"], *extras["jobs"], *runtime]
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def build(folder: Path) -> list[Resource]:
             assert len(targets) == 1, f"the patch of {identity(patch)} has {len(targets)} targets"
             resources[targets[0]] = merge(resources[targets[0]], patch)
     for image in kustomization.get("images", []):
-        used = [c for c in containers(resources) if c["image"] == image["name"]]
+        pods = [each["spec"]["template"]["spec"] for each in resources if each["kind"] == "Deployment"]
+        used = [container for pod in pods for container in pod["containers"] if container["image"] == image["name"]]
         assert used, f"no container has the image {image['name']}"
         for container in used:
             container["image"] = f"{image['newName']}:{image['newTag']}"

@@ -545,3 +545,25 @@ def test_what_is_encoded_whole_is_refused_before_it_is_computed(
     assert (refused.status_code, refused.json()["code"], refused.json()["limit"]) == (422, "output_too_large", limit)
     if min(size) < 10:  # the other one would take a loaded machine too long
         assert post(asked, image, headers={"accept": f"image/{fmt}"}).headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize("metadata", ["keep", "strip"])
+def test_a_gain_map_that_is_dropped_is_told(asked: httpx.Client, metadata: str) -> None:
+    plain = saved(Image.new("RGB", (8, 8), (90, 120, 30)), "JPEG")
+    told = b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)
+    ultra = plain[:2] + b"\xff\xe2" + struct.pack(">H", len(told) + 2) + told + plain[2:] + plain
+    response = enlarged(asked, ultra, metadata=metadata, format="jpeg")
+    assert response.headers["enlarger-metadata"] == f"{metadata}; position removed; gain map dropped"
+    assert told not in response.content
+    assert enlarged(asked, plain, metadata=metadata).headers["enlarger-metadata"] == f"{metadata}; position removed"
+
+
+def test_heic_is_read_and_told(asked: httpx.Client) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")  # the extra ``heif``, which the tests' own brings
+    file = io.BytesIO()
+    image = Image.new("RGB", (40, 30), (90, 120, 30))
+    pillow_heif.from_pillow(image).save(file, quality=95)
+    result = opened(enlarged(asked, file.getvalue()))
+    assert (result.format, result.size, result.mode) == ("PNG", (80, 60), "RGB")
+    assert np.abs(np.asarray(result).astype(int) - (90, 120, 30)).max() <= 3
+    assert "heic" in asked.get("/models").json()["input"]["formats"]

@@ -324,7 +324,7 @@ def test_a_network_that_is_not_proven_stops_the_start() -> None:
     def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
         check_proof(title, tile, upscaled // 2)
 
-    with pytest.raises(ProofError, match="bicubic-x2: it computes something else"):
+    with pytest.raises(ProofError, match="bicubic-x2: its output is not the image"):
         Engine(small_zoo(), "cpu", usable_cores(), prove=prove)
 
 

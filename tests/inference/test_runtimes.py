@@ -124,7 +124,7 @@ def lying(source: Source) -> Session:
 
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
-    [(failing, ModelFileError, "object is not initialized"), (lying, ProofError, "it computes something else")],
+    [(failing, ModelFileError, "object is not initialized"), (lying, ProofError, "its output is not the image")],
 )
 def test_one_that_fails_is_left_out_or_where_it_is_named_stops_the_start(
     answer: Callable[[Source], Session],

@@ -20,12 +20,13 @@ RULES: dict[str, set[str]] = {
     "inference": {"errors", "pixels", "threads", "telemetry"},
     "upscale": {"errors", "pixels", "images", "telemetry", "inference"},
     "files": {"errors", "images", "inference", "upscale"},
-    "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale"},
+    "jobs": {"errors"},
+    "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
     "study": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }
 """What each folder or module of ``app/`` may import of the others, from the bottom up."""
 
-ROOTS = ("main", "cli", "supervisor")
+ROOTS = ("main", "bucket_command", "cli", "supervisor")
 """Modules that put the rest together: they may import anything, and nothing below imports them."""
 
 

@@ -42,7 +42,7 @@ class AvifEncoder:
             subsampling=self._subsampling,
             speed=SPEED,
             max_threads=1,  # the cores are the networks'
-            icc_profile=self._picture.icc_profile,
+            icc_profile=self._canvas.icc_profile,
             exif=self._picture.exif or b"",
             xmp=self._picture.xmp or b"",
         )

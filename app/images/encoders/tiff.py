@@ -11,7 +11,6 @@ from fractions import Fraction
 from app.errors import OutputTooLargeError
 from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows
 from app.images.formats import ifd
-from app.images.formats.ifd import EXIF_IFD
 
 MAX_BYTES = 2**32 - 1  # offsets have 32 bits, TIFF 6.0 section 2
 STRIP_BYTES = 2**20  # of a strip, at least: section 7 asks for 8 KB, but then a large picture has a table of 100,000
@@ -48,11 +47,14 @@ def row_bytes(picture: Picture) -> int:
 
 
 def header(picture: Picture) -> bytes:
-    """The first eight bytes, the directory of Exif if there is one, and the directory of the picture."""
-    fields, details = exif_fields(picture.exif)
-    block = ifd.write_directory(details, "<", 8) if details else b""
+    """The first eight bytes, the directories of Exif that there are, and the directory of the picture."""
+    fields, details, index = ifd.exif_fields(picture.exif) if picture.exif else ({}, {}, {})
+    block = ifd.write_directory(index, "<", 8) if index else b""
+    if index:
+        details[ifd.INTEROPERABILITY] = ifd.longs((8,), "<")
     if details:
-        fields[EXIF_IFD] = ifd.longs((8,), "<")
+        fields[ifd.EXIF_IFD] = ifd.longs((8 + len(block),), "<")
+        block += ifd.write_directory(details, "<", 8 + len(block))
     start = 8 + len(block)
     fields |= picture_fields(picture)
     rows = min(picture.height, -(-STRIP_BYTES // row_bytes(picture)))
@@ -87,18 +89,6 @@ def picture_fields(picture: Picture) -> dict[int, ifd.Field]:
     if picture.xmp:
         fields[700] = ifd.Field(BYTE, len(picture.xmp), picture.xmp)
     return fields
-
-
-def exif_fields(block: bytes | None) -> tuple[dict[int, ifd.Field], dict[int, ifd.Field]]:
-    """The fields of a cleaned Exif block, those of the picture and those of the exposure, in little-endian order."""
-    if not block:
-        return {}, {}
-    main = ifd.read_header(block)
-    details = {}
-    if pointer := main.number(EXIF_IFD, 0):
-        details = dict(ifd.read_directory(block, pointer, main.order).fields)
-    kept = {tag: field for tag, field in main.fields.items() if tag != EXIF_IFD}
-    return ifd.little_endian(kept, main.order), ifd.little_endian(details, main.order)
 
 
 def shorts(*numbers: int) -> ifd.Field:

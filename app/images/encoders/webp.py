@@ -40,7 +40,7 @@ class WebpEncoder:
             quality=self._quality,
             lossless=self._lossless,
             exact=self._lossless,
-            icc_profile=self._picture.icc_profile,
+            icc_profile=self._canvas.icc_profile,
             exif=self._picture.exif or b"",
             xmp=self._picture.xmp or b"",
         )

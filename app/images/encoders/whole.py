@@ -6,6 +6,7 @@ from PIL import Image
 
 from app.errors import OutputTooLargeError
 from app.images.encoders.base import Picture, RowCounter, Rows
+from app.images.icc import for_rgb
 
 
 class Canvas:
@@ -14,6 +15,8 @@ class Canvas:
     def __init__(self, picture: Picture, modes: Mapping[int, str]) -> None:
         self._size = picture.width, picture.height
         self._mode = modes[picture.channels]
+        rgb = self._mode.startswith("RGB")
+        self.icc_profile = for_rgb(picture.icc_profile) if rgb else picture.icc_profile
         self._counter = RowCounter(picture)
         self._image: Image.Image | None = None
         self._filled = 0

@@ -14,13 +14,15 @@ import struct
 from collections.abc import Mapping
 
 from app.errors import CorruptImageError, EmptyImageError, UnsupportedFormatError
-from app.images.formats import avif, bmp, gif, jpeg, png, tiff, webp
-from app.images.formats.base import Bytewise, Container, DecodeLimits, ImageHeader, InputFormat
+from app.images.formats import avif, bmp, gif, heic, jpeg, png, tiff, webp
+from app.images.formats.base import Block, Bytewise, Container, DecodeLimits, ImageHeader, InputFormat
+from app.images.formats.profile import settled
 from app.images.formats.xmp import enlarged_xmp
 
 __all__ = [
     "INPUTS",
     "SUFFIXES",
+    "Block",
     "Bytewise",
     "Container",
     "DecodeLimits",
@@ -31,9 +33,8 @@ __all__ = [
     "sniff",
 ]
 
-INPUTS: Mapping[str, InputFormat] = {
-    each.name: each for each in (png.FORMAT, jpeg.FORMAT, webp.FORMAT, avif.FORMAT, bmp.FORMAT, tiff.FORMAT, gif.FORMAT)
-}
+_FORMATS = (png, jpeg, webp, avif, bmp, tiff, gif, *((heic,) if heic.AVAILABLE else ()))
+INPUTS: Mapping[str, InputFormat] = {each.name: each for each in (module.FORMAT for module in _FORMATS)}
 """Every format that is read, by its name."""
 
 SUFFIXES = frozenset(suffix for each in INPUTS.values() for suffix in each.suffixes)
@@ -48,6 +49,9 @@ def sniff(data: bytes) -> InputFormat:
         if each.matches(data):
             return each
     accepted = ", ".join(name.upper() for name in INPUTS)
+    if heic.is_heic(data):
+        detail = f"HEIC needs the extra `heif` (pip install enlarger[heif]), which this service lacks; send {accepted}"
+        raise UnsupportedFormatError(detail)
     raise UnsupportedFormatError(f"This is none of the formats accepted: {accepted}")
 
 
@@ -55,6 +59,6 @@ def read_container(data: bytes, limits: DecodeLimits) -> Container:
     """Take a file apart and check every limit. Raises the public errors of ``app.errors`` only."""
     reader = sniff(data).read
     try:
-        return reader(data, limits)
+        return settled(reader(data, limits))
     except (IndexError, struct.error) as error:
         raise CorruptImageError("The file ends before its header does, or its header contradicts itself") from error

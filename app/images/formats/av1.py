@@ -17,6 +17,7 @@ MAX_FRAMES = 8
 _SEQUENCE_HEADER = 1  # OBU types (6.2.2)
 _FRAME_HEADERS = (3, 6, 7)  # alone, with its tiles, and repeated, which dav1d takes for a new one between frames
 _KEY_FRAME, _SWITCH_FRAME = 0, 3
+UNSPECIFIED = 2  # CP_UNSPECIFIED and TC_UNSPECIFIED (6.4.2)
 _SELECT = 2  # SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV (3)
 _MAX_HEAD = 512
 """Bytes of an OBU in which what is read here must stand. 32 operating points with all they may tell take 370."""
@@ -57,14 +58,17 @@ class Sequence(NamedTuple):
     screen_content: int = _SELECT
     integer_motion: int = _SELECT
     id_bits: int = 0
+    points: tuple[int, int] = (UNSPECIFIED, UNSPECIFIED)
+    """Colour primaries and transfer characteristics (H.273)."""
 
 
 class Stream(NamedTuple):
-    """``width`` and ``height`` of the sequence, and the sizes of the frames that are decoded."""
+    """``width``, ``height`` and ``points`` of the sequence, and the sizes of the frames that are decoded."""
 
     width: int
     height: int
     frames: tuple[tuple[int, int], ...]
+    points: tuple[int, int]
 
 
 def read_av1(data: Buffer, count: Callable[[int], None]) -> Stream:
@@ -86,7 +90,8 @@ def read_av1(data: Buffer, count: Callable[[int], None]) -> Stream:
                 raise CorruptImageError("The AV1 stream has more frames than a picture")
     if not frames:
         raise CorruptImageError("The AV1 stream has no picture")
-    return Stream(max(each.width for each in sequences), max(each.height for each in sequences), tuple(frames))
+    width, height = max(each.width for each in sequences), max(each.height for each in sequences)
+    return Stream(width, height, tuple(frames), sequences[0].points)
 
 
 def _units(data: Buffer, count: Callable[[int], None]) -> Iterator[tuple[int, Buffer]]:
@@ -118,9 +123,10 @@ def _leb128(view: memoryview, position: int) -> tuple[int, int]:
 
 
 def read_sequence(payload: Buffer) -> Sequence:
-    """5.5.1, up to what a frame's header is read with."""
+    """5.5.1, up to the colour."""
     bits = Bits(payload)
-    bits.read(4)  # profile, still_picture
+    profile = bits.read(3)
+    bits.read(1)  # still_picture
     reduced = bool(bits.read(1))
     timed_bits = 0
     if reduced:
@@ -130,16 +136,30 @@ def read_sequence(payload: Buffer) -> Sequence:
     width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
     width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
     if reduced:
-        return Sequence(width, height, reduced)
+        bits.read(3)  # superblocks of 128, two filters
+        return Sequence(width, height, reduced, points=_read_points(bits, profile))
     id_bits = bits.read(4) + 2 + bits.read(3) + 1 if bits.read(1) else 0
     bits.read(7)  # superblocks of 128, two filters, four kinds of motion
-    if bits.read(1):  # order hint
+    order_hint = bits.read(1)
+    if order_hint:
         bits.read(2)
     screen_content = _SELECT if bits.read(1) else bits.read(1)
     integer_motion = _SELECT if not screen_content or bits.read(1) else bits.read(1)
-    return Sequence(
-        width, height, reduced, (1 << width_bits, 1 << height_bits), timed_bits, screen_content, integer_motion, id_bits
-    )
+    if order_hint:
+        bits.read(3)  # bits of the hint
+    largest, points = (1 << width_bits, 1 << height_bits), _read_points(bits, profile)
+    return Sequence(width, height, reduced, largest, timed_bits, screen_content, integer_motion, id_bits, points)
+
+
+def _read_points(bits: Bits, profile: int) -> tuple[int, int]:
+    """Of ``color_config`` (5.5.2), after three more tools."""
+    bits.read(3)  # scaling, two more filters
+    deep = bits.read(1)
+    if profile == 2 and deep:
+        bits.read(1)
+    if profile != 1:
+        bits.read(1)  # gray
+    return (bits.read(8), bits.read(8)) if bits.read(1) else (UNSPECIFIED, UNSPECIFIED)
 
 
 def _read_operating_points(bits: Bits) -> int:

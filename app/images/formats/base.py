@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from PIL import Image, ImageFile
 
@@ -19,10 +19,10 @@ MAX_PROFILE = 4 << 20
 class DecodeLimits:
     """How large a picture may be before it is enlarged.
 
-    Decoded colour takes 4 bytes a pixel (gray 1) and alpha 1 more; of 16 bits 6 (gray 2) and 2
-    more. While it is decoded, turned upright or converted from ink to light it takes up to twice that, a progressive
-    JPEG 6 bytes more, a WebP or AVIF 12. So ``max_pixels`` bounds
-    memory: 50 million are 0.2 GB, and 0.8 GB for the instant in which a WebP of that size is decoded.
+    Decoded colour takes 4 bytes a pixel (gray 1) and alpha 1 more; of 16 bits 6 (gray 2) and 2 more. While it is
+    decoded, turned upright or converted from ink to light it takes up to twice that, a progressive JPEG 6 bytes more, a
+    WebP, AVIF or HEIC 12; samples of 32 bits and more are bounded by their bytes (``tiff.py``). So ``max_pixels``
+    bounds memory: 50 million are 0.2 GB, and 0.8 GB for the instant in which a WebP of that size is decoded.
 
     ``max_pixels`` may not pass ``PIL.Image.MAX_IMAGE_PIXELS`` (89.5 million), where Pillow would begin to warn. Who
     needs more raises that figure first, where the program is put together.
@@ -64,20 +64,45 @@ class ImageHeader:
     """Bits a sample has once it is decoded."""
     orientation: int = 1
     """As in Exif: 1 to 8, 1 upright."""
+    gain_map: bool = False
+    """There is a second picture that brightens this one on HDR screens. It is not enlarged and does not travel on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bytewise:
-    """Samples of 16 bits that travel through Pillow as a gray picture ``2 * samples`` times as wide, a byte a pixel.
+    """Samples of 2, 4 or 8 bytes that travel through Pillow as a gray picture as many times as wide, a byte a pixel.
 
-    Samples are stored in the byte order ``order`` ("<" or ">"), ``samples`` a pixel. ``run``: pixels over which a
-    sample is stored as its difference from the one before (TIFF's predictor 2; section 14), 0 if it is stored plainly.
+    ``kind``: "u2", "u4", "f2", "f4" or "f8", as numpy writes it, stored in the byte order ``order`` ("<" or ">"),
+    ``samples`` a pixel. ``width``: pixels in a stored row, more than the picture's where tiles reach over its edge.
+    ``predictor``: 1 stored plainly, 2 each as its difference from the one before, 3 the same of bytes whose planes lie
+    one after another (TIFF section 14, and Adobe's technical note 3); of ``run`` pixels at a time.
     """
 
-    samples: int
+    kind: Literal["u2", "u4", "f2", "f4", "f8"]
     order: str
+    samples: int
+    width: int
+    predictor: int
     run: int
     premultiplied: bool
+
+    @property
+    def sample_bytes(self) -> int:
+        return int(self.kind[1])
+
+    @property
+    def row_bytes(self) -> int:
+        return self.width * self.samples * self.sample_bytes
+
+
+class Block(NamedTuple):
+    """A piece of a picture that is a WebP of its own; its size, and where it lies."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    data: memoryview
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +112,15 @@ class Container:
     header: ImageHeader
     stream: tuple[Buffer, ...]
     icc_profile: bytes | None = None
-    """As found: neither checked nor known to fit the pixels."""
+    """From a reader as found, or made of what else tells colour; from ``read_container`` checked: see ``profile``."""
+    tinted: bool = False
+    """The samples are gray, but the profile may show them as a colour, so the header says that they are none."""
     ink: bool = False
     """CMYK or LAB, which is decoded to sRGB, so that no profile fits it afterwards."""
     exif: bytes | None = None
-    """Cleaned, and without ``Exif\\0\\0`` before it: see ``ifd.cleaned_exif``."""
+    """Cleaned, and without ``Exif\\0\\0`` before it: see ``ifd.Exif``."""
+    exif_colour: bytes | None = None
+    """Of it, what says that the colours are Adobe RGB's, if they are; browsers do not go by that."""
     dpi: tuple[float, float] | None = None
     xmp: bytes | None = None
     """Cleaned: see ``xmp.cleaned_xmp``."""
@@ -104,6 +133,14 @@ class Container:
     sample: Literal["unsigned", "signed", "float"] = "unsigned"
     bytewise: "Bytewise | None" = None
     """Set where ``stream`` is no picture but the bytes of one, which Pillow has no mode for."""
+    blocks: tuple[Block, ...] = ()
+    """Set where not ``stream`` is the picture but these together are."""
+    variety: str = ""
+    """What kind of samples a TIFF has, in words, for whoever cannot read it."""
+
+    @property
+    def gray_samples(self) -> bool:
+        return self.header.gray or self.tinted
 
     @property
     def stored_size(self) -> tuple[int, int]:

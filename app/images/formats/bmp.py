@@ -5,7 +5,14 @@ import struct
 from PIL.BmpImagePlugin import BmpImageFile
 
 from app.errors import TooComplexError
-from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, is_gray_palette
+from app.images.formats.base import (
+    Container,
+    DecodeLimits,
+    ImageHeader,
+    InputFormat,
+    checked_profile,
+    is_gray_palette,
+)
 from app.images.formats.ifd import plausible_dpi
 
 MAX_RLE_PIXELS = 4_000_000
@@ -47,8 +54,17 @@ def read_bmp(data: bytes, limits: DecodeLimits) -> Container:
             has_alpha=compression == _BITFIELDS and bits == 32 and _has_alpha_mask(data, header_size),
         ),
         stream=(data,),
+        icc_profile=_profile(data, header_size),
         dpi=plausible_dpi(x_density * 0.0254, y_density * 0.0254),  # stored as pixels a metre
     )
+
+
+def _profile(data: bytes, header_size: int) -> bytes | None:
+    """A BITMAPV5HEADER's embedded profile. Its own gamma and primaries no browser goes by."""
+    if header_size < 124 or data[70:74] != b"DEBM":  # PROFILE_EMBEDDED, "MBED"
+        return None
+    offset, size = struct.unpack_from("<2I", data, 126)
+    return checked_profile(data[14 + offset : 14 + offset + size])
 
 
 def _has_alpha_mask(data: bytes, header_size: int) -> bool:

@@ -25,7 +25,10 @@ _UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
-EXIF_IFD = 34665
+EXIF_IFD, INTEROPERABILITY = 34665, 40965
+_POINTERS = (EXIF_IFD, INTEROPERABILITY)
+COLOUR_SPACE = 40961  # 1 sRGB, 65535 another; some programs write 2 for Adobe RGB
+INDEX, ADOBE_RGB = 1, b"R03\0"  # of interoperability: a "DCF option file" (DCF 2.0, 4.1; Exif 3.0, 4.6.7)
 _NOT_KEPT = frozenset(
     (
         *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),  # how this file
@@ -35,10 +38,9 @@ _NOT_KEPT = frozenset(
         37500,  # MakerNote: private to the maker, with offsets that break when it moves
         40962,  # PixelXDimension and
         40963,  # PixelYDimension: of the small picture
-        40965,  # Interoperability directory
         *(700, 33723, 34377, 34675, 50341),  # XMP, IPTC, Photoshop, ICC (kept elsewhere), PrintIM
         *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # travel as dots an inch, whatever the format
-        EXIF_IFD,  # written anew
+        *_POINTERS,  # to directories that are written anew
     )
 )
 
@@ -95,11 +97,15 @@ class Directory:
 
 @dataclass(frozen=True)
 class Exif:
-    """What this service wants of an Exif block; ``block`` is cleaned, and has no ``Exif\\0\\0`` before it."""
+    """What this service wants of an Exif block; ``block`` is cleaned, and has no ``Exif\\0\\0`` before it.
+
+    ``colour``: a block of what says that the colours are Adobe RGB's, if they are.
+    """
 
     orientation: int = 1
     dpi: tuple[float, float] | None = None
     block: bytes | None = None
+    colour: bytes | None = None
 
 
 def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
@@ -180,32 +186,74 @@ def read_exif(block: bytes | memoryview) -> Exif:
         block = block[6:]
     try:
         main = read_header(block)
-        return Exif(main.orientation(), main.dpi(), cleaned_exif(main, block))
+        return exif_of(main, block)
     except (struct.error, TooComplexError):
         return Exif()
 
 
-def cleaned_exif(main: Directory, data: bytes | memoryview) -> bytes | None:
-    """A new Exif block with what describes the picture as a whole: the camera, the exposure, author and copyright.
+def exif_of(main: Directory, data: bytes | memoryview) -> Exif:
+    """Of a block whose first directory is ``main``."""
+    return Exif(main.orientation(), main.dpi(), *_cleaned(main, data))
+
+
+def _cleaned(main: Directory, data: bytes | memoryview) -> tuple[bytes | None, bytes | None]:
+    """A new block with what describes the picture as a whole: the camera, the exposure, author and copyright. And one
+    with what of that says how its colours are meant, where they are not sRGB's.
 
     Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of storage.
     """
     kept = _worth_keeping(main.fields)
-    details: dict[int, Field] = {}
-    if pointer := main.number(EXIF_IFD, 0):
-        with suppress(struct.error, TooComplexError):  # damaged details: the rest is still good
-            details = _worth_keeping(read_directory(data, pointer, main.order).fields)
-    if sum(len(field.value) for fields in (kept, details) for field in fields.values()) > MAX_EXIF:
-        return None  # before it is put together: a thousand fields may all point at the same bytes
-    block = header(main.order, 8)
+    fields = _directory_at(main, data, EXIF_IFD)
+    details = _worth_keeping(fields.fields)
+    index = {tag: field for tag, field in _directory_at(fields, data, INTEROPERABILITY).fields.items() if tag in (1, 2)}
+    if sum(len(field.value) for each in (kept, details, index) for field in each.values()) > MAX_EXIF:
+        return None, None  # before it is put together: a thousand fields may all point at the same bytes
+    space = {tag: field for tag, field in details.items() if tag == COLOUR_SPACE}
+    is_adobe = INDEX in index and bytes(index[INDEX].value) == ADOBE_RGB
+    colour = write_exif({}, space, index, main.order) if is_adobe or fields.number(COLOUR_SPACE, 1) == 2 else None
+    block = write_exif(kept, details, index, main.order)
+    return (block if 8 < len(block) <= MAX_EXIF else None), colour
+
+
+def _directory_at(main: Directory, data: bytes | memoryview, tag: int) -> Directory:
+    """The directory that a field of another one points at; an empty one if it is damaged: the rest is still good."""
+    if pointer := main.number(tag, 0):
+        with suppress(struct.error, TooComplexError):
+            return read_directory(data, pointer, main.order)
+    return Directory(main.order, {})
+
+
+def write_exif(
+    main: Mapping[int, Field], details: Mapping[int, Field], index: Mapping[int, Field], order: str
+) -> bytes:
+    """A block of the picture's directory, the exposure's and that of interoperability, those that have any fields."""
+    if index:
+        details = {**details, INTEROPERABILITY: _long(0, order)}
     if details:
-        # The length does not depend on the pointer's value, so a first writing tells where the details will lie.
-        after = len(block) + len(write_directory({**kept, EXIF_IFD: _long(0, main.order)}, main.order, 8))
-        kept[EXIF_IFD] = _long(after, main.order)
-        block += write_directory(kept, main.order, 8) + write_directory(details, main.order, after)
-    elif kept:
-        block += write_directory(kept, main.order, 8)
-    return block if 8 < len(block) <= MAX_EXIF else None
+        main = {**main, EXIF_IFD: _long(0, order)}
+    # Lengths do not depend on the pointers' values, so a first writing tells where the others will lie.
+    second = 8 + len(write_directory(main, order, 8))
+    third = second + len(write_directory(details, order, second))
+    if details:
+        main = {**main, EXIF_IFD: _long(second, order)}
+    if index:
+        details = {**details, INTEROPERABILITY: _long(third, order)}
+    written = [write_directory(main, order, 8)] if main else []
+    written += [write_directory(details, order, second)] if details else []
+    written += [write_directory(index, order, third)] if index else []
+    return b"".join((header(order, 8), *written))
+
+
+def exif_fields(block: bytes) -> tuple[dict[int, Field], dict[int, Field], dict[int, Field]]:
+    """The fields of each directory of a block by ``write_exif``, in little-endian order, without the pointers."""
+    main = read_header(block)
+    details = _directory_at(main, block, EXIF_IFD)
+    index = _directory_at(details, block, INTEROPERABILITY)
+    first, second, third = (
+        little_endian({tag: field for tag, field in each.fields.items() if tag not in _POINTERS}, main.order)
+        for each in (main, details, index)
+    )
+    return first, second, third
 
 
 def longs(values: Iterable[int], order: str) -> Field:

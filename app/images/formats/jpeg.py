@@ -9,20 +9,26 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
 from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader, InputFormat, checked_profile, upright
-from app.images.formats.ifd import Exif, plausible_dpi, read_exif
-from app.images.formats.xmp import cleaned_xmp
+from app.images.formats.ifd import plausible_dpi, read_exif
+from app.images.formats.iptc import photoshop_iptc, xmp_properties
+from app.images.formats.xmp import cleaned_xmp, with_properties
 
 MAX_SEGMENTS = 4096  # before the first scan: 256 MB of them
 MAX_GAP = 2 << 20  # bytes between segments, all together: fill bytes, and rubbish that libjpeg skips, too
-MAX_EXIF_PARTS = 1 << 20  # bytes; one segment is the rule
+MAX_PARTS = 1 << 20  # bytes of Exif or of Photoshop's resources; one segment is the rule
 MAX_SCANS = 100  # encoders write up to about 20; libtiff has this limit too
 PIECE = 1 << 20  # bytes looked through at a time
 
-SOS, EOI, APP0, APP1, APP2, APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xEE
+SOS, EOI, APP0, APP1, APP2, APP13, APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xED, 0xEE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # TEM, RST0 to RST7 and SOI: markers without a segment
 _NEEDED = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, APP14}  # DHT, DAC, DQT, DRI, and Adobe's colour transform
+_WHOLE = {APP0: 14, APP14: 12}
+"""Bytes without which libjpeg passes such a segment over, and Pillow stumbles."""
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"  # XMP specification part 3, 1.1.3; a second, "extended" packet is not kept
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_GAIN_MAPS_IN_XMP = b"http://ns.adobe.com/hdr-gain-map/1.0/", b"http://ns.apple.com/HDRGainMap/1.0/"
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 """A marker; before it may be more FFs, to fill (T.81 B.1.1.2). FF 00 is an FF of the data."""
 _SEGMENT = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])", re.DOTALL)
@@ -46,11 +52,12 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
     if precision != 8 or components not in (1, 3, 4):
         raise UnsupportedFormatError(f"A JPEG of {components} channels of {precision} bits is not supported")
     scan = segments[-1]
-    exif = _exif([s.payload[6:] for s in segments if _is(s, APP1, b"Exif\0\0")])
-    jfif = next((s for s in segments if _is(s, APP0, b"JFIF\0")), None)
-    xmp = next((s.payload[len(_XMP) :] for s in segments if _is(s, APP1, _XMP)), None)
+    exif = read_exif(_joined(segments, APP1, b"Exif\0\0"))
+    jfif = next((s for s in segments if _is(s, APP0, b"JFIF\0") and _is_whole(s)), None)
+    xmp = next((s.payload[len(_XMP) :] for s in segments if _is(s, APP1, _XMP)), b"")
+    iptc = photoshop_iptc(_joined(segments, APP13, _PHOTOSHOP))
     width, height = upright(width, height, exif.orientation)
-    needed = (s.whole for s in segments[:-1] if s.marker in _NEEDED or s is jfif)
+    needed = (s.whole for s in segments[:-1] if s is jfif or (s.marker in _NEEDED and _is_whole(s)))
     return Container(
         header=ImageHeader(
             format="jpeg",
@@ -59,18 +66,42 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
             gray=components == 1,
             has_alpha=False,
             orientation=exif.orientation,
+            gain_map=_has_gain_map(segments, bytes(xmp), memoryview(data)[scan.end :]),
         ),
         ink=components == 4,
         stream=(b"\xff\xd8", *needed, memoryview(data)[scan.end - len(scan.whole) :]),
         icc_profile=_profile([s.payload for s in segments if _is(s, APP2, b"ICC_PROFILE\0")]),
         exif=exif.block,
-        xmp=cleaned_xmp(xmp) if xmp else None,
+        exif_colour=exif.colour,
+        xmp=with_properties(cleaned_xmp(xmp) if xmp else None, xmp_properties(iptc) if iptc else {}),
         dpi=(jfif and _dpi(jfif.payload)) or exif.dpi,
     )
 
 
 def _is(segment: Segment, marker: int, name: bytes) -> bool:
     return segment.marker == marker and bytes(segment.payload[: len(name)]) == name
+
+
+def _has_gain_map(segments: list[Segment], xmp: bytes, scans: memoryview) -> bool:
+    """By ISO 21496-1, or by XMP that tells of one beside a second picture: in an index (MPF) or plainly behind this."""
+    if any(_is(segment, APP2, _GAIN_MAP) for segment in segments):
+        return True
+    if not any(name in xmp for name in _GAIN_MAPS_IN_XMP):
+        return False
+    if b"GainMap" in xmp or any(_is(segment, APP2, b"MPF\0") for segment in segments):
+        return True
+    starts = range(0, len(scans), PIECE)
+    return any(b"\xff\xd9\xff\xd8\xff" in bytes(scans[start : start + PIECE + 4]) for start in starts)
+
+
+def _is_whole(segment: Segment) -> bool:
+    return len(segment.payload) >= _WHOLE.get(segment.marker, 0)
+
+
+def _joined(segments: list[Segment], marker: int, name: bytes) -> bytes:
+    """The contents of all segments of that name; of none where they are too long."""
+    parts = [segment.payload[len(name) :] for segment in segments if _is(segment, marker, name)]
+    return b"".join(parts) if sum(map(len, parts)) <= MAX_PARTS else b""
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
@@ -96,8 +127,10 @@ def _segments(data: bytes) -> Iterator[Segment]:
 def _segment(data: bytes, marker: int, position: int) -> Segment:
     """The segment whose length (two bytes, which it counts) stands at ``position``, just after its marker."""
     (length,) = struct.unpack_from(">H", data, position)
-    end = position + length
-    if length < 2 or end > len(data):
+    if length < 2 and marker in _NEEDED | {SOS}:
+        raise CorruptImageError("A JPEG segment is shorter than its own length")
+    end = position + max(2, length)  # libjpeg passes over a segment of metadata that gives less
+    if end > len(data):
         raise CorruptImageError("A JPEG segment is cut short")
     view = memoryview(data)
     return Segment(marker, view[position + 2 : end], view[position - 2 : end], end)
@@ -109,15 +142,21 @@ def check_scans(container: Container) -> None:
     # Entropy-coded data holds no FF DA, so this counts too many (metadata, later pictures), never too few.
     if sum(bytes(data[at : at + PIECE + 1]).count(b"\xff\xda") for at in range(0, len(data), PIECE)) <= MAX_SCANS:
         return
-    scans = position = 0
+    if sum(marker == SOS for marker, _ in segments_of(container)) > MAX_SCANS:
+        raise TooComplexError("The JPEG has too many scans", limit=MAX_SCANS)
+
+
+def segments_of(container: Container) -> Iterator[tuple[int, Buffer]]:
+    """Marker and contents of every segment of the stream; ``TooComplexError`` where they are too many."""
+    head, data = container.stream[1:-1], container.stream[-1]
+    yield from ((part[1], part[4:]) for part in head)
+    position = 0
     for _ in range(MAX_SEGMENTS):
         found = _next_segment(data, position)
         if found is None or found[1][0] == EOI or found.end() + 2 > len(data):
             return
-        scans += found[1][0] == SOS
-        if scans > MAX_SCANS:
-            raise TooComplexError("The JPEG has too many scans", limit=MAX_SCANS)
         position = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
+        yield found[1][0], data[found.end() + 2 : position]
     raise TooComplexError("The JPEG has too many segments", limit=MAX_SEGMENTS)
 
 
@@ -131,14 +170,10 @@ def _next_segment(data: Buffer, position: int) -> re.Match[bytes] | None:
     return None
 
 
-def _exif(parts: list[memoryview]) -> Exif:
-    return read_exif(b"".join(parts)) if sum(map(len, parts)) <= MAX_EXIF_PARTS else Exif()
-
-
 def _profile(parts: list[memoryview]) -> bytes | None:
     """A profile cut into APP2 segments: name (12 bytes), number from 1, how many there are, data (ICC.1 B.4)."""
-    ordered = sorted(parts, key=lambda part: part[12:13].tobytes())
-    numbers = [part[12] for part in ordered if len(part) > 14]
+    ordered = sorted((part for part in parts if len(part) > 14), key=lambda part: part[12])
+    numbers = [part[12] for part in ordered]
     if not numbers or numbers != list(range(1, ordered[0][13] + 1)):
         return None  # a part is missing: as good as none
     return checked_profile(*(part[14:] for part in ordered))

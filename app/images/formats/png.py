@@ -1,8 +1,13 @@
-"""PNG (W3C PNG specification, third edition; the numbers of sections below are its). An APNG is its default image."""
+"""PNG (W3C PNG specification, third edition; the numbers of sections below are its). An APNG is its default image.
+
+Of what is damaged, only pixels and the palette they need are fatal: an ancillary chunk of a wrong checksum, length or
+place counts as not there, as libpng and the browsers have it.
+"""
 
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from PIL.PngImagePlugin import PngImageFile
@@ -19,13 +24,17 @@ from app.images.formats.base import (
     upright,
 )
 from app.images.formats.ifd import Exif, plausible_dpi, read_exif
+from app.images.formats.png_colour import colour_profile
 from app.images.formats.xmp import MAX_XMP, cleaned_xmp
 
 MAX_CHUNKS = 16_384  # 128 MB of libpng's IDATs, which hold 8 KB each; as many empty ones cost 40 ms
 MAX_PALETTE = 256  # colours (11.2.2)
 
 _IEND = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
-_USED = frozenset((b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs"))
+_COLOUR = frozenset((b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"))
+_USED = _COLOUR | {b"PLTE", b"tRNS", b"eXIf", b"pHYs"}
+_LATE_EXIF = b"eXIf, after the pixels"
+_GAIN_MAP = b"gmAP"  # of ISO 21496-1, as Skia writes it
 _XMP = b"XML:com.adobe.xmp\0"  # the keyword of the iTXt that holds XMP (XMP specification part 3, 1.1.5)
 _CHANNELS = {0: (True, False), 2: (False, False), 3: (False, False), 4: (True, True), 6: (False, True)}
 """Colour type (11.2.1) -> gray, alpha."""
@@ -36,6 +45,7 @@ class Chunk(NamedTuple):
     payload: memoryview
     crc: int
     whole: memoryview
+    start: int
 
     def intact(self) -> bool:
         return zlib.crc32(self.payload, zlib.crc32(self.name)) == self.crc
@@ -50,11 +60,15 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
     if not pixels or (colour == 3 and b"PLTE" not in used):
         raise CorruptImageError("The PNG lacks its pixels or its palette")
     gray, has_alpha = _CHANNELS[colour]
-    alpha = used[b"tRNS"].payload if b"tRNS" in used else None
+    palette_alpha, key = None, None
     if colour == 3:
-        gray, bits = is_gray_palette(_palette(used[b"PLTE"])), 8
+        palette = _palette(used[b"PLTE"])
+        gray, bits = is_gray_palette(palette), 8
         pixels.insert(0, used[b"PLTE"].whole)
-    exif = read_exif(used[b"eXIf"].payload) if b"eXIf" in used else Exif()
+        palette_alpha = _palette_alpha(used, len(palette) // 3)
+    elif b"tRNS" in used:
+        key = _key(used[b"tRNS"].payload, colour, bits)
+    exif = _exif(used)
     width, height = upright(width, height, exif.orientation)
     return Container(
         header=ImageHeader(
@@ -62,18 +76,20 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
             width=width,
             height=height,
             gray=gray,
-            has_alpha=has_alpha or alpha is not None,
+            has_alpha=has_alpha or palette_alpha is not None or key is not None,
             bits=bits,
             depth=16 if bits == 16 else 8,
             orientation=exif.orientation,
+            gain_map=_GAIN_MAP in used,
         ),
         stream=(memoryview(data)[:33], *pixels, _IEND),
-        icc_profile=_profile(used[b"iCCP"].payload) if b"iCCP" in used else None,
+        icc_profile=colour_profile({name: used[name].payload for name in _COLOUR & set(used)}, gray, _profile),
         exif=exif.block,
+        exif_colour=exif.colour,
         dpi=_dpi(used[b"pHYs"].payload) if b"pHYs" in used else exif.dpi,
         xmp=_xmp(used[_XMP].payload) if _XMP in used else None,
-        palette_alpha=bytes(alpha[:MAX_PALETTE]) if alpha is not None and colour == 3 else None,
-        transparent=_key(alpha, colour) if alpha is not None else None,
+        palette_alpha=palette_alpha,
+        transparent=key,
     )
 
 
@@ -86,7 +102,7 @@ def check_pixels(container: Container) -> None:
 
 
 def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
-    """The first chunk of each kind in use, checked, and all that hold pixels, unchecked.
+    """The first intact chunk of each kind in use, and all that hold pixels, unchecked.
 
     Nothing is inflated here, and other text nowhere: what is not used may hold what it likes.
     """
@@ -95,13 +111,22 @@ def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
     for chunk in _chunks(data, 33):
         if chunk.name == b"IDAT":
             pixels.append(chunk.whole)
-        elif chunk.name in _USED and chunk.name not in used:
-            if not chunk.intact():
-                raise CorruptImageError(f"The checksum of the PNG {chunk.name.decode()} chunk is wrong")
-            used[chunk.name] = chunk
-        elif chunk.name == b"iTXt" and bytes(chunk.payload[: len(_XMP)]) == _XMP:
-            used.setdefault(_XMP, chunk)
+            continue
+        name = _told_as(chunk, bool(pixels), b"PLTE" in used)
+        if name is not None and name not in used and (name == b"PLTE" or chunk.intact()):
+            used[name] = chunk
     return used, pixels
+
+
+def _told_as(chunk: Chunk, after_pixels: bool, after_palette: bool) -> bytes | None:
+    """What a chunk counts as in its place (5.6); None if as nothing. Browsers take gAMA and iCCP after PLTE as well."""
+    if chunk.name == b"iTXt":
+        return _XMP if bytes(chunk.payload[: len(_XMP)]) == _XMP else None
+    if chunk.name == b"eXIf":
+        return _LATE_EXIF if after_pixels else b"eXIf"
+    if chunk.name == b"cICP" and after_palette:
+        return None
+    return chunk.name if chunk.name in _USED | {_GAIN_MAP} and not after_pixels else None
 
 
 def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
@@ -115,11 +140,11 @@ def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
         if name == b"IEND":
             return
         end = start + 12 + length
-        if end > len(view) and seen_pixels and name != b"IDAT":
-            return
         if end > len(view) or not name.isalpha():  # of bytes: the letters of ASCII
+            if seen_pixels and name != b"IDAT":
+                return
             raise CorruptImageError("A PNG chunk is cut short or has no name")
-        yield Chunk(name, view[start + 8 : end - 4], struct.unpack_from(">I", view, end - 4)[0], view[start:end])
+        yield Chunk(name, view[start + 8 : end - 4], struct.unpack_from(">I", view, end - 4)[0], view[start:end], start)
         seen_pixels |= name == b"IDAT"
         start = end
     raise TooComplexError("The PNG has too many chunks", limit=MAX_CHUNKS)
@@ -135,10 +160,27 @@ def _inflate(data: Buffer, limit: int) -> bytes:
 
 
 def _palette(chunk: Chunk) -> memoryview:
+    if not chunk.intact():
+        raise CorruptImageError("The checksum of the PNG PLTE chunk is wrong")
     colours, rest = divmod(len(chunk.payload), 3)
     if rest or not 0 < colours <= MAX_PALETTE:
         raise CorruptImageError(f"The PNG has a palette of {len(chunk.payload)} bytes")
     return chunk.payload
+
+
+def _palette_alpha(used: dict[bytes, Chunk], colours: int) -> bytes | None:
+    """The alpha of a palette's first colours (11.3.1.1); None for a tRNS of more, of none, or before the palette."""
+    if b"tRNS" not in used or not 0 < len(used[b"tRNS"].payload) <= colours:
+        return None
+    is_before = used[b"tRNS"].start < used[b"PLTE"].start
+    return None if is_before else bytes(used[b"tRNS"].payload)
+
+
+def _exif(used: dict[bytes, Chunk]) -> Exif:
+    """After the pixels it does not turn the picture: a browser has shown it by then."""
+    if b"eXIf" in used:
+        return read_exif(used[b"eXIf"].payload)
+    return replace(read_exif(used[_LATE_EXIF].payload), orientation=1) if _LATE_EXIF in used else Exif()
 
 
 def _xmp(payload: memoryview) -> bytes | None:
@@ -164,14 +206,18 @@ def _profile(payload: memoryview) -> bytes | None:
 
 
 def _dpi(payload: memoryview) -> tuple[float, float] | None:
+    if len(payload) != 9:
+        return None
     x, y, unit = struct.unpack(">IIB", payload)
     return plausible_dpi(x * 0.0254, y * 0.0254) if unit == 1 else None  # unit 1: the metre (11.3.4.3)
 
 
-def _key(alpha: memoryview, colour: int) -> tuple[int, ...] | None:
-    """The colour key of a tRNS (11.3.1.1): one 16-bit sample for gray, three for RGB."""
+def _key(alpha: memoryview, colour: int, bits: int) -> tuple[int, ...] | None:
+    """The colour key of a tRNS (11.3.1.1): one 16-bit sample for gray, three for RGB, of which the lower bits count."""
     samples = {0: ">H", 2: ">HHH"}.get(colour)
-    return struct.unpack(samples, alpha) if samples else None
+    if samples is None or len(alpha) != struct.calcsize(samples):
+        return None
+    return tuple(sample & (1 << bits) - 1 for sample in struct.unpack(samples, alpha))
 
 
 FORMAT = InputFormat(

@@ -10,9 +10,10 @@ from typing import Literal
 
 from PIL.TiffImagePlugin import TiffImageFile
 
-from app.errors import CorruptImageError, TooComplexError, UnsupportedFormatError
+from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError, UnsupportedFormatError
 from app.images.formats import ifd
 from app.images.formats.base import (
+    Block,
     Buffer,
     Bytewise,
     Container,
@@ -22,7 +23,8 @@ from app.images.formats.base import (
     checked_profile,
     upright,
 )
-from app.images.formats.xmp import cleaned_xmp
+from app.images.formats.iptc import MAX_BLOCK, Property, photoshop_iptc, xmp_properties
+from app.images.formats.xmp import cleaned_xmp, with_properties
 
 MAX_BLOCKS = 100_000
 """Strips or tiles; each costs an object. The highest picture allowed has 32,768 rows."""
@@ -30,6 +32,8 @@ MAX_BLOCKS = 100_000
 MAX_SAMPLES = 6
 """A pixel; with more, Pillow refuses by way of the log."""
 
+MAX_PIXEL_BYTES = 8  # of samples that are put together here: what 16 bits of RGB and alpha take
+MAX_WEBP_BLOCKS = 4096
 MAX_COLOURS = 256  # of a palette, for indices of 8 bits
 MAX_LIST = 65_536
 """Bytes of a list of storage that is handed on; JPEG's tables, the longest, have some 1,200."""
@@ -38,6 +42,8 @@ SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_SIZES, PLANES, COLOUR_MAP = 273, 277, 278, 279, 284, 320
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
 XMP, ICC_PROFILE, DNG_VERSION, PREDICTOR = 700, 34675, 50706, 317
+IPTC, PHOTOSHOP = 33723, 34377
+JPEG, WEBP = 7, 50001  # of the compressions
 
 # 266 FillOrder, 292 and 293 T4/T6Options, 317 Predictor, 531 YCbCrPositioning.
 _NUMBERS = frozenset((WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANES, 266, 292, 293, 317, 531))
@@ -50,6 +56,9 @@ much memory is set aside, nor the old JPEG (6), nor those nobody sends."""
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 _SAMPLES: dict[int, Literal["unsigned", "signed", "float"]] = {1: "unsigned", 2: "signed", 3: "float"}
+_KINDS: dict[tuple[int, ...], Literal["u2", "u4", "f2", "f4", "f8"]] = {  # bits and SampleFormat
+    **{(16, 1): "u2", (32, 1): "u4", (16, 3): "f2", (32, 3): "f4", (64, 3): "f8"}
+}
 _ALPHA = (1, 2, 999)  # ExtraSamples: premultiplied, straight, and what Corel Draw 10 writes
 
 
@@ -58,12 +67,15 @@ def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
     stored_width, stored_height = tags.number(WIDTH, 0), tags.number(HEIGHT, 0)
     limits.check(stored_width, stored_height)
     _check_kind(tags)
-    _check_blocks(tags, stored_width, stored_height, limits)
-    orientation = tags.orientation()
-    width, height = upright(stored_width, stored_height, orientation)
+    blocks = _count_blocks(tags, stored_width, stored_height, limits)
+    exif = ifd.exif_of(tags, data)
+    width, height = upright(stored_width, stored_height, exif.orientation)
     bits, photometric = tags.number(BITS, 1), tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
     profile, xmp = tags.fields.get(ICC_PROFILE), tags.fields.get(XMP)
     bytewise = _bytewise(tags, stored_width)
+    if bytewise:
+        _check_bytes(bytewise, stored_height, limits)
+    is_webp = tags.number(COMPRESSION, 1) == WEBP
     return Container(
         header=ImageHeader(
             format="tiff",
@@ -73,18 +85,28 @@ def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
             has_alpha=_has_alpha(tags),
             bits=8 if photometric == PALETTE else bits,
             depth=16 if bytewise or _is_deep_gray(tags) else 8,
-            orientation=orientation,
+            orientation=exif.orientation,
         ),
         ink=photometric in (SEPARATED, CIELAB),
-        stream=_rebuilt(data, tags, bytewise),
+        stream=_rebuilt(data, tags, bytewise, blocks),
+        blocks=_webp_blocks(data, tags, stored_width, stored_height) if is_webp else (),
+        variety=_variety(tags),
         icc_profile=checked_profile(profile.value) if profile else None,
-        exif=ifd.cleaned_exif(tags, data),
-        dpi=tags.dpi(),
-        xmp=cleaned_xmp(xmp.value) if xmp else None,
+        exif=exif.block,
+        exif_colour=exif.colour,
+        dpi=exif.dpi,
+        xmp=with_properties(cleaned_xmp(xmp.value) if xmp else None, _iptc(tags)),
         bytewise=bytewise,
         white_is_zero=photometric == WHITE_IS_ZERO and bits > 8,
         sample=_SAMPLES.get(tags.number(SAMPLE_FORMAT, 1), "unsigned"),
     )
+
+
+def _iptc(tags: ifd.Directory) -> dict[Property, list[str]]:
+    """Of the tag of its own or, where there is none, of Photoshop's."""
+    own, resources = (tags.fields[tag].value if tag in tags.fields else b"" for tag in (IPTC, PHOTOSHOP))
+    block = bytes(own[:MAX_BLOCK]) or photoshop_iptc(resources)
+    return xmp_properties(block) if block else {}
 
 
 def _check_kind(tags: ifd.Directory) -> None:
@@ -99,8 +121,8 @@ def _check_kind(tags: ifd.Directory) -> None:
             raise TooComplexError(f"The TIFF's tag {tag} has too many values", limit=MAX_LIST, actual=size)
 
 
-def _check_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLimits) -> None:
-    """The strips or tiles must be as many as the picture needs, and the tiles not much larger than it."""
+def _count_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLimits) -> int:
+    """How many strips or tiles the picture needs and has; the tiles may not be much larger than it."""
     planes = tags.number(SAMPLES, 1) if tags.number(PLANES, 1) == 2 else 1
     if _is_tiled(tags):
         tile_width, tile_height = tags.number(TILE_WIDTH, 0), tags.number(TILE_HEIGHT, 0)
@@ -113,8 +135,9 @@ def _check_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLi
     if needed > MAX_BLOCKS:
         raise TooComplexError("The TIFF has too many strips or tiles", limit=MAX_BLOCKS, actual=needed)
     offsets = tags.fields.get(TILE_OFFSETS if _is_tiled(tags) else STRIP_OFFSETS)
-    if offsets is None or offsets.count != needed:
-        raise CorruptImageError("The TIFF has more or fewer strips or tiles than its size needs")
+    if offsets is None or offsets.count < needed:
+        raise CorruptImageError("The TIFF has fewer strips or tiles than its size needs")
+    return needed
 
 
 def _is_tiled(tags: ifd.Directory) -> bool:
@@ -144,41 +167,87 @@ def _has_alpha(tags: ifd.Directory) -> bool:
 
 
 def _bytewise(tags: ifd.Directory, width: int) -> Bytewise | None:
-    """How to read colour or alpha of 16 bits, which libtiff could give and Pillow would cut to 8; None for all else.
+    """How to read samples that libtiff could give and Pillow has no mode for, or would cut to 8 bits; None for others.
 
     What is compressed is bytes, whatever they mean; so the file is declared to hold gray of 8 bits.
     """
     samples, photometric = tags.number(SAMPLES, 1), tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
-    depths, kinds = (set(tags.numbers(tag, MAX_SAMPLES)) for tag in (BITS, SAMPLE_FORMAT))
-    plain = depths == {16} and kinds <= {1} and tags.number(PLANES, 1) == 1
-    colours = {RGB: 3, BLACK_IS_ZERO: 1}.get(photometric, 0)
-    if not plain or colours == 0 or samples not in (3, 4, 2) or samples - colours not in (0, 1):
+    depths, formats = (set(tags.numbers(tag, MAX_SAMPLES)) for tag in (BITS, SAMPLE_FORMAT))
+    if len(depths) != 1 or len(formats) > 1 or tags.number(PLANES, 1) != 1:
         return None
-    if tags.number(COMPRESSION, 1) in (7, 50001) or tags.number(PREDICTOR, 1) > 2:  # JPEG and WebP have no 16 bits
+    kind = _KINDS.get((*depths, *(formats or {1})))
+    colours = {RGB: 3, BLACK_IS_ZERO: 1, WHITE_IS_ZERO: 1}.get(photometric, 0)
+    extra = samples - colours
+    if kind is None or colours == 0 or not (extra in (0, 1) if samples > 1 else kind in ("f2", "f8", "u4")):
         return None
-    run = 0
-    if tags.number(PREDICTOR, 1) == 2 and tags.number(COMPRESSION, 1) in (5, 8, 32946, 50000):
-        run = tags.number(TILE_WIDTH, width) if _is_tiled(tags) else width
-    return Bytewise(samples, tags.order, run, premultiplied=tags.number(EXTRA_SAMPLES, 0) == 1)
+    compression, predictor = tags.number(COMPRESSION, 1), tags.number(PREDICTOR, 1)
+    if compression not in (5, 8, 32946, 50000):  # LZW, Deflate and Zstandard alone have one
+        predictor = 1
+    if compression in (JPEG, WEBP) or predictor not in (1, 2, 3 if kind[0] == "f" else 1):
+        return None
+    run = tags.number(TILE_WIDTH, width) if _is_tiled(tags) else width
+    return Bytewise(
+        kind=kind,
+        order=tags.order,
+        samples=samples,
+        width=ceil(width / run) * run if predictor == 3 else width,
+        predictor=predictor,
+        run=run,
+        premultiplied=tags.number(EXTRA_SAMPLES, 0) == 1,
+    )
 
 
-def _rebuilt(data: bytes, tags: ifd.Directory, bytewise: Bytewise | None) -> tuple[Buffer, ...]:
+def _check_bytes(bytewise: Bytewise, height: int, limits: DecodeLimits) -> None:
+    """Samples of 32 bits and more take more than ``DecodeLimits`` reckons with."""
+    size, most = bytewise.row_bytes * height, MAX_PIXEL_BYTES * limits.max_pixels
+    if size > most:
+        detail = f"{size} bytes of samples are more than the {most} allowed"
+        raise TooManyPixelsError(detail, limit=most, actual=size)
+
+
+def _variety(tags: ifd.Directory) -> str:
+    bits, samples = tags.number(BITS, 1), tags.number(SAMPLES, 1)
+    kind = {2: ", signed", 3: ", floating point", 5: ", complex", 6: ", complex"}.get(tags.number(SAMPLE_FORMAT, 1), "")
+    planes = ", in separate planes" if tags.number(PLANES, 1) == 2 else ""
+    return f"{samples} samples of {bits} bits{kind}{planes} (photometric {tags.number(PHOTOMETRIC, 0)})"
+
+
+def _webp_blocks(data: bytes, tags: ifd.Directory, width: int, height: int) -> tuple[Block, ...]:
+    """The strips or tiles of a TIFF of WebPs (Adobe's and GDAL's compression 50001)."""
+    plain = set(tags.numbers(BITS, MAX_SAMPLES)) == {8} and tags.number(PLANES, 1) == 1
+    if not plain or tags.number(PHOTOMETRIC, WHITE_IS_ZERO) != RGB or tags.number(SAMPLES, 1) not in (3, 4):
+        raise UnsupportedFormatError(f"A TIFF of WebP and {_variety(tags)} is not supported")
+    tiled = _is_tiled(tags)
+    rows = tags.number(STRIP_ROWS, height) or height
+    across, down = (tags.number(TILE_WIDTH, 0), tags.number(TILE_HEIGHT, 0)) if tiled else (width, min(rows, height))
+    corners = [(left, top) for top in range(0, height, down) for left in range(0, width, across)]
+    if len(corners) > MAX_WEBP_BLOCKS:
+        raise TooComplexError("The TIFF has too many WebPs", limit=MAX_WEBP_BLOCKS, actual=len(corners))
+    offsets = tags.numbers(TILE_OFFSETS if tiled else STRIP_OFFSETS, len(corners))
+    sizes = tags.numbers(TILE_SIZES if tiled else STRIP_SIZES, len(corners))
+    view = memoryview(data)
+    return tuple(
+        Block(left, top, across, down if tiled else min(down, height - top), view[offset : offset + size])
+        for (left, top), offset, size in zip(corners, offsets, sizes, strict=False)
+    )
+
+
+def _rebuilt(data: bytes, tags: ifd.Directory, bytewise: Bytewise | None, blocks: int) -> tuple[Buffer, ...]:
     """A new header, a new directory, and then the file as it is, all of its offsets moved by so much."""
     tiled = _is_tiled(tags)
     numbers = _NUMBERS | ({TILE_WIDTH, TILE_HEIGHT} if tiled else {STRIP_ROWS})
     fields = {tag: ifd.longs(found, tags.order) for tag in numbers if (found := tags.numbers(tag, 1))}
     fields |= {tag: field for tag in _LISTS if (field := tags.fields.get(tag))}
     if bytewise:
-        wide = 2 * bytewise.samples
         fields = {tag: field for tag, field in fields.items() if tag not in (*_LISTS, PREDICTOR)}
-        plain = {WIDTH: wide * tags.number(WIDTH, 0), BITS: 8, SAMPLES: 1, PHOTOMETRIC: BLACK_IS_ZERO}
+        plain = {WIDTH: bytewise.row_bytes, BITS: 8, SAMPLES: 1, PHOTOMETRIC: BLACK_IS_ZERO}
         if tiled:
-            plain[TILE_WIDTH] = wide * tags.number(TILE_WIDTH, 0)
+            plain[TILE_WIDTH] = bytewise.samples * bytewise.sample_bytes * tags.number(TILE_WIDTH, 0)
         fields |= {tag: ifd.longs((number,), tags.order) for tag, number in plain.items()}
     offsets, sizes = (TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)
     if sizes in tags.fields:
-        fields[sizes] = ifd.longs(tags.numbers(sizes, MAX_BLOCKS), tags.order)
-    stored = tags.numbers(offsets, MAX_BLOCKS)
+        fields[sizes] = ifd.longs(tags.numbers(sizes, blocks), tags.order)
+    stored = tags.numbers(offsets, blocks)
     fields[offsets] = ifd.longs(stored, tags.order)
     start = 8
     moved = start + len(ifd.write_directory(fields, tags.order, start))  # whatever the offsets will be

@@ -12,7 +12,7 @@ from app.images.formats.ifd import Exif, read_exif
 from app.images.formats.xmp import cleaned_xmp
 
 MAX_CHUNKS = 1000  # a still picture has six
-_ALPHA, _ANIMATION = 0x10, 0x02  # flags of VP8X
+_PROFILE, _ALPHA, _ANIMATION = 0x20, 0x10, 0x02  # flags of VP8X
 _PIXELS = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"))
 
 
@@ -47,11 +47,17 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Container:
             orientation=exif.orientation,
         ),
         stream=(riff, *stream),
-        icc_profile=checked_profile(used[b"ICCP"]) if b"ICCP" in used else None,
+        icc_profile=checked_profile(used[b"ICCP"]) if b"ICCP" in used and _has_profile(first) else None,
         exif=exif.block,
+        exif_colour=exif.colour,
         dpi=exif.dpi,
         xmp=cleaned_xmp(used[b"XMP "]) if b"XMP " in used else None,
     )
+
+
+def _has_profile(first: Chunk) -> bool:
+    """Browsers show no profile that the flags deny."""
+    return first.name == b"VP8X" and bool(first.payload[0] & _PROFILE)
 
 
 def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
@@ -73,17 +79,23 @@ def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
 def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
     """The chunks of the file, or of a frame; of an animation those up to and including the first frame.
 
-    Bytes after the length that the file gives are no part of it; one cut short is left to the decoder to miss.
+    Bytes after the length that the file gives are no part of it. After the picture nothing has to be whole.
     """
     view = memoryview(data)
+    seen_picture = False
     for _ in range(MAX_CHUNKS):
+        if seen_picture and position + 8 > end:
+            return
         name, length = struct.unpack_from("<4sI", view, position)
         start, position = position, position + 8 + length
         if position > end:
+            if seen_picture:
+                return
             raise CorruptImageError("A WebP chunk is cut short")
         padding = b"\0" * (length % 2)  # to an even length; the last may lack it
         yield Chunk(name, view[start + 8 : position], view[start:position], padding)
         position += len(padding)
+        seen_picture |= name in (b"VP8 ", b"VP8L")
         if name == b"ANMF" or position >= end:
             return
     raise TooComplexError("The WebP has too many chunks", limit=MAX_CHUNKS)

@@ -4,9 +4,10 @@ A packet is kept by a list of what describes the picture as a whole. What is not
 orientation and size, thumbnails, edit histories, developing settings, gain maps) would be private, or no longer true.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from app.images.formats.base import Buffer
+from app.images.formats.iptc import Property
 from app.images.formats.xmltree import Element, Name, parse_xml
 
 MAX_XMP = 65_000
@@ -19,9 +20,10 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
+_XML = "http://www.w3.org/XML/1998/namespace"
 _KEPT = frozenset(
     (
-        *(_RDF, _IPTC, _EXIF, _TIFF, _XMP, "http://www.w3.org/XML/1998/namespace", "http://purl.org/dc/elements/1.1/"),
+        *(_RDF, _IPTC, _EXIF, _TIFF, _XMP, _XML, "http://purl.org/dc/elements/1.1/"),
         *("http://ns.adobe.com/xap/1.0/rights/", "http://ns.adobe.com/photoshop/1.0/", "http://cipa.jp/exif/1.0/"),
         *("http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/", "http://ns.useplus.org/ldf/xmp/1.0/"),
         *("http://creativecommons.org/ns#", "http://ns.adobe.com/lightroom/1.0/", "http://ns.adobe.com/exif/1.0/aux/"),
@@ -84,6 +86,56 @@ def enlarged_xmp(kept: bytes | None) -> bytes:
         element.children.append(ENHANCED)
         descriptions[0].children.append(element)
     return _BEGIN + root.to_xml().encode() + _END
+
+
+def with_properties(packet: bytes | None, properties: Mapping[Property, Sequence[str]]) -> bytes | None:
+    """The packet and, of the properties, those that it does not have yet, as far as there is room.
+
+    A bag that it has takes those values that are new.
+    """
+    if not properties:
+        return packet
+    root = _parsed(packet or b"") or _parsed(_EMPTY.encode())
+    assert root is not None  # _EMPTY is a packet
+    room = MAX_XMP - len(root.to_xml().encode())
+    for each, values in properties.items():
+        holder, added = _missing(root, each, values)
+        size = sum(len(element.to_xml().encode()) for element in added)
+        if size <= room:
+            room -= size
+            holder.children += added
+    return root.to_xml().encode()
+
+
+def _missing(root: Element, wanted: Property, values: Sequence[str]) -> tuple[Element, list[Element]]:
+    """Where in the packet something is to be added for a property, and what."""
+    name, descriptions = (wanted.namespace, wanted.name), _descriptions(root)
+    has = [child for each in descriptions for child in each.elements if child.name[:2] == name]
+    if not has and not any(name == attribute[:2] for each in descriptions for attribute in each.attributes):
+        return descriptions[0], [_element(wanted, values)]
+    bags = [bag for each in has for bag in each.elements if bag.name[:2] == (_RDF, "Bag")]
+    if wanted.kind != "Bag" or not bags:
+        return descriptions[0], []
+    listed = {each.text for each in bags[0].elements}
+    return bags[0], [_listed(value, bags[0].name.prefix) for value in values if value not in listed]
+
+
+def _element(wanted: Property, values: Sequence[str]) -> Element:
+    element = Element(Name(wanted.namespace, wanted.name, wanted.prefix), namespaces={wanted.prefix: wanted.namespace})
+    if wanted.kind == "text":
+        element.children += values
+        return element
+    container = Element(Name(_RDF, wanted.kind, "rdf"), namespaces={"rdf": _RDF})
+    language = {Name(_XML, "lang", "xml"): "x-default"} if wanted.kind == "Alt" else {}
+    container.children += [_listed(value, "rdf", language) for value in values]
+    element.children.append(container)
+    return element
+
+
+def _listed(value: str, prefix: str, attributes: dict[Name, str] | None = None) -> Element:
+    element = Element(Name(_RDF, "li", prefix), attributes)
+    element.children.append(value)
+    return element
 
 
 def _source_types(descriptions: list[Element]) -> Iterator[str]:

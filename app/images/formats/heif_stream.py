@@ -1,4 +1,4 @@
-"""An AVIF of nothing but what is decoded: the pictures, alpha, and the properties that tell how."""
+"""An AVIF or HEIC of nothing but what is decoded: the pictures, alpha, and the properties that tell how."""
 
 import struct
 from collections.abc import Mapping
@@ -11,9 +11,32 @@ from app.images.formats.isobmff import Item, Meta, Property
 
 MAX_PROPERTY = 4096  # bytes; an AV1 configuration has some twenty
 
-_NEEDED = frozenset((b"ispe", b"pixi", b"av1C", b"colr", b"auxC", b"lsel", b"a1op", b"a1lx"))
-_DONE_HERE = frozenset((b"irot", b"imir", b"clap", b"pasp"))
-"""Turned and mirrored by ``decoder``; cut and stretched by none, as in libavif."""
+
+class Codec(NamedTuple):
+    """A kind of HEIF: its name, the kind of its coded items, its ``ftyp``, and of properties those that its library is
+    to follow, and those that it is not but may be essential: turned and mirrored by ``decoder``, stretched by none."""
+
+    name: str
+    item: bytes
+    brands: bytes
+    needed: frozenset[bytes]
+    done_here: frozenset[bytes]
+
+
+AVIF = Codec(  # cut by none, as in libavif
+    name="AVIF",
+    item=b"av01",
+    brands=b"avif\0\0\0\0avifmif1miaf",
+    needed=frozenset((b"ispe", b"pixi", b"av1C", b"colr", b"auxC", b"lsel", b"a1op", b"a1lx")),
+    done_here=frozenset((b"irot", b"imir", b"clap", b"pasp")),
+)
+HEIC = Codec(
+    name="HEIC",
+    item=b"hvc1",
+    brands=b"heic\0\0\0\0mif1heic",
+    needed=frozenset((b"ispe", b"pixi", b"hvcC", b"colr", b"auxC", b"clap")),
+    done_here=frozenset((b"irot", b"imir", b"pasp")),
+)
 
 
 class Plane(NamedTuple):
@@ -40,55 +63,60 @@ class _Part:
     references: tuple[tuple[bytes, tuple[int, ...]], ...] = ()
 
 
-def write_avif(
-    meta: Meta, colour: Plane, alpha: Plane | None, contents: Mapping[int, memoryview]
+def write_heif(
+    codec: Codec, meta: Meta, colour: Plane, alpha: Plane | None, contents: Mapping[int, memoryview]
 ) -> tuple[Buffer, ...]:
     """The file, in pieces: contents are not copied."""
-    parts = _parts(meta, colour, contents, 1)
+    parts = _parts(codec, meta, colour, contents, 1)
     if alpha:
         first = len(parts) + 1
         premultiplied = ((b"prem", (first,)),) if meta.targets(b"prem", meta.primary) else ()
-        whole, *tiles = _parts(meta, alpha, contents, first, grid_of=colour)
+        whole, *tiles = _parts(codec, meta, alpha, contents, first, grid_of=colour)
         whole = _Part(whole.kind, whole.content, whole.properties, (*whole.references, (b"auxl", (1,))))
         parts[0] = _Part(parts[0].kind, parts[0].content, parts[0].properties, (*parts[0].references, *premultiplied))
         parts += [whole, *tiles]
     unique = {id(part.content): part.content for part in parts}  # tiles may share theirs
-    head = _head(parts, dict.fromkeys(unique, 0))
+    head = _head(codec, parts, dict.fromkeys(unique, 0))
     position = len(head) + 8
     offsets = {}
     for key, content in unique.items():
         offsets[key] = position
         position += len(content)
-    return _head(parts, offsets), struct.pack(">I4s", position - len(head), b"mdat"), *unique.values()
+    return _head(codec, parts, offsets), struct.pack(">I4s", position - len(head), b"mdat"), *unique.values()
 
 
 def _parts(
-    meta: Meta, plane: Plane, contents: Mapping[int, memoryview], first: int, grid_of: Plane | None = None
+    codec: Codec,
+    meta: Meta,
+    plane: Plane,
+    contents: Mapping[int, memoryview],
+    first: int,
+    grid_of: Plane | None = None,
 ) -> list[_Part]:
     """The item of a plane, numbered ``first``, and its tiles. An alpha without an item gets the grid of ``grid_of``."""
-    tiles = [_Part(b"av01", contents[number], _properties(meta.item(number))) for number in plane.tiles]
+    tiles = [_Part(codec.item, contents[number], _properties(codec, meta.item(number))) for number in plane.tiles]
     if not plane.is_grid:
         return tiles
     number = plane.item if plane.item is not None or grid_of is None else grid_of.item
     assert number is not None  # colour is an item
     item = meta.item(number)
-    properties = _properties(item)
+    properties = _properties(codec, item)
     if plane.item is None:
         own = meta.item(plane.tiles[0])
         properties = tuple(each for each in properties if each.box.name == b"ispe")
-        properties += tuple(each for each in _properties(own) if each.box.name in (b"pixi", b"auxC"))
+        properties += tuple(each for each in _properties(codec, own) if each.box.name in (b"pixi", b"auxC"))
     references = ((b"dimg", tuple(range(first + 1, first + 1 + len(tiles)))),)
     return [_Part(b"grid", meta.content(item, MAX_PROPERTY), properties, references), *tiles]
 
 
-def _properties(item: Item) -> tuple[Property, ...]:
+def _properties(codec: Codec, item: Item) -> tuple[Property, ...]:
     for each in item.properties:
-        if each.essential and each.box.name not in _NEEDED | _DONE_HERE:
+        if each.essential and each.box.name not in codec.needed | codec.done_here:
             name = each.box.name.decode("latin-1")
-            raise UnsupportedFormatError(f"An AVIF that is to be shown by way of {name!r} is not supported")
-        if each.box.name in _NEEDED and len(each.box.payload) > MAX_PROPERTY and not _is_profile(each):
-            raise TooComplexError("A property of the AVIF is too large", limit=MAX_PROPERTY)
-    return tuple(each for each in item.properties if each.box.name in _NEEDED and not _is_profile(each))
+            raise UnsupportedFormatError(f"Pictures in {codec.name} to be shown by way of {name!r} are not supported")
+        if each.box.name in codec.needed and len(each.box.payload) > MAX_PROPERTY and not _is_profile(each):
+            raise TooComplexError(f"A property of the {codec.name} is too large", limit=MAX_PROPERTY)
+    return tuple(each for each in item.properties if each.box.name in codec.needed and not _is_profile(each))
 
 
 def _is_profile(each: Property) -> bool:
@@ -99,10 +127,12 @@ def _box(name: bytes, *parts: bytes) -> bytes:
     return struct.pack(">I4s", 8 + sum(map(len, parts)), name) + b"".join(parts)
 
 
-def _head(parts: list[_Part], offsets: Mapping[int, int]) -> bytes:
+def _head(codec: Codec, parts: list[_Part], offsets: Mapping[int, int]) -> bytes:
     """``ftyp`` and ``meta``, with the position in the file of each content, by its id."""
     numbered = list(enumerate(parts, 1))
-    kinds = [_box(b"infe", b"\2\0\0\0", struct.pack(">HH4sx", number, 0, part.kind)) for number, part in numbered]
+    kinds = [  # the flag hides all but the first, the picture
+        _box(b"infe", struct.pack(">IHH4sx", 2 << 24 | (number > 1), number, 0, part.kind)) for number, part in numbered
+    ]
     places = [
         struct.pack(">HHHII", number, 0, 1, offsets[id(part.content)], len(part.content)) for number, part in numbered
     ]
@@ -121,7 +151,7 @@ def _head(parts: list[_Part], offsets: Mapping[int, int]) -> bytes:
         *([_box(b"iref", full, *references)] if references else []),
         _item_properties(parts),
     )
-    return _box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + _box(b"meta", full, *meta)
+    return _box(b"ftyp", codec.brands) + _box(b"meta", full, *meta)
 
 
 def _item_properties(parts: list[_Part]) -> bytes:

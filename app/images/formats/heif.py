@@ -1,0 +1,141 @@
+"""What AVIF and HEIC share as kinds of HEIF (ISO/IEC 23008-12): size, grid, alpha, orientation, colour, metadata."""
+
+import struct
+from collections.abc import Iterable
+
+from app.errors import CorruptImageError, UnsupportedFormatError
+from app.images.code_points import CodePoints, check_standard_light, profile_of
+from app.images.formats.base import checked_profile
+from app.images.formats.heif_stream import Codec, Plane
+from app.images.formats.ifd import Exif, read_exif
+from app.images.formats.isobmff import Item, Meta
+from app.images.formats.xmp import cleaned_xmp
+from app.images.icc import plausible_profile
+
+MAX_TILES = 256  # of 512 x 512: 67 million pixels
+MAX_METADATA = 1 << 20
+
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+_GAIN_MAPS = (b"urn:com:apple:photo:2020:aux:hdrgainmap",)
+_TONE_MAPPED = b"tmap"  # ISO 21496-1: an item derived from a picture and its gain map
+
+
+def has_brand(data: bytes, *brands: bytes) -> bool:
+    """Whether ``ftyp`` names one of these, as the file's own or as one that it is compatible with."""
+    end = min(int.from_bytes(data[:4]), 512)
+    return data[4:8] == b"ftyp" and any(data[at : at + 4] in brands for at in (8, *range(16, end, 4)))
+
+
+def size_of(item: Item) -> tuple[int, int]:
+    size = item.property(b"ispe")
+    if size is None:
+        raise CorruptImageError("The picture does not tell its size")
+    width, height = struct.unpack_from(">II", size, 4)
+    return width, height
+
+
+def plane_of(codec: Codec, meta: Meta, number: int) -> Plane:
+    """An item that is one picture, or a grid of them (HEIF 6.6.2.3)."""
+    item = meta.item(number)
+    if item.kind == codec.item:
+        return Plane(number, (number,))
+    if item.kind != b"grid":
+        kind = item.kind.decode("latin-1")
+        raise UnsupportedFormatError(f"Pictures in {codec.name} made by way of {kind!r} are not supported")
+    grid = meta.content(item, MAX_METADATA)
+    rows, columns = grid[2] + 1, grid[3] + 1
+    size = struct.unpack_from(">II" if grid[1] & 1 else ">HH", grid, 4)
+    tiles = meta.targets(b"dimg", number)
+    if len(tiles) != rows * columns or len(tiles) > MAX_TILES or size != size_of(item):
+        raise CorruptImageError(f"A grid of {columns} x {rows} does not fit its {len(tiles)} tiles or its size")
+    return Plane(number, tiles)
+
+
+def alpha_of(codec: Codec, meta: Meta, colour: Plane) -> Plane | None:
+    """The item of the whole picture's alpha, or the grid of alphas of its tiles."""
+    alphas = {
+        target: each.source
+        for each in meta.references
+        if each.kind == b"auxl" and _is_alpha(meta.item(each.source))
+        for target in each.targets
+    }
+    if colour.item in alphas:
+        return plane_of(codec, meta, alphas[colour.item])
+    if colour.is_grid and all(tile in alphas for tile in colour.tiles):
+        return Plane(None, tuple(alphas[tile] for tile in colour.tiles))
+    return None
+
+
+def _is_alpha(item: Item) -> bool:
+    return _auxiliary_kind(item) in _ALPHA
+
+
+def has_gain_map(meta: Meta) -> bool:
+    return any(item.kind == _TONE_MAPPED or _auxiliary_kind(item) in _GAIN_MAPS for item in meta.items.values())
+
+
+def _auxiliary_kind(item: Item) -> bytes:
+    kind = item.property(b"auxC")
+    return b"" if kind is None else bytes(kind[4:104]).split(b"\0")[0]
+
+
+def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
+    """The bytes of each tile. All together are no more than the file: pieces may be used twice, but not half of one."""
+    numbers = {tile for plane in planes for tile in plane.tiles}
+    extents = {meta.item(number).extents for number in numbers}
+    if sum(length for each in extents for _, length in each) > len(meta.data):
+        raise CorruptImageError("The pictures are larger than the file")
+    read: dict[tuple[tuple[int, int], ...], memoryview] = {}
+    for number in numbers:
+        item = meta.item(number)
+        if item.extents not in read:
+            read[item.extents] = meta.content(item, len(meta.data))
+    return {number: read[meta.item(number).extents] for number in numbers}
+
+
+def orientation_of(item: Item) -> int:
+    """Rotation (counter-clockwise quarters), then mirror, as one orientation of Exif, which itself does not count here.
+
+    HEIF 6.5.10 and 6.5.12: ``imir`` axis 0 swaps top and bottom, 1 left and right.
+    """
+    rotation, mirror = item.property(b"irot"), item.property(b"imir")
+    quarters = rotation[0] & 3 if rotation else 0
+    if not mirror:
+        return (1, 8, 3, 6)[quarters]
+    return ((4, 2), (5, 7), (2, 4), (7, 5))[quarters][mirror[0] & 1]
+
+
+def profile_in(meta: Meta, colour: Plane, points: CodePoints, gray: bool) -> bytes | None:
+    """The ICC profile or, where there is none, one of the same meaning as the numbers of ``nclx`` or of the stream.
+
+    Raises ``UnsupportedFormatError`` for HDR, even under a profile, and for what no profile of ours tells.
+    """
+    profile = told = None
+    whole = meta.item(meta.primary)
+    item = whole if whole.property(b"colr") else meta.item(colour.tiles[0])
+    for box in (each.box for each in item.properties):
+        if box.name == b"colr" and bytes(box.payload[:4]) in (b"prof", b"rICC"):
+            profile = profile or plausible_profile(checked_profile(box.payload[4:]))
+        if box.name == b"colr" and bytes(box.payload[:4]) == b"nclx":
+            told = told or CodePoints(*struct.unpack_from(">HH", box.payload, 4))
+    check_standard_light((told or points).transfer)
+    return profile or profile_of(told or points, gray)
+
+
+def exif_in(meta: Meta) -> Exif:
+    """An Exif item begins with the offset of its TIFF header (A.2.1)."""
+    item = _describing(meta, b"Exif")
+    block = meta.content(item, MAX_METADATA) if item else b""
+    return read_exif(block[4 + int.from_bytes(block[:4]) :]) if len(block) > 4 else Exif()
+
+
+def xmp_in(meta: Meta) -> bytes | None:
+    item = _describing(meta, b"mime")
+    return cleaned_xmp(meta.content(item, MAX_METADATA)) if item else None
+
+
+def _describing(meta: Meta, kind: bytes) -> Item | None:
+    """The item of that kind which describes the picture, not one of its depth or gain maps; else the first there is."""
+    described = {each.source for each in meta.references if each.kind == b"cdsc" and meta.primary in each.targets}
+    numbers = [number for number, item in meta.items.items() if item.kind == kind]
+    return next((meta.items[number] for number in sorted(numbers, key=lambda each: each not in described)), None)

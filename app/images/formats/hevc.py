@@ -1,0 +1,102 @@
+"""HEVC's sequence parameter sets (ITU-T H.265, 7.3.2.2): the size that a decoder will really make room for."""
+
+import struct
+from collections.abc import Callable, Iterator
+
+from app.errors import CorruptImageError
+from app.images.formats.base import Buffer
+
+SPS = 33  # of NAL unit types (table 7-1)
+FIRST_PARAMETERS = 32  # below are the slices of pictures
+MAX_SPS = 4096  # bytes that are looked at; the size stands in the first hundred
+
+
+def configured_sizes(configuration: Buffer, count: Callable[[int], None]) -> list[tuple[int, int]]:
+    """The sizes in the parameter sets of an ``hvcC``; each unit is counted."""
+    return [size_of(unit) for unit in _configured(configuration, count) if _kind(unit) == SPS]
+
+
+def sizes_in(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> list[tuple[int, int]]:
+    """The sizes in the parameter sets among an item's own bytes, which may bring more than its ``hvcC``.
+
+    Raises ``CorruptImageError`` where these are not one picture.
+    """
+    sizes, pictures = [], 0
+    for unit in _units(data, length_bytes, count):
+        if _kind(unit) == SPS:
+            sizes.append(size_of(unit))
+        elif 0 <= _kind(unit) < FIRST_PARAMETERS:
+            pictures += unit[2] >> 7  # first_slice_segment_in_pic_flag (7.3.6.1)
+    if pictures != 1:
+        raise CorruptImageError("The HEVC stream has no picture, or more than one")
+    return sizes
+
+
+def _kind(unit: memoryview) -> int:
+    return unit[0] >> 1 & 0x3F if len(unit) > 2 else -1
+
+
+def _configured(record: Buffer, count: Callable[[int], None]) -> Iterator[memoryview]:
+    """The units of an ``hvcC`` property (ISO/IEC 14496-15, 8.3.3.1.2): arrays of them after 22 bytes."""
+    view, position = memoryview(record), 23
+    for _ in range(record[22]):
+        (units,) = struct.unpack_from(">H", record, position + 1)
+        count(1 + units)
+        position += 3
+        for _ in range(units):
+            (size,) = struct.unpack_from(">H", record, position)
+            yield view[position + 2 : position + 2 + size]
+            position += 2 + size
+
+
+def _units(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> Iterator[memoryview]:
+    """The units of an item's own bytes, each with its length before it."""
+    view, position = memoryview(data), 0
+    while position + length_bytes < len(view):
+        count(1)
+        size = int.from_bytes(view[position : position + length_bytes])
+        position += length_bytes
+        yield view[position : position + size]
+        position += size
+
+
+def size_of(unit: Buffer) -> tuple[int, int]:
+    """Width and height of the coded picture, before it is cropped."""
+    bits = _Bits(bytes(unit[2:MAX_SPS]).replace(b"\0\0\3", b"\0\0"))  # 7.3.1.1: the 3 keeps a start code from appearing
+    bits.skip(4)
+    layers = bits.take(3)  # sps_max_sub_layers_minus1
+    bits.skip(1)
+    bits.skip(96)  # profile_tier_level (7.3.3), the general part
+    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    if layers:
+        bits.skip(2 * (8 - layers))
+    bits.skip(sum(88 * profile + 8 * level for profile, level in present))
+    bits.exponential()  # sps_seq_parameter_set_id
+    if bits.exponential() == 3:  # chroma_format_idc
+        bits.skip(1)
+    return bits.exponential(), bits.exponential()
+
+
+class _Bits:
+    """Bits, the highest first. Past the end ``CorruptImageError``."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bits, self._left = int.from_bytes(data), 8 * len(data)
+
+    def take(self, count: int) -> int:
+        self._left -= count
+        if self._left < 0:
+            raise CorruptImageError("A parameter set of the HEVC picture is cut short")
+        return self._bits >> self._left & (1 << count) - 1
+
+    def skip(self, count: int) -> None:
+        self.take(count)
+
+    def exponential(self) -> int:
+        """ue(v) (9.2): as many zeros as bits follow the first one."""
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+            if zeros > 32:
+                raise CorruptImageError("A parameter set of the HEVC picture holds an impossible number")
+        return (1 << zeros | self.take(zeros)) - 1

@@ -1,0 +1,58 @@
+"""PNG's four ways to tell colour, the first of them that holds (W3C PNG, third edition, 4.3): cICP, iCCP, sRGB, gAMA.
+
+What holds is what browsers go by. Tried in Chromium 156: a cICP of a matrix, a narrow range, numbers unspecified or
+reserved is passed over, as is a damaged iCCP and an sRGB of no intent; cHRM counts beside gAMA alone; a gAMA within 5 %
+of 1/2.2 without cHRM is sRGB; a cHRM that is impossible makes gAMA worthless too.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+
+from app.images.code_points import BT709, CodePoints, png_profile_of
+from app.images.formats.base import Buffer
+from app.images.icc import Curve, Primaries, gray_profile, plausible_profile, rgb_profile
+
+SRGB_GAMMA, SRGB_MARGIN = 45_455, 0.05
+UNIT = 100_000  # of gAMA and cHRM
+INTENTS = 4
+
+
+def colour_profile(
+    chunks: Mapping[bytes, memoryview], gray: bool, inflate: Callable[[memoryview], bytes | None]
+) -> bytes | None:
+    """The ICC profile that says what the chunks do, None for sRGB. ``chunks``: contents by name, checksums right.
+
+    Raises ``UnsupportedFormatError`` for HDR.
+    """
+    points = bytes(chunks.get(b"cICP", b""))
+    if len(points) == 4 and points[2:] == b"\0\1":  # RGB as it is, the whole range
+        profile = png_profile_of(CodePoints(*points[:2]), gray)
+        if profile is not None:
+            return profile
+    if b"iCCP" in chunks:
+        profile = plausible_profile(inflate(chunks[b"iCCP"]))
+        if profile is not None:
+            return profile
+    intent = bytes(chunks.get(b"sRGB", b""))
+    if len(intent) == 1 and intent[0] < INTENTS:
+        return None
+    return _by_gamma(chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b""), gray)
+
+
+def _by_gamma(gamma_chunk: Buffer, primaries_chunk: Buffer, gray: bool) -> bytes | None:
+    """gAMA is light to sample (11.3.2.2); cHRM x and y of white, red, green and blue (11.3.2.1)."""
+    if len(gamma_chunk) != 4:
+        return None
+    (gamma,) = struct.unpack(">I", gamma_chunk)
+    primaries, name = BT709, f"gAMA {gamma / UNIT}"
+    if len(primaries_chunk) == 32:
+        white, red, green, blue = struct.iter_unpack(">II", primaries_chunk)
+        primaries = Primaries(*((x / UNIT, y / UNIT) for x, y in (red, green, blue, white)))
+        name += " and cHRM"
+    elif abs(gamma / SRGB_GAMMA - 1) < SRGB_MARGIN:
+        return None
+    if gamma == 0:
+        return None
+    curve = Curve(0, (UNIT / gamma,))
+    profile = rgb_profile(name, primaries, curve)
+    return gray_profile(name, curve) if gray and profile is not None else profile
