@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -64,6 +64,7 @@ def run(arguments: list[str]) -> int:
 def run_buckets(arguments: list[str]) -> int:
     """Loaded here and not before: its libraries need not be installed for the rest."""
     from app.errors import EnlargerError
+    from app.files.batch import Task, plan_files
 
     try:
         from app import bucket_command
@@ -72,7 +73,11 @@ def run_buckets(arguments: list[str]) -> int:
     parser = files_parser()
     bucket_command.add_options(parser)
     options = parser.parse_args(arguments)
-    return bucket_command.run(options, parameters_from(options))
+
+    def planned(files: list[Path], output: Path | None, format_name: str | None) -> "Iterator[Task]":
+        return plan_files(files, output, format_name, options.skip_existing)
+
+    return bucket_command.run(options, parameters_from(options), planned)
 
 
 def run_serve(arguments: list[str]) -> int:
@@ -184,8 +189,8 @@ def files_parser() -> argparse.ArgumentParser:
         description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
         epilog="Exit status: 0 if every picture was enlarged or left out with a reason, 1 if one failed or a folder "
         "has none, 2 if nothing could be begun, 128 and the signal's number if it was stopped. "
-        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), --cluster "
-        "and --remote: enlarger --remote --help.",
+        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
+        "--cluster and --remote: enlarger --remote --help.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, - for standard input")
     parser.add_argument(

@@ -80,7 +80,7 @@ def test_runtimes_are_known_to_inference_alone() -> None:
 
 
 def test_openvino_is_loaded_only_where_it_is_asked_for() -> None:
-    code = "import sys, app.cli, app.inference.engine; print('openvino' in sys.modules)"
+    code = "import sys, app.cli, app.main, app.files.batch; print('openvino' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "False\n", "")
 
@@ -97,7 +97,7 @@ def test_tests_and_benchmarks_share_the_harness_and_nothing_else(folder: str, ot
 
 
 def test_no_library_brings_torch_into_the_service() -> None:
-    code = "import sys, app.cli; print(sorted({'torch', 'onnx', 'training'} & set(sys.modules)))"
+    code = "import sys, app.cli, app.main, app.files.batch; print(sorted({'torch', 'onnx', 'training'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 

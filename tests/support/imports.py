@@ -19,8 +19,8 @@ RULES: dict[str, set[str]] = {
     "telemetry": {"errors"},
     "inference": {"errors", "pixels", "threads", "telemetry"},
     "upscale": {"errors", "pixels", "images", "telemetry", "inference"},
-    "jobs": {"errors"},
     "files": {"errors", "images", "inference", "upscale"},
+    "jobs": {"errors"},
     "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
     "study": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }
