@@ -5,9 +5,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, NoReturn
 
 from app import __version__
@@ -29,8 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if before is not signal.default_int_handler or current_thread() is not main_thread():
+        return run(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return run(arguments)
     finally:
@@ -62,7 +64,6 @@ def run(arguments: list[str]) -> int:
 def run_buckets(arguments: list[str]) -> int:
     """Loaded here and not before: its libraries need not be installed for the rest."""
     from app.errors import EnlargerError
-    from app.files.batch import Task, plan_files
 
     try:
         from app import bucket_command
@@ -71,11 +72,7 @@ def run_buckets(arguments: list[str]) -> int:
     parser = files_parser()
     bucket_command.add_options(parser)
     options = parser.parse_args(arguments)
-
-    def planned(files: list[Path], output: Path | None, format_name: str | None) -> "Iterator[Task]":
-        return plan_files(files, output, format_name, options.skip_existing)
-
-    return bucket_command.run(options, parameters_from(options), planned)
+    return bucket_command.run(options, parameters_from(options))
 
 
 def run_serve(arguments: list[str]) -> int:
@@ -187,8 +184,8 @@ def files_parser() -> argparse.ArgumentParser:
         description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
         epilog="Exit status: 0 if every picture was enlarged or left out with a reason, 1 if one failed or a folder "
         "has none, 2 if nothing could be begun, 128 and the signal's number if it was stopped. "
-        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
-        "--cluster and --remote: enlarger --remote --help.",
+        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), --cluster "
+        "and --remote: enlarger --remote --help.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, - for standard input")
     parser.add_argument(

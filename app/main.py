@@ -41,6 +41,7 @@ from app.telemetry.in_flight import Ledger
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import OpenTelemetry, PassOn
+from app.upscale.memory import networks_bytes
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
 
@@ -65,7 +66,7 @@ def create_engine(settings: Settings, prove: Prove | None = None, *names: str) -
 
 def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Upscaler:
     limits = DecodeLimits(settings.max_pixels, settings.max_side)
-    budget = TileBudget(pixels=settings.tile_pixels, band_bytes=settings.band_bytes)
+    budget = TileBudget(pixels=settings.tile_pixels, tile_bytes=settings.tile_bytes, band_bytes=settings.band_bytes)
     return Upscaler.on(engine, limits, budget, settings.max_queue_seconds, on_batch)
 
 
@@ -98,7 +99,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
             await asyncio.to_thread(jobs.start, service, asyncio.get_running_loop())
         service.ready = True
         ledger.ready()
-        most = settings.most_bytes / 1e6
+        most = (settings.most_bytes + networks_bytes(engine.zoo, upscaler.budget)) / 1e6
         on = ", ".join(engine.providers)
         log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), on, most)
         yield

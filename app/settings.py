@@ -66,6 +66,8 @@ class Settings(BaseSettings):
 
     tile_pixels: int = Field(114_688, ge=4096)
     """LR pixels of the largest tile."""
+    tile_bytes: int = Field(1792 * 2**20, ge=2**20)
+    """Memory that one tile of an imported network may take; with less, a dear one computes more pixels twice."""
     band_bytes: int = Field(24 * 2**20, ge=2**20)
     """Bytes of the result's rows in one band: bounds a request's memory and the time to its first byte."""
 

@@ -11,7 +11,7 @@ from training.checkpoint import Folders
 from training.digits import command as digits_command
 from training.export.importing import RANGES, UNKNOWN, Order, import_model
 from training.export.publish import export
-from training.export.verify import MAX_SEAM
+from training.export.verify import MAX_PHOTO_SEAM
 from training.log import read_log
 from training.pause import LONGEST, pause, resume
 from training.queue import QUEUE, run_queue
@@ -99,9 +99,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--seams",
         type=float,
-        default=MAX_SEAM,
+        default=MAX_PHOTO_SEAM,
         metavar="LEVELS",
-        help="of 255, allowed at tiles (default: %(default)s)",
+        help="of 255, by which tiles may differ on photographs, and twice that on noise (default: %(default)s)",
     )
     command.add_argument("--models", type=Path, default=MODELS)
     command.set_defaults(run=run_import)

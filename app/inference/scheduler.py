@@ -41,6 +41,7 @@ def nobody(network: str, windows: int, pixels: int, seconds: float) -> None:
 NO_DEADLINE = 365 * 24 * 3600.0  # seconds
 HELD = 0.05  # seconds after which it is looked again whether background jobs may be computed
 HASTE = 1.25  # a job's deadline is in danger when so many times the estimate would miss it
+DEAR_WINDOW = 100_000_000_000  # multiply-accumulates; windows of more take seconds, and one is computed at a time
 PATIENCE = 10.0  # seconds after which a window of a background job is computed, whoever else waits
 SILENCE = 1.0  # seconds without a window queued or computed, after which a job is waiting for its reader
 
@@ -52,7 +53,9 @@ class Scheduler:
     ``batch_macs`` is the most multiply-accumulates (LR pixels x the network's) of one call of ``run_batch``; 0 makes
     batches of one. ``run_beside``, where there is one, does what ``run_batch`` does with its part of the cores, in
     ``LANES`` threads at a time; ``run_batch`` is then called only for what nothing was waiting beside, and a last
-    window may wait for that: a picture of twelve windows is done 2 % sooner.
+    window may wait for that: a picture of twelve windows is done 2 % sooner. Of windows over ``DEAR_WINDOW``, which
+    take much memory, too, one is computed at a time, with all cores unless another job has something to compute; the
+    other lane stays free for others meanwhile.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Scheduler:
         self._beside = Batcher(run_beside) if run_beside else self._batcher
         self._max_seconds, self._on_batch = max_seconds, on_batch
         self._jobs: OrderedDict[Job, None] = OrderedDict()  # in turn: the front one waits the longest
+        self._dear = False  # whether a dear window is being computed
         self._cost = 0  # what the job served last had cost before that: who comes, or comes back, begins there
         self._changed = threading.Condition()
         self._background_at = time.monotonic()  # when a window of a background job was last taken
@@ -225,6 +229,7 @@ class Scheduler:
         self._on_batch(spec.title, len(taken), pixels, seconds)
         with self._changed:
             self._computing -= 1
+            self._dear = self._dear and not is_dear(taken[0])
             self._changed.notify_all()
             for job in dict.fromkeys(entry.job for entry in taken):
                 job.clock.add("compute", seconds)
@@ -253,7 +258,8 @@ class Scheduler:
             for entry in taken:
                 self._count(entry)
             self._computing += 1
-            beside = not self._is_alone(first)
+            self._dear = self._dear or is_dear(taken[0])
+            beside = not self._is_alone(first, taken[0])
             seconds = (self._lanes if beside else 1) * sum(self._seconds(entry) for entry in taken)
             self._busy_until = max(self._busy_until, time.monotonic() + seconds)
             return Batch(taken, beside)
@@ -285,13 +291,21 @@ class Scheduler:
             job.computing = True
             job.clock.add("queue", time.perf_counter() - job.queued_at)
 
-    def _is_alone(self, job: Job) -> bool:
-        """Whether there is nothing to compute beside the window just taken of a job, nor is more of it announced."""
-        return self._computing == 1 and job.left.total() <= 0 and not self._eligible()
+    def _is_alone(self, job: Job, entry: Entry) -> bool:
+        """Whether there is nothing to compute beside the window just taken of a job, nor is more of it announced that
+        could be."""
+        others = any(other is not job for other in self._eligible())
+        if is_dear(entry):
+            return self._computing == 1 and not others
+        return self._computing == 1 and job.left.total() <= 0 and not others and not job.waiting
+
+    def _ready(self) -> list[Job]:
+        """The jobs whose next window the machine has room for, in turn."""
+        return [job for job in self._jobs if job.waiting and not (self._dear and is_dear(job.waiting[0]))]
 
     def _eligible(self) -> list[Job]:
         """The jobs of which a window may be taken now, in turn: those in the background while no other is at work."""
-        waiting = [job for job in self._jobs if job.waiting]
+        waiting = self._ready()
         ahead = [job for job in waiting if not job.background]
         if len(ahead) == len(waiting) or time.monotonic() > self._background_at + PATIENCE:
             return waiting
@@ -303,13 +317,14 @@ class Scheduler:
         A last window is done sooner with all cores, once the other lane is ready, than beside it at half the speed: if
         that lane needs no longer than the window will. It may be late by a quarter of that, then it was misjudged.
         """
-        waiting = [entry for job in self._eligible() for entry in job.waiting]
-        if not waiting:
-            return HELD if any(job.waiting for job in self._jobs) else None
+        eligible = self._eligible()
+        if not eligible:
+            return HELD if self._ready() else None
+        first = eligible[0].waiting[0]
         announced = sum(job.left.total() for job in self._busy())
-        if self._lanes == 1 or not self._computing or announced > waiting[0].pixels:
+        if self._lanes == 1 or not self._computing or announced > first.pixels:
             return 0.0
-        alone, ready_in = self._seconds(waiting[0]), self._busy_until - time.monotonic()
+        alone, ready_in = self._seconds(first), self._busy_until - time.monotonic()
         return max(0.0, ready_in + alone / 4) if ready_in < alone else 0.0
 
     def _seconds(self, entry: Entry) -> float:
@@ -340,3 +355,8 @@ class Scheduler:
         for job in self._jobs:
             while job.waiting and job.deadline < now:
                 job.waiting.popleft().future.set_exception(DeadlineError("The image was not finished in time."))
+
+
+def is_dear(entry: Entry) -> bool:
+    """Whether a window takes seconds: one of a network with many operations a pixel."""
+    return entry.pixels * entry.spec.macs > DEAR_WINDOW

@@ -51,12 +51,15 @@ class ModelSpec(Spec):
 
     ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
     ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``alignment``: LR pixels of which the places
-    where windows begin must be multiples, for networks whose trunk works in cells of several pixels.
+    where windows begin must be multiples, for networks whose trunk works in cells of several pixels. ``pixel_bytes``:
+    of memory a run takes for one LR pixel, as measured where the network is another's; 0: as little as those trained
+    here.
     """
 
     scale: int
     context: int
     alignment: int = 1
+    pixel_bytes: int = 0
 
     @property
     def title(self) -> str:

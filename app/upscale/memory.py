@@ -4,13 +4,19 @@ Beside that a process has what it needs at rest, what its runs take, and picture
 elsewhere: ``Settings.most_bytes`` adds it up.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from app.images.encoders import FORMATS
 from app.images.resampler import CHUNK
-from app.upscale.passes import Pass, windows_ahead
+from app.inference.batching import LANES
+from app.inference.scheduler import DEAR_WINDOW
+from app.inference.zoo import ModelSpec
+from app.upscale.passes import BLEND, Pass, windows_ahead
 from app.upscale.pipeline import STRIP_BYTES
 from app.upscale.plan import Plan
+from app.upscale.tiler import TileBudget, least_window
 
 WORKING_STRIPS = 12  # what is made of one strip on its way into the file, in strips: integers of 32 bits, mostly
 FLOAT_BYTES = 4
@@ -34,6 +40,27 @@ def held_bytes(plan: Plan, read_whole: bool = False) -> int:
         total += 3 * CHUNK * picture.width * channels * FLOAT_BYTES
     total += (kind.held + DECODED_BYTES * read_whole) * picture.width * picture.height
     return total + WORKING_STRIPS * STRIP_BYTES
+
+
+def networks_bytes(specs: Iterable[ModelSpec], budget: TileBudget) -> int:
+    """What runs of others' networks take at most, beyond what a process takes with those trained here: their weights in
+    each of their sessions, and the activations of the largest tiles that are computed beside one another."""
+    imported = [spec for spec in specs if spec.pixel_bytes]
+    weights = sum((1 + LANES) * max(file.bytes for file in spec.files.values()) for spec in imported)
+    dear = max((largest_tile_bytes(spec, budget) for spec in imported), default=0)
+    beside = max((LANES * tile_bytes(spec, budget) for spec in imported), default=0)
+    return weights + dear + beside
+
+
+def largest_tile_bytes(spec: ModelSpec, budget: TileBudget) -> int:
+    area = max(budget.largest_area(spec.macs, spec.pixel_bytes), least_window(spec.context, BLEND) ** 2)
+    return area * spec.pixel_bytes if area * spec.macs > DEAR_WINDOW else 0
+
+
+def tile_bytes(spec: ModelSpec, budget: TileBudget) -> int:
+    """Of a tile that is no dear one, 0 where all are."""
+    area = max(budget.area(spec.macs, spec.pixel_bytes), least_window(spec.context, BLEND) ** 2)
+    return min(area, DEAR_WINDOW // max(1, spec.macs)) * spec.pixel_bytes
 
 
 def band_bytes(each: Pass, pixel: int) -> int:

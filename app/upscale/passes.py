@@ -40,8 +40,8 @@ def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> t
     """The tiles of each network in turn, for a picture of ``size``."""
     passes: list[Pass] = []
     for spec in specs:
-        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget, spec.alignment)
-        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND, spec.alignment)))
+        tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget, spec.alignment, spec.pixel_bytes)
+        passes.append(Pass(spec, plan_tiles(*size, tile, spec.context, BLEND, spec.alignment, spec.macs)))
         size = passes[-1].size
     return tuple(passes)
 

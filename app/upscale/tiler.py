@@ -13,8 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from app.inference.batching import LANES
+
 FIRST_BAND = 1 / 4  # of the picture's height and of the time, where a band can be as flat as that
 SMALLEST_CORE = 32  # LR pixels a tile keeps at least in each direction, however much a network costs
+DEAR = 5_000_000  # multiply-accumulates a LR pixel, from which a network is so dear that its tiles may be larger
+DEAR_BANDS = 4  # times as tall as others' its bands may be: little memory beside that of its tiles
+OVERLAP = 1.2  # computed pixels over a picture's own, beyond which a larger tile is tried
 MOST_MIRRORED = 16
 """LR pixels of mirror image beyond each end of a picture, at most. A network pads with zeros, as if the picture lay on
 black: saturated flat colours come out up to 34 levels of 255 wrong at the border, behind so much mirror image none by
@@ -27,12 +32,25 @@ class TileBudget:
 
     ``macs``: multiply-accumulates of one tile; bounds how long the engine is held and how large its activations grow.
     ``pixels``: LR pixels of one tile, for networks so small that the first bound does not bind.
+    ``tile_bytes``: of the activations of one tile, where they are known; a network whose tiles would be mostly overlap
+    within ``macs`` has tiles as large as that allows. Such a tile takes seconds: the scheduler runs one at a time.
     ``band_bytes``: bytes of one band's HR rows; bounds a request's memory, whatever its width.
     """
 
     macs: int = 50_000_000_000
     pixels: int = 114_688
+    tile_bytes: int = 1792 * 2**20
     band_bytes: int = 24 * 2**20
+
+    def area(self, macs: int, pixel_bytes: int) -> int:
+        """LR pixels of a tile that is held no longer than others are. ``pixel_bytes``: of activations, 0: unknown."""
+        fitting = self.tile_bytes // (LANES * pixel_bytes) if pixel_bytes else self.pixels
+        return max(1, min(self.pixels, self.macs // max(1, macs), fitting))
+
+    def largest_area(self, macs: int, pixel_bytes: int) -> int:
+        """LR pixels of the largest tile that is taken for the sake of less overlap."""
+        usual = self.area(macs, pixel_bytes)
+        return max(usual, self.tile_bytes // pixel_bytes) if pixel_bytes and macs > DEAR else usual
 
 
 @dataclass(frozen=True)
@@ -80,19 +98,22 @@ class Plan:
         return max(row.core_stop - row.core_start for row in self.rows)
 
 
-def plan_tiles(height: int, width: int, tile: tuple[int, int], context: int, blend: int, alignment: int = 1) -> Plan:
+def plan_tiles(
+    height: int, width: int, tile: tuple[int, int], context: int, blend: int, alignment: int = 1, macs: int = 0
+) -> Plan:
     """Tiles for a picture of ``height`` x ``width``, windows no larger than ``tile`` (rows, columns).
 
     A picture that fits one tile with its mirror image gets exactly one, of that size.
     """
-    rows = spans(height, tile[0], context, blend, alignment)
-    columns = spans(width, tile[1], context, blend, alignment)
-    return Plan(height, width, blend, mirrored_beyond(context, alignment), rows, columns)
+    rows = spans(height, tile[0], context, blend, alignment, macs)
+    columns = spans(width, tile[1], context, blend, alignment, macs)
+    return Plan(height, width, blend, mirrored_beyond(context, alignment, macs), rows, columns)
 
 
-def mirrored_beyond(context: int, alignment: int = 1) -> int:
-    """LR pixels of mirror image that a network of that context is shown beyond each end of a picture."""
-    return cells(min(context, MOST_MIRRORED), alignment) * alignment
+def mirrored_beyond(context: int, alignment: int = 1, macs: int = 0) -> int:
+    """LR pixels of mirror image that a network of that context and cost is shown beyond each end of a picture."""
+    most = MOST_MIRRORED if macs <= DEAR else MOST_MIRRORED // 2
+    return cells(min(context, most), alignment) * alignment
 
 
 def cells(pixels: int, alignment: int) -> int:
@@ -127,36 +148,68 @@ class Tiling:
 
 
 def choose_tile(
-    size: tuple[int, int], scale: int, macs: int, context: int, blend: int, budget: TileBudget, alignment: int = 1
+    size: tuple[int, int],
+    scale: int,
+    macs: int,
+    context: int,
+    blend: int,
+    budget: TileBudget,
+    alignment: int = 1,
+    pixel_bytes: int = 0,
 ) -> tuple[int, int]:
     """The tile (rows, columns) within the budget with which a picture of ``size`` is computed soonest.
 
     That is with the least ``cost``, mirror image included. ``macs`` are the network's multiply-accumulates a pixel. Of
     equally good tiles the flattest is chosen: its band is finished first, and no band of a large picture is more than
     ``FIRST_BAND`` of it, so that its reader need not wait long; nor does it take more than that of the time, where half
-    a tile's pixels more suffice for that. Where ``alignment`` is not 1 the same is chosen in cells.
+    a tile's pixels more suffice for that. Of a dear network the tiles grow, by a quarter at a time, while they overlap
+    much and ``tile_bytes`` allows it: no reader is served sooner by what is computed several times. Where
+    ``alignment`` is not 1 the same is chosen in cells.
     """
     if alignment > 1:
         area = alignment**2
         fewer = replace(budget, pixels=budget.pixels // area)
         height, width, context, blend = (cells(length, alignment) for length in (*size, context, blend))
-        rows, columns = choose_tile((height, width), scale * alignment, macs * area, context, blend, fewer)
+        rows, columns = choose_tile(
+            (height, width), scale * alignment, macs * area, context, blend, fewer, pixel_bytes=pixel_bytes * area
+        )
         return rows * alignment, columns * alignment
     height, width = size
-    beyond = 2 * mirrored_beyond(context)
+    beyond = 2 * mirrored_beyond(context, macs=macs)
     shown = height + beyond, width + beyond
-    least = 2 * context + blend + SMALLEST_CORE
-    area = max(least**2, min(budget.pixels, budget.macs // max(1, macs)))
-    if shown[0] * shown[1] <= area:
-        return shown
-    band = min(budget.band_bytes // (width * scale**2 * 3), int(height * FIRST_BAND))
-    lost, flat = 2 * context + blend, 2 * least
-    tilings = list(tilings_of(shown, least, min(max(flat, band), area // least), area, lost))
-    fewest = min(each.computed for each in tilings)
-    quick = [each for each in tilings if each.is_quick or each.rows <= flat]
-    quick = [each for each in quick if 2 * (each.computed - fewest) <= area]
-    best = min(quick or tilings, key=lambda tiling: (tiling.cost, tiling.rows, tiling.columns))
+    least = least_window(context, blend)
+    area = max(least**2, budget.area(macs, pixel_bytes))
+    largest = max(area, budget.largest_area(macs, pixel_bytes))
+    band = budget.band_bytes // (width * scale**2 * 3)
+    best = best_tiling(shown, min(band, int(height * FIRST_BAND)), area, context, blend)
+    while area < largest and best.computed > OVERLAP * shown[0] * shown[1]:
+        area = min(largest, area * 5 // 4)
+        larger = tilings_within(shown, DEAR_BANDS * band, area, context, blend)
+        best = min([best, *larger], key=lambda tiling: tiling.computed)
     return best.rows, best.columns
+
+
+def least_window(context: int, blend: int) -> int:
+    """The side of the smallest window, LR pixels."""
+    return 2 * context + blend + SMALLEST_CORE
+
+
+def best_tiling(shown: tuple[int, int], band: int, area: int, context: int, blend: int) -> "Tiling":
+    """Of ``tilings_within`` the one that is computed soonest and has a first band soon."""
+    tilings = tilings_within(shown, band, area, context, blend)
+    fewest = min(each.computed for each in tilings)
+    quick = [each for each in tilings if each.is_quick or each.rows <= 2 * least_window(context, blend)]
+    quick = [each for each in quick if 2 * (each.computed - fewest) <= area]
+    return min(quick or tilings, key=lambda tiling: (tiling.cost, tiling.rows, tiling.columns))
+
+
+def tilings_within(shown: tuple[int, int], band: int, area: int, context: int, blend: int) -> "list[Tiling]":
+    """All with windows of ``area`` pixels at most, and bands of ``band`` rows where windows can be as flat as that; the
+    whole picture as one where it is no larger."""
+    if shown[0] * shown[1] <= area:
+        return [Tiling(*shown, 1, 1)]
+    least = least_window(context, blend)
+    return list(tilings_of(shown, least, min(max(2 * least, band), area // least), area, 2 * context + blend))
 
 
 def tilings_of(size: tuple[int, int], least: int, tallest: int, area: int, lost: int) -> Iterator[Tiling]:
@@ -186,14 +239,14 @@ def window_size(length: int, count: int, lost: int) -> int:
     return -(-(length + (count - 1) * lost) // count)
 
 
-def spans(length: int, largest: int, context: int, blend: int, alignment: int = 1) -> tuple[Span, ...]:
+def spans(length: int, largest: int, context: int, blend: int, alignment: int = 1, macs: int = 0) -> tuple[Span, ...]:
     """As few windows as cover ``length`` and the mirror image at both its ends, all of one size not over ``largest``
     and no larger than needed.
 
     >>> [(s.start, s.stop, s.core_start, s.core_stop) for s in spans(100, 64, context=4, blend=2)]
     [(-4, 55, 0, 51), (45, 104, 49, 100)]
     """
-    beyond = mirrored_beyond(context, alignment)
+    beyond = mirrored_beyond(context, alignment, macs)
     shown, most = cells(length + 2 * beyond, alignment), largest // alignment  # in cells, as what follows
     if shown <= most:
         return (Span(-beyond, shown * alignment - beyond, 0, length),)

@@ -25,7 +25,7 @@ from app.errors import (
 )
 from app.inference.batching import MOST_WINDOWS, Rates
 from app.inference.job import Job
-from app.inference.scheduler import SILENCE, Scheduler
+from app.inference.scheduler import DEAR_WINDOW, SILENCE, Scheduler
 from app.inference.zoo import ModelSpec
 from harness.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, running, wait_until
 
@@ -697,3 +697,92 @@ def test_a_lane_takes_half_of_the_machines_seconds(monkeypatch: pytest.MonkeyPat
         assert job.clock.seconds["compute"] == 2
     scheduler.close()
     assert told == [0.5, 0.5, 1.0]
+
+
+# -- windows that take seconds -----------------------------------------------------------------------------------
+
+DEAR = make_spec("dear", macs=2 * DEAR_WINDOW // PIXELS)
+
+
+class Watched:
+    """Two lanes on which a dear window goes on until ``gate`` opens; what runs at a time is counted."""
+
+    def __init__(self) -> None:
+        self.gate, self.reached = threading.Event(), threading.Event()
+        self.calls: list[tuple[str, str]] = []
+        self.dear = self.most_dear = 0
+        self._lock = threading.Lock()
+
+    def run(self, how: str, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        self.calls.append((how, spec.name))
+        if spec is DEAR:
+            with self._lock:
+                self.dear += 1
+                self.most_dear = max(self.most_dear, self.dear)
+            self.reached.set()
+            assert self.gate.wait(PATIENCE)
+            with self._lock:
+                self.dear -= 1
+        return [nearest(window, spec.scale) for window in windows]
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def with_dear(watched: Watched) -> Iterator[Scheduler]:
+    run = watched.run
+    scheduler = Scheduler(partial(run, "alone"), lambda spec: 1e-6, 60, run_beside=partial(run, "beside"))
+    yield scheduler
+    watched.gate.set()
+    scheduler.close()
+
+
+def test_of_dear_windows_one_is_computed_at_a_time_with_all_cores(watched: Watched, with_dear: Scheduler) -> None:
+    jobs = [start(with_dear, tag, windows=3, spec=DEAR) for tag in (1, 2)]
+    assert watched.reached.wait(PATIENCE)
+    watched.gate.set()
+    for job in jobs:
+        finish(*job)
+    assert watched.most_dear == 1
+    assert len(watched.calls) == 6
+    assert watched.calls[-1] == ("alone", "dear")
+
+
+def test_a_quick_picture_does_not_wait_for_a_dear_window(watched: Watched, with_dear: Scheduler) -> None:
+    dear = start(with_dear, 1, windows=3, spec=DEAR)
+    assert watched.reached.wait(PATIENCE)
+    assert len(finish(*start(with_dear, 2, windows=5))) == 5, "done while the dear window goes on"
+    assert watched.calls == [("alone", "dear")] + [("beside", "nearest")] * 5
+    watched.gate.set()
+    finish(*dear)
+
+
+def test_a_cancelled_dear_picture_makes_room_for_the_next(watched: Watched, with_dear: Scheduler) -> None:
+    job, futures = start(with_dear, 1, windows=3, spec=DEAR)
+    assert watched.reached.wait(PATIENCE)
+    following = start(with_dear, 2, windows=1, spec=DEAR)
+    job.close()
+    assert all(future.cancelled() for future in futures[1:])
+    watched.gate.set()
+    assert len(finish(*following)) == 1
+    assert len(watched.calls) == 2
+
+
+def test_a_dear_window_that_fails_makes_room_for_the_next(watched: Watched) -> None:
+    failing = [True]
+
+    def run(spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        if failing.pop() if failing else False:
+            raise RuntimeError("no picture")
+        return [nearest(window, spec.scale) for window in windows]
+
+    scheduler = Scheduler(run, lambda spec: 1e-6, 60, run_beside=run)
+    try:
+        with pytest.raises(ComputeError):
+            finish(*start(scheduler, 1, spec=DEAR))
+        assert len(finish(*start(scheduler, 2, windows=2, spec=DEAR))) == 2
+    finally:
+        scheduler.close()

@@ -19,8 +19,8 @@ RULES: dict[str, set[str]] = {
     "telemetry": {"errors"},
     "inference": {"errors", "pixels", "threads", "telemetry"},
     "upscale": {"errors", "pixels", "images", "telemetry", "inference"},
-    "files": {"errors", "images", "inference", "upscale"},
     "jobs": {"errors"},
+    "files": {"errors", "images", "inference", "upscale"},
     "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
     "study": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }

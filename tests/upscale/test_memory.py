@@ -1,13 +1,18 @@
 """What a request is reckoned to hold of the memory, against what it holds."""
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from app.upscale.memory import held_bytes
+from app.inference.batching import LANES
+from app.inference.scheduler import DEAR_WINDOW
+from app.inference.zoo import ModelFile
+from app.upscale.memory import held_bytes, networks_bytes
 from app.upscale.parameters import Output
+from app.upscale.passes import plan_passes
 from app.upscale.pipeline import Work, upscale
 from app.upscale.tiler import TileBudget
 from harness.fakes import PATIENCE, FakeEngine, make_spec, noise, running
@@ -79,3 +84,26 @@ def test_depth_and_alpha_cost_their_samples() -> None:
     assert held_bytes(deep.plan) - fixed == pytest.approx(2 * (held_bytes(plain.plan) - fixed), rel=0.01)
     assert held_bytes(both.plan) - fixed > 4 / 3 * (held_bytes(deep.plan) - fixed)
     assert np.prod(both.plan.passes[0].size) == 16 * np.prod(FLAT)
+
+
+# -- networks of others ------------------------------------------------------------------------------------------
+
+
+def test_networks_trained_here_are_counted_with_the_process() -> None:
+    assert networks_bytes([make_spec(macs=354_000)], TileBudget()) == 0
+
+
+@pytest.mark.parametrize("megabytes", [300, 1600])
+@pytest.mark.parametrize(("macs", "context"), [(17_500_000, 48), (600_000, 10), (40_000_000, 48)])
+def test_imported_networks_take_no_more_than_is_told(macs: int, context: int, megabytes: int) -> None:
+    """Of every picture's plan: a dear tile and one beside it, or as many others as there are lanes; and the weights."""
+    budget = TileBudget(tile_bytes=megabytes * 10**6)
+    file = ModelFile("theirs.onnx", "", 67_000_000)
+    spec = replace(make_spec(scale=4, context=context, macs=macs), pixel_bytes=11_800, files={"fp32": file})
+    told = networks_bytes([spec], budget)
+    for size in ((64, 64), (256, 384), (512, 512), (1024, 768), (300, 3000)):
+        (only,) = plan_passes(size, [spec], budget)
+        tile = only.plan.tile_pixels * spec.pixel_bytes
+        lanes = 1 if only.plan.tile_pixels * macs > DEAR_WINDOW else LANES
+        assert told >= lanes * tile + (1 + LANES) * file.bytes
+    assert told <= 2.2 * budget.tile_bytes + 3 * file.bytes + 131**2 * 11_800

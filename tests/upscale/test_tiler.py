@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from app.inference.batching import LANES
 from app.upscale import tiler
 from app.upscale.tiler import (
+    DEAR,
     FIRST_BAND,
     SMALLEST_CORE,
+    Plan,
     Span,
     TileBudget,
     choose_tile,
@@ -219,3 +221,58 @@ def test_little_is_computed_beside_the_picture(size: tuple[int, int], overlap: f
 
 def test_a_flat_picture_is_not_cut_along_its_middle() -> None:
     assert choose_tile((60, 9000), 4, 70_000, 8, 2, TileBudget())[0] == 76
+
+
+# -- dear networks with a wide context, such as Real-ESRGAN's -----------------------------------------------------
+
+REAL_ESRGAN = {"macs": 17_900_000, "context": 48, "pixel_bytes": 12_300}
+
+
+def dear_plan(size: tuple[int, int], budget: TileBudget, macs: int, context: int, pixel_bytes: int) -> Plan:
+    tile = choose_tile(size, 4, macs, context, 2, budget, pixel_bytes=pixel_bytes)
+    return plan_tiles(*size, tile, context, 2, macs=macs)
+
+
+@pytest.mark.parametrize(
+    ("size", "times"),
+    [
+        ((256, 384), 1.2),
+        ((512, 512), 1.6),
+        ((768, 1024), 1.6),
+        ((1024, 768), 1.6),
+        ((1000, 1000), 1.6),
+        ((500, 1500), 1.6),
+    ],
+)
+def test_tiles_of_a_dear_network_grow_until_little_is_computed_twice(size: tuple[int, int], times: float) -> None:
+    plan = dear_plan(size, TileBudget(), **REAL_ESRGAN)
+    assert plan.computed_pixels <= times * size[0] * size[1]
+    assert plan.tile_pixels * REAL_ESRGAN["pixel_bytes"] <= TileBudget().tile_bytes
+
+
+def test_a_whole_picture_is_one_tile_where_that_is_cheaper() -> None:
+    assert dear_plan((256, 384), TileBudget(), **REAL_ESRGAN).tiles == 1
+
+
+@given(st.integers(1, 1200), st.integers(1, 1200), st.integers(0, 48), st.integers(200, 20_000), st.integers(1, 30))
+@settings(max_examples=60)
+def test_no_tile_takes_more_memory_than_it_may(
+    height: int, width: int, context: int, pixel_bytes: int, millions: int
+) -> None:
+    """But for the least windows that a context needs. More memory never means more pixels computed."""
+    macs, least = millions * 1_000_000, (2 * context + 2 + SMALLEST_CORE) ** 2
+    computed = []
+    for megabytes in (200, 800, 3200):
+        budget = TileBudget(tile_bytes=megabytes * 10**6)
+        plan = dear_plan((height, width), budget, macs, context, pixel_bytes)
+        assert plan.tile_pixels <= max(least, budget.tile_bytes // pixel_bytes)
+        computed.append(plan.computed_pixels)
+    if macs > DEAR:
+        assert computed == sorted(computed, reverse=True)
+
+
+@pytest.mark.parametrize("macs", [29_000, 354_000, 1_209_000, 2_218_000])
+@pytest.mark.parametrize("size", [(256, 384), (1024, 1024), (3000, 4000)])
+def test_tiles_of_the_networks_trained_here_are_what_they_were(macs: int, size: tuple[int, int]) -> None:
+    tiles = {choose_tile(size, 4, macs, 24, 2, TileBudget(tile_bytes=limit)) for limit in (1, 10**12)}
+    assert len(tiles) == 1

@@ -17,16 +17,20 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from app.inference.zoo import MANIFEST, ModelSpec
+from app.upscale.tiler import DEAR, TileBudget
 from training.architectures import Generator
 from training.checkpoint import Folders
 from training.export.face import attach_face
+from training.export.footprint import measure_pixel_bytes
 from training.export.foreign import Foreign, Sizes, read_foreign
 from training.export.macs import multiply_accumulates
 from training.export.publish import publish
-from training.export.verify import MAX_SEAM, measure_context, parity, seam_noted
+from training.export.verify import BEYOND, MAX_PHOTO_SEAM, MAX_SEAM, measure_context, parity, photo_seam, seam_noted
 from training.report.evaluate import evaluate
 
 UNKNOWN = "unknown"
+COMPARED = "balanced has 0.35"
+WORST_TIMES = 2  # what may move on noise, over what may move on photographs
 IMPORTED = "imported"
 NAME = r"[a-z0-9][a-z0-9._-]{0,39}"
 SCALES = range(2, 9)
@@ -46,7 +50,7 @@ class Order:
     licence: str = UNKNOWN
     source: str = UNKNOWN
     peak: int | None = None
-    max_seam: float = MAX_SEAM
+    max_seam: float = MAX_PHOTO_SEAM
 
 
 def import_model(order: Order, folders: Folders, models: Path) -> ModelSpec:
@@ -59,10 +63,8 @@ def import_model(order: Order, folders: Folders, models: Path) -> ModelSpec:
     core = fitted_core(foreign.core, foreign.scale, foreign.sizes, peak)
     graph = attach_face(core, foreign.scale, phases=False)
     worst = parity(network, graph, "the network it was made from")
-    try:
-        context, seam = measure_context(network, order.max_seam)
-    except ValueError as error:
-        raise ValueError(f"{error}; --seams takes it all the same. {foreign.note}".strip()) from error
+    context, worst_seam = measure_context(network, max_seam=255)
+    seams = judge_seams(order, foreign, network, context, worst_seam)
     spec = ModelSpec(
         name=order.name,
         scale=foreign.scale,
@@ -73,11 +75,40 @@ def import_model(order: Order, folders: Folders, models: Path) -> ModelSpec:
         summary=f"Imported: {foreign.architecture}, from {order.path.name}.",
         licence=order.licence,
         recipe=IMPORTED,
-        training=origin(order, peak) | seam_noted(f"{order.name}-x{foreign.scale}", seam),
+        training=origin(order, peak) | seams,
         files={},
+        alignment=network.alignment,
+        pixel_bytes=measure_pixel_bytes(graph),
     )
     print(f"{spec.title}: {spec.architecture}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
+    if spec.macs > DEAR:
+        print(f"{spec.title}: warning: dear: {spec.macs / 1e6:.1f} million MAC/px ({COMPARED}); {memory(spec)}")
     return publish(spec, {"fp32": graph}, partial(evaluate, folders=folders), models)
+
+
+def judge_seams(
+    order: Order, foreign: Foreign, network: "Fitted", context: int, worst: float
+) -> dict[str, float | dict[str, float]]:
+    """For the manifest, and on the terminal, where tiles are not quite the whole picture: what moves, at worst and on
+    photographs. ``ValueError`` where tiles would show on those."""
+    if worst <= MAX_SEAM:
+        return dict(seam_noted(f"{order.name}-x{foreign.scale}", worst))
+    seam = photo_seam(network, context)
+    told = f"tiles differ from the whole picture on photographs by {seam}, on noise by {worst:g} at most"
+    if not (seam.worst <= order.max_seam and worst <= WORST_TIMES * order.max_seam):
+        raise ValueError(
+            f"no context up to {context} LR pixels suffices: {told} (allowed: {order.max_seam:g} and "
+            f"{WORST_TIMES * order.max_seam:g}), so tiles would show; the network looks further, or at the whole "
+            f"picture; --seams takes it all the same. {foreign.note}".strip()
+        )
+    print(f"{order.name}-x{foreign.scale}: warning: {told}")
+    return {"seam": worst, "photo_seam": {"worst": seam.worst, "mean": seam.mean}}
+
+
+def memory(spec: ModelSpec) -> str:
+    return (
+        f"up to {TileBudget().largest_area(spec.macs, spec.pixel_bytes) * spec.pixel_bytes / 2**30:.1f} GiB of memory"
+    )
 
 
 def check_name(name: str, models: Path) -> None:
@@ -109,6 +140,7 @@ class Fitted(Generator):
     def __init__(self, foreign: Foreign, peak: int) -> None:
         super().__init__()
         self.scale, self.sizes, self.peak = foreign.scale, foreign.sizes, peak
+        self.alignment = foreign.sizes.multiple if BEYOND % foreign.sizes.multiple == 0 else 1
         self.original = foreign.network
 
     def forward(self, lr: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ def write_manifest(models: Path, spec: ModelSpec) -> None:
     for file in entry["files"].values():
         if file["context"] is None:
             del file["context"]
+    if not spec.pixel_bytes:
+        del entry["pixel_bytes"]
     entries = [entry, *(e for e in manifest["models"] if (e["name"], e["scale"]) != (spec.name, spec.scale))]
     entries.sort(key=lambda e: e["scale"])
     cost = {e["name"]: e["macs"] for e in entries}  # of its largest scale

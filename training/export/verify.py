@@ -1,9 +1,11 @@
 """What is shown of a graph before it is written: it equals the network, and how far that one looks."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import skimage.data
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from training.architectures import Generator
 CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
 MAX_CONTEXT = 48  # LR pixels
 MAX_SEAM = 2.0  # levels of 255 by which tiles may differ from the whole picture where no context within that suffices
+MAX_PHOTO_SEAM = 8.0  # the same of an imported network, on photographs
 BEYOND = 16  # LR pixels around the widest context that is tried: what it leaves out must be seen
 
 
@@ -46,7 +49,8 @@ def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int
     """The least surroundings, in LR pixels, from which on a core comes out within ``CONTEXT_TOLERANCE`` of the whole.
 
     With it comes the seam: by how many levels of 255 the core still moves, 0 where the tolerance holds. If not even
-    ``MAX_CONTEXT`` holds it, that is taken as long as the seam is not over ``max_seam``; beyond, ``ValueError``.
+    ``MAX_CONTEXT`` holds it, that is taken as long as the seam is not over ``max_seam``; beyond, ``ValueError``, as for
+    a network that gives no numbers.
     Measured on noise, the hardest picture, on step edges, and on noise that ends in white beyond the widest context,
     which shows a network that looks at the whole. The widest is tried with the one beyond it: a network that works in
     cells of several pixels and does not say so (``alignment``) is then seen out of step with them.
@@ -78,6 +82,34 @@ def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int
     while context and moves(context - step) <= CONTEXT_TOLERANCE:
         context -= step
     return context, 0.0
+
+
+@dataclass(frozen=True)
+class Seam:
+    """By how many levels of 255 the core of a tile differs from the whole picture on photographs."""
+
+    worst: float
+    mean: float
+
+    def __str__(self) -> str:
+        return f"{self.worst:.1f} levels of 255 at most and {self.mean:.2f} in the mean"
+
+
+@torch.no_grad()
+def photo_seam(network: Generator, context: int) -> Seam:
+    """What a context that does not suffice on noise means on photographs: three of scikit-image's, reduced by 2."""
+    margin, core, s = MAX_CONTEXT + BEYOND, 16, network.scale
+    inner = slice(context * s, (context + core) * s)
+    found = []
+    for name in ("astronaut", "coffee", "rocket"):
+        photo = torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1)[None].float() / 255
+        picture = F.avg_pool2d(photo, 2)[:, :, 40 : 40 + 2 * margin + core, 60 : 60 + 2 * margin + core].contiguous()
+        start, stop = margin - context, margin + core + context
+        whole = network(picture)[:, :, margin * s : (margin + core) * s, margin * s : (margin + core) * s]
+        part = network(picture[:, :, start:stop, start:stop].contiguous())[:, :, inner, inner]
+        found.append((part.clamp(0, 1) - whole.clamp(0, 1)).abs() * 255)
+    moved = torch.cat(found)
+    return Seam(round(moved.max().item(), 2), round(moved.mean().item(), 3))
 
 
 def seam_noted(title: str, seam: float) -> dict[str, float]:
