@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from app.inference.engine import create_session
+from app.inference.providers import create_session
 from app.threads import usable_cores
 
 COUNTED_SIDE = 32  # LR pixels

@@ -16,12 +16,13 @@ from scipy.ndimage import correlate1d
 from scipy.special import gamma
 
 from training.data.degradations import reduction_matrix
-from training.report.metrics import Pixels, gaussian_window, luma
+from training.report.metrics import Pixels, luma
 
 Plane = NDArray[np.float64]
 
 BLOCK = 96  # pixels along the side
-WINDOW = gaussian_window(7, 7 / 6)
+_TAPS = np.exp(-(np.arange(-3.0, 4.0) ** 2) / (2 * (7 / 6) ** 2))  # a Gaussian of 7 samples
+WINDOW = _TAPS / _TAPS.sum()
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FEATURES = 36
 SOURCES = "give niqe_pris_params.npz of basicsr 1.4.2 (in its source archive, PyPI)"
