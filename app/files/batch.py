@@ -13,9 +13,11 @@ from app.errors import EnlargerError
 from app.files.find import STREAM, Omission, Source, find
 from app.files.name import Names
 from app.files.write import check_replaceable, is_stream, is_there, writing
+from app.images.encoders import FORMATS
+from app.images.formats import sniff
 from app.inference.job import Job
 from app.upscale.parameters import UpscaleParameters
-from app.upscale.upscaler import Upscaler
+from app.upscale.upscaler import DEFAULT_FORMAT, Upscaler
 
 DONE, FAILED = 0, 1  # exit statuses
 
@@ -137,8 +139,45 @@ class Batch:
 
     def _tell(self, what: str, path: Path, reason: str) -> None:
         self.counts[what] += 1
-        verdict = "" if what == "failed" else f"{what}: "
-        print(f"enlarger: {shown(path)}: {verdict}{reason}", file=sys.stderr)
+        tell(what, path, reason)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to read and the file to write."""
+
+    source: Path
+    target: Path
+
+
+def plan_files(
+    named: Sequence[Path], output: Path | None, format_name: str | None, skip_existing: bool = False
+) -> Iterator[Task]:
+    """The same files and names for who lets another service do the work; what is left out is told."""
+    found = list(find(named, output))
+    sources = [each for each in found if isinstance(each, Source)]
+    if output == STREAM or any(source.is_stream for source in sources):
+        raise EnlargerError("Standard input, standard output and pipes are not for --remote; name files.")
+    names = Names(named, sources, output, is_folder=False)
+    format_name = format_name or names.format()
+    for each in found:
+        if isinstance(each, Omission):
+            tell("failed" if each.failed else "skipped", each.path, each.reason)
+    for source in sources:
+        try:
+            own = sniff(source.read()).name
+        except (EnlargerError, OSError):
+            own = DEFAULT_FORMAT  # the service, or reading it again, tells what is wrong
+        target = names.target(source, format_name or (own if own in FORMATS else DEFAULT_FORMAT))
+        if skip_existing and is_there(target):
+            tell("skipped", source.path, f"{shown(target)} is there")
+        else:
+            yield Task(source.path, target)
+
+
+def tell(what: str, path: Path, reason: str) -> None:
+    verdict = "" if what == "failed" else f"{what}: "
+    print(f"enlarger: {shown(path)}: {verdict}{reason}", file=sys.stderr)
 
 
 def shown(path: Path) -> str:
