@@ -13,8 +13,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from app.errors import ModelFileError
-from app.inference.engine import FACE_OUTPUTS, Engine, check_face, choose_precision
-from app.inference.providers import create_session
+from app.inference.engine import Engine, choose_precision
+from app.inference.face import OUTPUTS
+from app.inference.providers import GpuOptions, create_session
+from app.inference.runtimes.onnx_runtime import OnnxRuntime
 from app.inference.zoo import ModelFile, ModelSpec, Zoo
 from app.threads import usable_cores
 from harness.fakes import make_spec, nearest
@@ -86,8 +88,7 @@ def test_the_face_is_the_same_and_what_is_inside_is_float16(core: onnx.ModelProt
     assert weights == [TensorProto.FLOAT16] * 3
     assert [i.type.tensor_type.elem_type for i in model.graph.input] == [TensorProto.FLOAT]
     session = create_session(describe(model, SPEC, "fp16", {}), "half.onnx", "cpu", usable_cores())
-    check_face(session, SPEC)
-    assert {o.name: o.type for o in session.get_outputs()} == FACE_OUTPUTS
+    assert {o.name: o.type for o in session.get_outputs()} == OUTPUTS
     assert not [n for n in model.graph.node if n.op_type == "QuantizeLinear" and "upscaled16" in n.name]
 
 
@@ -168,7 +169,15 @@ def test_the_float32_file_is_proven_at_the_start_although_it_is_loaded_later(tmp
 def test_a_gpu_takes_float16_where_it_is_and_a_cpu_only_when_asked(tmp_path: Path) -> None:
     spec = only(zoo_of(tmp_path, overflowing()))
     without = dataclasses.replace(spec, files={"fp32": spec.files["fp32"]})
-    assert choose_precision("auto", "cuda", spec) == choose_precision("auto", "tensorrt", spec) == "fp16"
-    assert choose_precision("auto", "cuda", without) == choose_precision("fp16", "cuda", without) == "fp32"
-    assert choose_precision("auto", "cpu", spec) == "fp32"
-    assert choose_precision("fp32", "cuda", spec) == "fp32"
+    assert (
+        choose_precision("auto", OnnxRuntime("cuda", GpuOptions()), spec)
+        == choose_precision("auto", OnnxRuntime("tensorrt", GpuOptions()), spec)
+        == "fp16"
+    )
+    assert (
+        choose_precision("auto", OnnxRuntime("cuda", GpuOptions()), without)
+        == choose_precision("fp16", OnnxRuntime("cuda", GpuOptions()), without)
+        == "fp32"
+    )
+    assert choose_precision("auto", OnnxRuntime("cpu", GpuOptions()), spec) == "fp32"
+    assert choose_precision("fp32", OnnxRuntime("cuda", GpuOptions()), spec) == "fp32"
