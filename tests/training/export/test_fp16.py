@@ -138,7 +138,7 @@ def test_what_overflows_in_float16_is_computed_again_in_float32(
     assert engine.network(only(zoo)).precision == "fp16"
     bright, dark = np.full((2, 24, 24, 3), 90, np.uint8)
     bright[8:12, 8:12] = 220
-    (result,) = engine._infer(only(zoo), "fp16", bright[None])
+    (result,) = engine._infer(only(zoo), engine.network(only(zoo)).way, bright[None])
     assert (result[16:24, 16:24] == 0).all(), "the network overflows as it should, and NaN comes out black"
 
     with caplog.at_level(logging.WARNING):
