@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.errors import ModelFileError
 from app.inference.engine import Engine, choose_precision
-from app.inference.face import OUTPUTS
+from app.inference.face import OUTPUTS, check_face
 from app.inference.providers import GpuOptions, create_session
+from app.inference.runtimes.base import Source
 from app.inference.runtimes.onnx_runtime import OnnxRuntime
 from app.inference.zoo import ModelFile, ModelSpec, Zoo
 from app.threads import usable_cores
@@ -87,8 +88,10 @@ def test_the_face_is_the_same_and_what_is_inside_is_float16(core: onnx.ModelProt
     weights = [kinds[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
     assert weights == [TensorProto.FLOAT16] * 3
     assert [i.type.tensor_type.elem_type for i in model.graph.input] == [TensorProto.FLOAT]
-    session = create_session(describe(model, SPEC, "fp16", {}), "half.onnx", "cpu", usable_cores())
-    assert {o.name: o.type for o in session.get_outputs()} == OUTPUTS
+    source = Source(SPEC.title, "half.onnx", describe(model, SPEC, "fp16", {}), SPEC.scale, "fp16")
+    face = OnnxRuntime("cpu", GpuOptions()).load(source, 1).face
+    check_face(face, SPEC)
+    assert {output.name: output.kind for output in face.outputs} == OUTPUTS
     assert not [n for n in model.graph.node if n.op_type == "QuantizeLinear" and "upscaled16" in n.name]
 
 
@@ -138,7 +141,8 @@ def test_what_overflows_in_float16_is_computed_again_in_float32(
     assert engine.network(only(zoo)).precision == "fp16"
     bright, dark = np.full((2, 24, 24, 3), 90, np.uint8)
     bright[8:12, 8:12] = 220
-    (result,) = engine._infer(only(zoo), engine.network(only(zoo)).way, bright[None])
+    source = Source("half-x2", "half.onnx", zoo.read(only(zoo), "fp16"), SCALE, "fp16")
+    (result,) = OnnxRuntime("cpu", GpuOptions()).load(source, 1).run(bright[None])
     assert (result[16:24, 16:24] == 0).all(), "the network overflows as it should, and NaN comes out black"
 
     with caplog.at_level(logging.WARNING):
@@ -169,15 +173,8 @@ def test_the_float32_file_is_proven_at_the_start_although_it_is_loaded_later(tmp
 def test_a_gpu_takes_float16_where_it_is_and_a_cpu_only_when_asked(tmp_path: Path) -> None:
     spec = only(zoo_of(tmp_path, overflowing()))
     without = dataclasses.replace(spec, files={"fp32": spec.files["fp32"]})
-    assert (
-        choose_precision("auto", OnnxRuntime("cuda", GpuOptions()), spec)
-        == choose_precision("auto", OnnxRuntime("tensorrt", GpuOptions()), spec)
-        == "fp16"
-    )
-    assert (
-        choose_precision("auto", OnnxRuntime("cuda", GpuOptions()), without)
-        == choose_precision("fp16", OnnxRuntime("cuda", GpuOptions()), without)
-        == "fp32"
-    )
-    assert choose_precision("auto", OnnxRuntime("cpu", GpuOptions()), spec) == "fp32"
-    assert choose_precision("fp32", OnnxRuntime("cuda", GpuOptions()), spec) == "fp32"
+    cpu, cuda, tensorrt = (OnnxRuntime(name, GpuOptions()) for name in ("cpu", "cuda", "tensorrt"))
+    assert choose_precision("auto", cuda, spec) == choose_precision("auto", tensorrt, spec) == "fp16"
+    assert choose_precision("auto", cuda, without) == choose_precision("fp16", cuda, without) == "fp32"
+    assert choose_precision("auto", cpu, spec) == "fp32"
+    assert choose_precision("fp32", cuda, spec) == "fp32"
