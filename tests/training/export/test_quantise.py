@@ -18,7 +18,8 @@ from torch import nn
 
 from app.errors import ModelFileError
 from app.inference.engine import Engine, choose_precision
-from app.inference.providers import create_session
+from app.inference.providers import GpuOptions, create_session
+from app.inference.runtimes.onnx_runtime import OnnxRuntime
 from app.inference.zoo import ModelSpec, load_zoo
 from app.settings import Settings
 from app.threads import usable_cores
@@ -381,8 +382,8 @@ def test_a_file_is_planned_with_its_own_context(exported: Exported) -> None:
 
 
 def test_a_provider_that_does_not_run_int8_well_is_not_given_it(exported: Exported) -> None:
-    assert choose_precision("int8", "cpu", exported.tiny) == "int8"
-    assert choose_precision("int8", "cuda", exported.tiny) == "fp32"
+    assert choose_precision("int8", OnnxRuntime("cpu", GpuOptions()), exported.tiny) == "int8"
+    assert choose_precision("int8", OnnxRuntime("cuda", GpuOptions()), exported.tiny) == "fp32"
 
 
 def test_the_setting_reaches_the_engine(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
