@@ -5,15 +5,19 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from app.errors import EnlargerError
+from app.files.find import HEAD_BYTES, STREAM, Omission, Source, find
+from app.files.name import Names
 from app.images.encoders import FORMATS
+from app.images.formats import sniff
 from app.jobs.book import Book, database_url
 from app.jobs.copying import Copy, Plan, open_source, plan_copies
 from app.jobs.records import Job, JobSpec, new_id
@@ -33,16 +37,12 @@ LOOK_SECONDS, LOOK_COUNT = 1.0, 500
 SECONDS_A_BYTE = 4e-6  # a guess by which a job is small or large before anybody has seen its picture
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class Task:
     """One file to read and the file to write."""
 
-    @property
-    def source(self) -> Path: ...
-    @property
-    def target(self) -> Path: ...
-
-
-PlanFiles = Callable[[list[Path], Path | None, str | None], Iterable[Task]]
+    source: Path
+    target: Path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", action="store_true", help="share the work among the replicas of ENLARGER_JOBS")
 
 
-def run(options: argparse.Namespace, parameters: UpscaleParameters, plan_files: PlanFiles) -> int:
+def run(options: argparse.Namespace, parameters: UpscaleParameters) -> int:
     """The exit status, as the command's. ``options``: the command's, files and output as text, and ``add_options``'."""
     if options.remote and not any(map(is_url, options.files)):
-        files = plan_files([Path(each) for each in options.files], path(options.output), options.format)
-        return run_remote(options, list(files), parameters)
+        return run_remote(options, list(tasks_of(options)), parameters)
     if len(options.files) != 1 or not options.output:
         raise EnlargerError("Name one bucket or folder, and with -o another one.")
     source, only = open_source(options.files[0], PICTURES)
@@ -71,8 +70,32 @@ def run(options: argparse.Namespace, parameters: UpscaleParameters, plan_files: 
     return run_here(plan, source, Store.open(options.output), parameters, options.format)
 
 
-def path(place: str | None) -> Path | None:
-    return Path(place) if place else None
+def tasks_of(options: argparse.Namespace) -> Iterator[Task]:
+    """The files that were named, and where their results go, as without ``--remote``."""
+    named, output = [Path(each) for each in options.files], Path(options.output) if options.output else None
+    found = list(find(named, output))
+    for each in found:
+        if isinstance(each, Omission):
+            failure(str(each.path), f"skipped: {each.reason}")
+    sources = [each for each in found if isinstance(each, Source)]
+    names = Names(named, sources, output, bool(options.output) and options.output.endswith(os.sep))
+    for source in sources:
+        if source.is_stream or names.file == STREAM:
+            raise EnlargerError("--remote takes files and folders, not standard input or output.")
+        target = names.target(source, options.format or names.format() or format_of(source))
+        if options.skip_existing and target.exists():
+            failure(str(source.path), f"skipped: {target} is there")
+        else:
+            yield Task(source.path, target)
+
+
+def format_of(source: Source) -> str:
+    """The source's own format where results can have it, else PNG; of what is no image the service tells why."""
+    try:
+        own = sniff(source.read()[:HEAD_BYTES]).name
+    except EnlargerError:
+        return "png"
+    return own if own in FORMATS else "png"
 
 
 def extension(own: str, format_name: str | None) -> str:

@@ -3,31 +3,47 @@
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NoReturn
-
-from pydantic import ValidationError
-from tqdm import tqdm
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, NoReturn
 
 from app import __version__
-from app.errors import EnlargerError
-from app.images.encoders import BY_SUFFIX, FORMATS
-from app.images.formats import SUFFIXES
-from app.inference.zoo import load_zoo
-from app.main import Worker, create_engine, create_upscaler, serve
-from app.settings import Settings
-from app.upscale.parameters import UpscaleParameters, parse_parameters
-from app.upscale.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from app.files.batch import Batch
+    from app.settings import Settings
+    from app.upscale.parameters import UpscaleParameters
+    from app.upscale.upscaler import Upscaler
 
 COMMANDS = ("serve", "models")
+SIGNAL_SECONDS = 0.2  # until a signal is heeded at the latest
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 where a picture failed, 2 where nothing could be begun."""
+    """The exit status: 0; 1 where a picture failed, 2 where nothing could be begun, 128 and the signal if stopped.
+
+    What takes long to import is imported within the commands: Ctrl-C ends them meanwhile, too, and without a trace.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or current_thread() is not main_thread():
+        return run(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return run(arguments)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run(arguments: list[str]) -> int:
+    from pydantic import ValidationError
+
+    from app.errors import EnlargerError
+
     try:
         if arguments[:1] == ["serve"]:
             return run_serve(arguments[1:])
@@ -47,14 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_buckets(arguments: list[str]) -> int:
     """Loaded here and not before: its libraries need not be installed for the rest."""
+    from app.errors import EnlargerError
+
     try:
         from app import bucket_command
     except ModuleNotFoundError as error:
         raise EnlargerError(f"Buckets, --cluster and --remote need {error.name}: pip install enlarger[jobs]") from error
-    parser = files_parser(str)
+    parser = files_parser()
     bucket_command.add_options(parser)
     options = parser.parse_args(arguments)
-    return bucket_command.run(options, parameters_from(options), plan_files)
+    return bucket_command.run(options, parameters_from(options))
 
 
 def run_serve(arguments: list[str]) -> int:
@@ -64,6 +82,9 @@ def run_serve(arguments: list[str]) -> int:
     parser.add_argument("--supervise", action="store_true", help="replace the service if it crashes")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
+    from app.main import Worker, serve
+    from app.settings import Settings
+
     supervise, worker = options.pop("supervise"), options.pop("worker")
     given = {name: value for name, value in options.items() if value is not None}
     settings = Settings(**given)
@@ -73,7 +94,7 @@ def run_serve(arguments: list[str]) -> int:
     return 0
 
 
-def supervised(settings: Settings) -> NoReturn:
+def supervised(settings: "Settings") -> NoReturn:
     """Becomes the supervisor, who needs no networks and none of the libraries that were imported here."""
     supervisor = ["-m", "app.supervisor", settings.host, str(settings.port)]
     worker = [sys.executable, "-m", "app.cli", "serve", "--host", settings.host, "--port", str(settings.port)]
@@ -82,6 +103,9 @@ def supervised(settings: Settings) -> NoReturn:
 
 def run_models(arguments: list[str]) -> int:
     argparse.ArgumentParser(prog="enlarger models", description="List the networks.").parse_args(arguments)
+    from app.inference.zoo import load_zoo
+    from app.settings import Settings
+
     zoo = load_zoo(Settings().models)
     print(f"{'model':<14}{'scale':>6}{'parameters':>12}{'kMAC/px':>9}{'Set5 dB':>9}{'Set14 dB':>10}")
     for spec in zoo:
@@ -97,50 +121,89 @@ def run_models(arguments: list[str]) -> int:
 # -- pictures ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Task:
-    """One file to read and the file to write."""
-
-    source: Path
-    target: Path
-    format: str
-
-
 def run_files(arguments: list[str]) -> int:
     options = files_parser().parse_args(arguments)
+    from app.files.batch import Batch, Order
+    from app.inference.zoo import load_zoo
+    from app.main import create_engine, create_upscaler
+    from app.settings import Settings
+
+    order = Order(
+        named=[Path(name) for name in options.files],
+        output=Path(options.output) if options.output else None,
+        parameters=parameters_from(options),
+        is_folder=bool(options.output) and options.output.endswith(os.sep),
+        skip_existing=options.skip_existing,
+        keep_times=options.keep_times,
+    )
     settings = Settings()
-    tasks = list(plan_files(options.files, options.output, options.format))
-    parameters = parameters_from(options)
-    engine = create_engine(settings)
-    engine.zoo.scales(parameters.model or engine.zoo.default)  # an unknown name fails before the first picture
-    failed = 0
-    with create_upscaler(settings, engine) as upscaler:
-        for task in tasks:
-            try:
-                enlarge_file(task, parameters, upscaler)
-            except (EnlargerError, OSError) as error:
-                failed += 1
-                detail = error.detail if isinstance(error, EnlargerError) else error.strerror
-                print(f"enlarger: {task.source}: {detail}", file=sys.stderr)
-    return 1 if failed else 0
+    zoo = load_zoo(settings.models)
+    name = order.parameters.model or zoo.default
+    zoo.scales(name)  # an unknown one fails before the first image
+    return run_until_stopped(Batch(order), lambda: create_upscaler(settings, create_engine(settings, None, name)))
 
 
-def files_parser(place: Callable[[str], object] = Path) -> argparse.ArgumentParser:
+def run_until_stopped(batch: "Batch", make: "Callable[[], Upscaler]") -> int:
+    """The exit status. SIGINT, SIGTERM and SIGHUP end the batch in good order; a second one the process, at once.
+
+    The batch has a thread of its own: an exception out of a signal handler could come while a lock is being taken.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        for each in heeded:
+            signal.signal(each, signal.SIG_DFL)
+        batch.stop()
+
+    kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {each: signal.getsignal(each) for each in kinds}
+    heeded = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # as nohup has it
+    with ThreadPoolExecutor(1) as pool:
+        for each in heeded:
+            signal.signal(each, stop)
+        running = pool.submit(batch.run, make)
+        while not wait([running], SIGNAL_SECONDS).done:
+            if received and batch.is_blocked:  # in a call that only others end
+                break
+        for each in heeded:
+            signal.signal(each, before[each])
+        if not received:
+            return running.result()
+        print("enlarger: stopped; with --skip-existing it goes on from here", file=sys.stderr, flush=True)
+        if not running.done():
+            os._exit(128 + received[0])
+    return 128 + received[0]  # as shells have it
+
+
+def files_parser() -> argparse.ArgumentParser:
+    from app.images.encoders import FORMATS
+
     parser = argparse.ArgumentParser(
         prog="enlarger",
         description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
-        epilog=f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
-        "--cluster and --remote: enlarger --remote --help.",
+        epilog="Exit status: 0 if every picture was enlarged or left out with a reason, 1 if one failed or a folder "
+        "has none, 2 if nothing could be begun, 128 and the signal's number if it was stopped. "
+        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), --cluster "
+        "and --remote: enlarger --remote --help.",
     )
-    parser.add_argument("files", nargs="+", type=place, metavar="FILE", help="pictures, or folders of pictures")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, - for standard input")
     parser.add_argument(
-        "-o", "--output", type=place, help="file, or folder for several (default: beside, NAME-enlarged.EXT)"
+        "-o",
+        "--output",
+        help="file, folder for several, or - for standard output (default: beside each, NAME-enlarged.EXT)",
     )
+    parser.add_argument("--skip-existing", action="store_true", help="leave out what has a result already")
+    parser.add_argument("--keep-times", action="store_true", help="give each result the time stamps of its source")
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
     parser.add_argument("--width", type=int, help="in place of --scale: the most pixels across")
     parser.add_argument("--height", type=int, help="in place of --scale: the most pixels down")
-    parser.add_argument("--format", choices=sorted(FORMATS), help="default: by the output's name, else the input's own")
+    parser.add_argument(
+        "--format",
+        choices=sorted(FORMATS),
+        help="default: by the output's name, else the input's own if it can hold the result, else PNG",
+    )
     parser.add_argument("--quality", type=int, help="1 to 100, for JPEG, WebP and AVIF")
     parser.add_argument("--subsampling", choices=("4:2:0", "4:4:4"), help="of the colour of JPEG and AVIF")
     parser.add_argument("--lossless", action="store_true", help="for WebP")
@@ -153,60 +216,13 @@ def files_parser(place: Callable[[str], object] = Path) -> argparse.ArgumentPars
     return parser
 
 
-def parameters_from(options: argparse.Namespace) -> UpscaleParameters:
+def parameters_from(options: argparse.Namespace) -> "UpscaleParameters":
     """The same parameters, with the same checks, as a request's."""
+    from app.upscale.parameters import parse_parameters
+
     names = ("model", "scale", "width", "height", "format", "quality", "background", "subsampling", "lossless", "depth")
     values = {name: value for name in names if (value := getattr(options, name)) is not None}
     return parse_parameters(values | {"metadata": "strip" if options.strip else "keep"})
-
-
-def plan_files(files: list[Path], output: Path | None, format_name: str | None) -> Iterator[Task]:
-    """Pairs every input with its output; folders are walked and mirrored. No input and no other output is lost."""
-    several = len(files) > 1 or files[0].is_dir()
-    if several and output and output.suffix and not output.is_dir():
-        raise EnlargerError(f"{output} is a file name, but there are several pictures; name a folder.")
-    found = list(expand(files))
-    taken = {source.resolve() for source, _ in found}
-    for source, relative in found:
-        own = format_name or BY_SUFFIX.get(source.suffix.lower(), "png")
-        if output and not several and not output.is_dir():
-            target = output
-            own = format_name or BY_SUFFIX.get(output.suffix.lower(), own)
-        else:
-            folder = output / relative.parent if output else source.parent
-            name = source.stem if output else f"{source.stem}-enlarged"
-            target = folder / f"{name}{FORMATS[own].extension}"
-        if target.resolve() in taken:
-            raise EnlargerError(f"{source} would overwrite {target}; give its output another name.")
-        taken.add(target.resolve())
-        yield Task(source, target, own)
-
-
-def expand(files: list[Path]) -> Iterator[tuple[Path, Path]]:
-    """Every picture with its path relative to the folder it was found in."""
-    for path in files:
-        if path.is_dir():
-            for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
-                yield found, found.relative_to(path)
-        else:
-            yield path, Path(path.name)
-
-
-def enlarge_file(task: Task, parameters: UpscaleParameters, upscaler: Upscaler) -> None:
-    """Writes to a temporary name and renames at the end: a picture is there whole or not at all."""
-    image = upscaler.open(task.source.read_bytes())
-    plan = upscaler.plan(image, parameters, [task.format])
-    work = upscaler.decode(image, plan)
-    task.target.parent.mkdir(parents=True, exist_ok=True)
-    part = task.target.with_name(f".{task.target.name}.part")
-    try:
-        with open(part, "wb") as file:
-            count = len(plan.passes[-1].plan.rows) + 1
-            for piece in tqdm(upscaler.run(work), task.source.name, total=count, unit="band"):
-                file.write(piece)
-        os.replace(part, task.target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,14 @@ log = logging.getLogger("enlarger")
 ROUTERS = (upscale.router, catalogue.router, health.router, generate.router, pages.router)
 
 
-def create_engine(settings: Settings, prove: Prove | None = None) -> Engine:
-    """Every network of the model folder loaded, and with ``prove`` proven, on this provider; or a ``StartupError``."""
+def create_engine(settings: Settings, prove: Prove | None = None, *names: str) -> Engine:
+    """Every network of the model folder, or those of ``names``, loaded and with ``prove`` proven on this provider.
+
+    Raises ``StartupError``.
+    """
     gpu = GpuOptions(settings.gpu_memory_bytes)
     zoo = load_zoo(settings.models)
+    zoo = zoo.only(*names) if names else zoo
     return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, prove)
 
 

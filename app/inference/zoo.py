@@ -112,6 +112,11 @@ class Zoo:
             raise UnknownModelError(f"Unknown model {name[:40]!r}; known: {', '.join(self.names)}.")
         return found
 
+    def only(self, *names: str) -> "Zoo":
+        """The networks of these names at all their scales, the first one the default; ``UnknownModelError``."""
+        chosen = tuple(self.find(name, scale) for name in names for scale in self.scales(name))
+        return replace(self, default=names[0], models=chosen, generators=())
+
     def generator(self, name: str) -> GeneratorSpec:
         """The generator of that name; ``UnknownModelError`` names what there is."""
         for spec in self.generators:

@@ -10,7 +10,6 @@ with Upscaler.load(Path("models")) as upscaler:
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -77,8 +76,7 @@ class Upscaler:
         """
         zoo = load_zoo(models)
         if names:
-            chosen = tuple(zoo.find(name, scale) for name in names for scale in zoo.scales(name))
-            zoo = replace(zoo, default=names[0], models=chosen, generators=())
+            zoo = zoo.only(*names)
         return cls.on(Engine(zoo, provider, threads, precision))
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from app.http import upscale as routes
 from app.http.access_log import Journal
-from app.http.limits import Holding, Slots
+from app.http.limits import Holding, Room, Slots
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.service import Service
 from app.http.streaming import PictureResponse
@@ -86,8 +86,10 @@ class Watched:
         app.include_router(routes.router)
         add_error_handlers(app)
         app.state.service = Service(Settings(), upscaler, ready=True)
-        self.slots = Slots(app, limit=2, slot_bytes=2**28, most_bytes=2**20, refuse=on_enlarger_error)
-        self.app = Journal(self.slots, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
+        self.room = Room(limit=2, slot_bytes=2**28, most_bytes=2**20)
+        self.app = Journal(
+            Slots(app, self.room, on_enlarger_error), metrics=Metrics(), tracer=PassOn(), ledger=Ledger()
+        )
 
     def ask(self, image: bytes, **parameters: str) -> httpx.Response:
         """A fault that is no error of ours ends as a 500, or as a transfer without its end."""
@@ -102,7 +104,7 @@ class Watched:
     @property
     def left(self) -> tuple[int, int, int]:
         """Jobs, slots and bytes of bodies that nobody has given back."""
-        return self.upscaler.scheduler.jobs(), self.slots._taken, self.slots._received
+        return self.upscaler.scheduler.jobs(), self.room._taken, self.room._received
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_memory_must_do_where_there_is_no_room(
     held = Raster(planes_of(pixels))
     assert not held.spilled
     assert np.array_equal(held.rows(0, LARGE[0]), pixels)
-    assert "held in memory" in caplog.text
+    assert "kept in memory" in caplog.text
 
 
 @pytest.mark.parametrize("missing", [("posix_fallocate",), ("preadv",), ("posix_fallocate", "preadv")])

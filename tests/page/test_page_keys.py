@@ -50,6 +50,8 @@ def test_the_page_asks_for_the_key_until_it_is_right(guarded: Server, tab: Brows
     tab.chrome.get(guarded.url)
     assert "not accepted" in answer_prompt(tab, "good-key")
     choose(tab, picture)
+    tab.fill("#model", "bicubic")
+    tab.click("#go")
     assert settled(tab) == "done"
     tab.open(guarded.url)  # a reload asks no more
     tab.wait(lambda: tab.script("return document.getElementById('model').options.length"))

@@ -82,14 +82,14 @@ def test_a_picture_that_is_made_takes_a_slot_and_one_that_is_there_none(study: S
     assert httpx.get(made, headers=KEY, timeout=60).status_code == 200
     large = noise(3000, 600)  # takes the only slot until its result is read
     with study.connect(head(len(large), TARGET, **KEY) + large, receive_buffer=LITTLE):
-        study.wait_until(lambda: httpx.put(f"{study.url}/nowhere", headers=KEY, timeout=60).status_code == 429)
+        study.wait_until(lambda: httpx.put(f"{study.url}/nowhere", headers=KEY, timeout=60).status_code == 429, 60)
         assert httpx.get(made, headers=KEY, timeout=60).status_code == 200
         answers = [httpx.get(f"{study.url}{trial}.png", headers=KEY, timeout=60) for trial in trials[1:]]
         assert {answer.status_code for answer in answers} <= {200, 429}
         refused = [answer for answer in answers if answer.status_code == 429]
         assert refused, "none of the versions needed computing"
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
-    study.wait_until(lambda: httpx.get(str(refused[0].url), headers=KEY, timeout=60).status_code == 200)
+    study.wait_until(lambda: httpx.get(str(refused[0].url), headers=KEY, timeout=60).status_code == 200, 60)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ RULES: dict[str, set[str]] = {
     "inference": {"errors", "pixels", "threads", "telemetry"},
     "upscale": {"errors", "pixels", "images", "telemetry", "inference"},
     "jobs": {"errors"},
+    "files": {"errors", "images", "inference", "upscale"},
     "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
     "study": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }

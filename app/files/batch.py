@@ -1,0 +1,147 @@
+"""Many images, one after another: what fails does not stop the others, and nothing is left out without a word."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.errors import EnlargerError
+from app.files.find import STREAM, Omission, Source, find
+from app.files.name import Names
+from app.files.write import check_replaceable, is_stream, is_there, writing
+from app.inference.job import Job
+from app.upscale.parameters import UpscaleParameters
+from app.upscale.upscaler import Upscaler
+
+DONE, FAILED = 0, 1  # exit statuses
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done. ``output``: what was given as ``-o``; ``is_folder``: it ended in a slash."""
+
+    named: Sequence[Path]
+    output: Path | None
+    parameters: UpscaleParameters
+    is_folder: bool = False
+    skip_existing: bool = False
+    keep_times: bool = False
+
+
+class SkippedError(Exception):
+    """Raised with the reason where an image need not be enlarged."""
+
+
+class StoppedError(Exception):
+    """Raised where the batch was stopped."""
+
+
+class Batch:
+    """The images of an order. Raises ``EnlargerError`` where nothing can be begun.
+
+    It runs in one thread and may be stopped by another one.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.counts: Counter[str] = Counter(done=0, skipped=0, failed=0)
+        self.is_blocked = False  # it may wait for others for ever, and holds nothing that would have to be put away
+        self._stopping = False
+        self._job: Job | None = None
+        found = list(find(order.named, order.output))
+        self.sources = [each for each in found if isinstance(each, Source)]
+        self._names = Names(order.named, self.sources, order.output, order.is_folder)
+        named_format = None if order.parameters.format else self._names.format()
+        self._parameters = order.parameters.model_copy(update={"format": named_format}) if named_format else None
+        to_stream = self._names.file == STREAM or (order.output is None and any(s.is_stream for s in self.sources))
+        if to_stream and sys.stdout.isatty():
+            raise EnlargerError("Standard output is a terminal; name a file with -o.")
+        self._omissions = [each for each in found if isinstance(each, Omission)]
+
+    def run(self, make: Callable[[], AbstractContextManager[Upscaler]]) -> int:
+        """Enlarges one after another and returns the exit status; ``make`` loads the networks, if any are needed."""
+        try:
+            for each in self._omissions:
+                self._tell("failed" if each.failed else "skipped", each.path, each.reason)
+            if self.sources:
+                with make() as upscaler:
+                    for number, source in enumerate(self.sources, 1):
+                        self._try(source, number, upscaler)
+        except StoppedError:
+            pass
+        finally:
+            print(f"enlarger: {', '.join(f'{n} {what}' for what, n in self.counts.items())}", file=sys.stderr)
+        return FAILED if self.counts["failed"] else DONE
+
+    def stop(self) -> None:
+        """Ends the run soon, with nothing unfinished left behind; from any thread."""
+        self._stopping = True
+        if job := self._job:
+            job.cancel()
+
+    def _check(self) -> None:
+        if self._stopping:
+            raise StoppedError
+
+    @contextmanager
+    def _waiting(self, for_others: bool) -> Iterator[None]:
+        self.is_blocked = for_others
+        try:
+            yield
+        finally:
+            self.is_blocked = False
+
+    def _try(self, source: Source, number: int, upscaler: Upscaler) -> None:
+        try:
+            target = self._enlarge(source, number, upscaler)
+            self._tell("done", source.path, "standard output" if target == STREAM else shown(target))
+        except SkippedError as skip:
+            self._tell("skipped", source.path, str(skip))
+        except EnlargerError as error:
+            self._check()  # then it was cancelled
+            self._tell("failed", source.path, error.detail)
+        except OSError as error:
+            self._tell("failed", source.path, error.strerror or str(error))
+
+    def _enlarge(self, source: Source, number: int, upscaler: Upscaler) -> Path:
+        self._check()
+        with self._waiting(source.is_stream):
+            data = source.read()
+        image = upscaler.open(data)
+        plan = upscaler.plan(image, self._parameters or self.order.parameters)
+        target = self._names.target(source, plan.output.format)
+        if self.order.skip_existing and is_there(target):
+            raise SkippedError(f"{shown(target)} is there")
+        if not self._names.file:
+            check_replaceable(target)
+        work = upscaler.decode(image, plan)
+        del image, data
+        total, title = len(plan.passes[-1].plan.rows) + 1, f"{shown(source.path)} ({number} of {len(self.sources)})"
+        times_of = source if self.order.keep_times else None
+        with (
+            upscaler.admit(plan) as self._job,
+            self._waiting(is_stream(target)),
+            writing(target, times_of) as file,
+            # For people at terminals only (disable=None), gone when it is full.
+            tqdm(upscaler.run(work, self._job), title, total=total, unit="band", disable=None, leave=False) as bar,
+        ):
+            for piece in bar:
+                self._check()
+                file.write(piece)
+            self._check()
+        return target
+
+    def _tell(self, what: str, path: Path, reason: str) -> None:
+        self.counts[what] += 1
+        verdict = "" if what == "failed" else f"{what}: "
+        print(f"enlarger: {shown(path)}: {verdict}{reason}", file=sys.stderr)
+
+
+def shown(path: Path) -> str:
+    """A path on one line, whatever is in its name."""
+    name = "standard input" if path == STREAM else str(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode() for c in name)

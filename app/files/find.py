@@ -1,0 +1,144 @@
+"""Which images there are: files, folders and streams that were named, with a word on everything that is left out."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import EnlargerError
+from app.images.formats import SUFFIXES, sniff
+from app.images.formats.xmp import SOURCE_TYPES
+
+STREAM = Path("-")  # standard input or output
+RESULT = "-enlarged"  # what a result's name has more than its source's, where they lie side by side
+HEAD_BYTES = 4096  # enough to detect any format
+APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740: what macOS leaves as ._NAME beside files on other file systems
+MARK = SOURCE_TYPES.encode()
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to be enlarged. ``relative``: its path below the folder that was named."""
+
+    path: Path
+    relative: Path
+
+    @property
+    def is_stream(self) -> bool:
+        """Read once, from standard input or a pipe: nothing lies beside it."""
+        return self.path == STREAM or (self.path.exists() and not self.path.is_file())
+
+    def read(self) -> bytes:
+        if self.path == STREAM:
+            with open(0, "rb", closefd=False) as stream:
+                return stream.read()
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True)
+class Omission:
+    """Something that is not enlarged, and why. ``failed``: it was to be."""
+
+    path: Path
+    reason: str
+    failed: bool = False
+
+
+def find(named: Sequence[Path], output: Path | None) -> Iterator[Source | Omission]:
+    """Everything that was named, folders in the order of their names; each file once."""
+    seen: set[str] = set()
+    for path in named:
+        if path == STREAM:
+            yield Source(path, Path("stdin"))
+        elif path.is_dir():
+            yield from find_in(path, output, seen)
+        elif (place := place_of(path)) in seen:
+            yield Omission(path, "it was named before")
+        else:
+            seen.add(place)
+            yield Source(path, Path(path.name))
+
+
+def find_in(folder: Path, output: Path | None, seen: set[str]) -> Iterator[Source | Omission]:
+    """A folder that was named; one without any image is a mistake of whoever named it."""
+    if os.path.realpath(folder) in seen:
+        yield Omission(folder, "it was met before")
+        return
+    count = 0
+    for found in walk(folder, Path(), os.path.realpath(output) if output else None, seen):
+        count += isinstance(found, Source)
+        yield found
+    if not count:
+        yield Omission(folder, "no image to enlarge was found in it", failed=True)
+
+
+def walk(folder: Path, relative: Path, output: str | None, seen: set[str]) -> Iterator[Source | Omission]:
+    """The images below a folder, links followed; ``seen``: files and folders that were met."""
+    real = os.path.realpath(folder)
+    if real == output and relative.parts:
+        yield Omission(folder, "results go there")
+        return
+    if real in seen:
+        yield Omission(folder, "the same folder was met before")
+        return
+    seen.add(real)
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        yield Omission(folder, str(error.strerror), failed=True)
+        return
+    if not names and relative.parts:
+        yield Omission(folder, "it is empty")
+    known = {*names, *(stem_of(Path(name)) for name in names)}
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            yield from walk(path, relative / name, output, seen)
+        elif place_of(path) not in seen:
+            seen.add(place_of(path))
+            yield judged(path, relative / name, known)
+        else:
+            yield Omission(path, "it was named before")
+
+
+def judged(path: Path, relative: Path, known: set[str]) -> Source | Omission:
+    """Whether a file in a folder is an image, by its content; ``known``: names of the files beside it, and stems."""
+    if not path.is_file():
+        return Omission(path, "a link to nothing" if path.is_symlink() else "neither a file nor a folder")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+        if stem_of(path).endswith(RESULT) and is_own_result(path, known):
+            return Omission(path, "the result of an earlier run")
+    except OSError as error:
+        return Omission(path, str(error.strerror), failed=True)
+    if head.startswith(APPLE_DOUBLE):
+        return Omission(path, "macOS' notes on another file")
+    if path.name.startswith(".enlarger-") and path.suffix == ".part":
+        return Omission(path, "an unfinished result")
+    if path.suffix.lower() not in SUFFIXES:  # else opening it tells what is wrong
+        try:
+            sniff(head)
+        except EnlargerError as error:
+            return Omission(path, error.detail)
+    return Source(path, relative)
+
+
+def is_own_result(path: Path, known: set[str]) -> bool:
+    """Of a file named like one: its source lies beside it, or it says in its XMP how it was made."""
+    return stem_of(path).removesuffix(RESULT) in known or is_marked(path)
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file tells a digital source type, as every result does."""
+    return MARK in path.read_bytes()
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without the suffix of an image."""
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
+def place_of(path: Path) -> str:
+    """A path that two names of one directory entry share; a link is another entry than what it leads to."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
