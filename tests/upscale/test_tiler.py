@@ -89,7 +89,7 @@ def test_what_a_window_mirrors_lies_in_the_window(axis: tuple[int, int, int, int
 @settings(max_examples=300)
 def test_windows_are_whole_cells_from_one_mirror_to_the_other(axis: tuple[int, int, int, int], cell: int) -> None:
     length, largest, context, blend = axis
-    largest += 3 * cell  # rounding up context and blend must not leave nothing
+    largest += 4 * cell  # rounding up context and blend must not leave nothing
     beyond = mirrored_beyond(context, cell)
     assert beyond % cell == 0
     tiles = spans(length, largest, context, blend, cell)

@@ -35,7 +35,7 @@ class Judges:
     """Those whose weights are there. ``identity`` changes with any weight, and with the precision.
 
     In bfloat16 the features are twice as fast on a CPU that computes it; a picture's figures then differ by up to
-    0.0006, to either side (18 pairs of Set14, "web"). The features of an original are kept for the next version of it,
+    0.0006, to either side (6 pairs of Set14, "web"). The features of an original are kept for the next version of it,
     so judge all versions of a picture in turn.
     """
 
