@@ -11,6 +11,7 @@ import torch
 
 from app.inference.providers import create_session
 from app.threads import usable_cores
+from app.upscale.passes import mirrored_strip
 from app.upscale.stitcher import Stitcher
 from app.upscale.tiler import plan_tiles
 from training.export.face import attach_face
@@ -95,10 +96,11 @@ def in_tiles(run: Callable[[Pixels], Pixels], scale: int, lr: Pixels) -> Pixels:
     height, width = lr.shape[:2]
     plan = plan_tiles(height, width, (LARGEST, LARGEST), CONTEXT, BLEND)
     stitcher = Stitcher(plan, scale)
-    bands = [
-        stitcher.band(row, [run(lr[row.start : row.stop, column.start : column.stop]) for column in plan.columns])
-        for row in plan.rows
-    ]
+    bands = []
+    for row in plan.rows:
+        strip = mirrored_strip(plan, row, lambda top, bottom: lr[top:bottom])
+        windows = [strip[:, column.start + plan.mirrored : column.stop + plan.mirrored] for column in plan.columns]
+        bands.append(stitcher.band(row, [run(window) for window in windows]))
     return np.concatenate(bands)
 
 
