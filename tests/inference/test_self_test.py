@@ -75,7 +75,7 @@ def test_a_file_changed_under_the_running_service_is_not_run(tmp_path: Path, pho
             shutil.copy(models / "espcn-x2.onnx", models / name)
         answer = client.post("/upscale?model=bicubic&scale=2", content=image)
         assert (answer.status_code, answer.json()["code"]) == (503, "compute_failed")
-        assert "bicubic-x2 is no longer what the service was started with" in answer.text
+        assert "The file of bicubic-x2 has changed since the service was started" in answer.text
         assert str(models) not in answer.text, "of no use to a stranger"
         assert re.search(r"bicubic-x2\.onnx: sha256 is \w+, the manifest says", server.log())
         assert client.post("/upscale?model=fast&scale=2", content=image).status_code == 200, "loaded before"
