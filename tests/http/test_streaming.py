@@ -147,8 +147,8 @@ def test_memory_does_not_grow_with_the_height(photo: np.ndarray) -> None:
         with quick_server() as server:
             discard(server, image, model="bicubic", scale="4", format="png")
             peaks.append(server.peak_memory())
-    low, high = peaks
-    assert high < 1.25 * low, f"{low / 1e6:.0f} MB, then {high / 1e6:.0f} MB for nine times the height"
+    low, high = peaks  # of three networks, so that the decoder's share is larger than beside the whole zoo
+    assert high < low + 2 * 43e6, f"{low / 1e6:.0f} MB, then {high / 1e6:.0f} MB for nine times the height"
 
 
 def test_stalled_readers_need_little_memory(photo: np.ndarray) -> None:
