@@ -233,7 +233,8 @@ def test_a_whole_transfer_has_its_end(watched: Server, photo: np.ndarray) -> Non
     sent = b""
     with ask(watched, encode(photo), "1.1") as connection:
         while not sent.endswith(END):
-            assert (piece := connection.recv(65536)), "closed before its end"
+            piece = connection.recv(65536)
+            assert piece, "closed before its end"
             sent += piece
 
 
