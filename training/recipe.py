@@ -24,7 +24,8 @@ class DataRecipe:
     ``pictures`` and ``validation`` are folders below the data folder. ``crop`` is the LR side of a training patch in
     pixels. ``sampling``: "uniform", or "detail" to draw pictures in proportion to their mean gradient. Against learning
     few pictures by heart: ``reductions``, the factors by which each picture is there reduced, and ``permute``, which
-    exchanges red, green and blue at random.
+    exchanges red, green and blue at random. ``flat``: the share of a teacher's crops in whose place stands one colour,
+    saturated as often as not, of which photographs have next to none.
 
     ``codes``: pairs are QR codes drawn on the fly as ``[data.codes]`` says, and no folder is read.
     """
@@ -37,6 +38,7 @@ class DataRecipe:
     sampling: str = "uniform"
     reductions: tuple[float, ...] = (1.0,)
     permute: bool = False
+    flat: float = 0.0
     codes: CodeRecipe | None = None
 
     def __post_init__(self) -> None:
@@ -47,6 +49,8 @@ class DataRecipe:
         factors = self.reductions if isinstance(self.reductions, tuple) else ()
         if not factors or not all(isinstance(factor, int | float) and factor >= 1 for factor in factors):
             raise ValueError(f"reductions = {self.reductions!r} is not a list of factors of 1 or more")
+        if not 0 <= self.flat <= 1:
+            raise ValueError(f"flat = {self.flat!r} is not a share from 0 to 1")
 
 
 TAUGHT_MARGIN = 4  # LR pixels at a pair's edges that are not taught: there the teacher saw its own padding

@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.upscale.parameters import Output
 from app.upscale.passes import plan_passes
 from app.upscale.pipeline import upscale
-from app.upscale.tiler import TileBudget, mirrored_beyond
+from app.upscale.tiler import TileBudget, cells, mirrored_beyond
 from harness import MODELS
 from harness.fakes import Pixels, noise, running
 from harness.pictures import decoded, encode
@@ -98,11 +98,13 @@ def test_a_served_picture_is_that_of_the_network_without_tiles(
 def test_the_context_is_enough_where_a_tile_has_no_more(
     engine_of: dict[str, Engine], spec: ModelSpec, precision: str
 ) -> None:
-    """Planned windows often have context to spare; here they have exactly the manifest's, in noise and in a picture."""
-    engine, core, c, s = engine_of[precision], 24, spec.context, spec.scale
+    """Planned windows often have context to spare; here they have exactly the manifest's, in noise and in a picture.
+    Like planned ones they are whole cells of a network that works in cells."""
+    engine, core, c, s = engine_of[precision], 24, cells(spec.context, spec.alignment) * spec.alignment, spec.scale
     for pixels in (noise(200, 200, 3), ASTRONAUT[:200, 100:300]):
         (whole,) = engine.run(spec, [pixels])
-        for top, left in ((c, c), (60, 90), (100, 33), (200 - core - c, 200 - core - c)):
+        for place in ((c, c), (60, 90), (100, 33), (200 - core - c, 200 - core - c)):
+            top, left = (start - (start - c) % spec.alignment for start in place)
             window = pixels[top - c : top + core + c, left - c : left + core + c]
             (part,) = engine.run(spec, [window])
             kept = part[c * s : (c + core) * s, c * s : (c + core) * s].astype(np.int16)

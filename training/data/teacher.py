@@ -53,6 +53,8 @@ class TaughtPairs:
             rng = np.random.default_rng((seed, step, rank) if rank else (seed, step))
             chosen = rng.choice(len(self), size=data.batch, p=shares).tolist()
             crops = [self._crop(pair, data.crop, rng) for pair in chosen]
+            if data.flat:
+                crops = [flat(*crop, rng) if rng.random() < data.flat else crop for crop in crops]
             yield np.stack([lr for lr, _ in crops]), np.stack([sr for _, sr in crops])
 
     def detail(self) -> NDArray[np.float64]:
@@ -68,6 +70,12 @@ class TaughtPairs:
             return turned(pixels[rows, columns], flip_y, flip_x, transpose)
 
         return part(self.lr[pair], 1), part(self.sr[pair], self.scale)
+
+
+def flat(lr: Pixels, sr: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """A pair of the same sizes in one colour, each of whose channels is at an end of the range in a third of all."""
+    colour = np.clip(rng.integers(-64, 320, 3), 0, 255).astype(np.uint8)
+    return np.broadcast_to(colour, lr.shape), np.broadcast_to(colour, sr.shape)
 
 
 def taught_folder(recipe: TeacherRecipe, teacher: Path, photos: Path, scale: int, cache: Path) -> Path:
