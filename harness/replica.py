@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from app.jobs.book import Book
-from app.jobs.records import JobSpec, Result
+from app.jobs.records import Job, JobSpec, Result
 from app.jobs.replica import Replica
 from app.jobs.running import Running
 
@@ -23,8 +23,11 @@ def main(url: str, notes: Path, seconds: float) -> None:
         note(notes, {"job": running.id, "event": "end", "by": replica.executor})
         return Result(None, 1, running.id, "image/png", "x.png", {})
 
+    def deliver(job: Job, attempt: int) -> None:
+        note(notes, {"job": job.id, "event": f"told {job.status}", "by": replica.executor})
+
     book = Book(url)
-    replica = Replica(book, perform, lambda job, attempt: None, silence=4.0)
+    replica = Replica(book, perform, deliver, silence=4.0)
     replica.start()
     print(f"ready {replica.executor}", flush=True)
     sys.stdin.read()  # until the pipe is closed

@@ -29,8 +29,7 @@ STATUS: dict[str, Status] = {
     "CANCELLED": "canceled",
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
 }
-CRASHED = {"title": "The service has crashed on this job", "status": 500, "code": "crashed_before"}
-BUG = {"title": "Internal error", "status": 500, "code": "internal_error"}
+BUG = {"type": "about:blank", "title": "Internal error", "status": 500, "code": "internal_error"}
 
 
 @dataclass(frozen=True)
@@ -84,17 +83,18 @@ class Book:
             options["duplication_policy"] = "return-existing"
         return self._client.enqueue(options, spec.as_json()).workflow_id
 
-    def enqueue_webhook(self, job_id: str, attempt: int = 1, delay: float = 0.0) -> None:
+    def enqueue_webhook(self, job_id: str, attempt: int = 1, looks: int = 0, delay: float = 0.0) -> None:
+        """One attempt to deliver, for which ``looks`` found the job unfinished; the same again changes nothing."""
         options: EnqueueOptions = {
             "workflow_name": "webhook",
             "queue_name": WEBHOOKS,
-            "workflow_id": f"{job_id}/webhook/{attempt}",
+            "workflow_id": f"{job_id}/webhook/{attempt}" + (f"/{looks}" if looks else ""),
             "app_version": VERSION,
             "serialization_type": WorkflowSerializationFormat.PORTABLE,
         }
         if delay:
             options["delay_seconds"] = delay
-        self._client.enqueue(options, job_id, attempt)
+        self._client.enqueue(options, job_id, attempt, looks)
 
     def find(self, *job_ids: str) -> list[Job]:
         found = self._client.list_workflows(workflow_ids=list(job_ids), name="enlarge")
@@ -165,7 +165,7 @@ def job_of(status: WorkflowStatus) -> Job:
     if error:
         state = "failed"
     elif state == "failed":
-        error = (CRASHED if status.status.startswith("MAX") else BUG) | {"type": "about:blank"}
+        error = BUG
     result = Result(**outcome["result"]) if outcome.get("result") else None
     finished = status.completed_at if status.completed_at else (status.updated_at if state == "failed" else None)
     return Job(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,10 +43,10 @@ class Cluster:
         replica.stdin.close()
         assert replica.wait(PATIENCE) == 0
 
-    def submit(self, count: int = 1, seconds: float = 0.1, filename: str | None = None) -> list[str]:
+    def submit(self, count: int = 1, seconds: float = 0.1, **more: Any) -> list[str]:
         ids = [new_id() for _ in range(count)]
         for job_id in ids:
-            self.book.enqueue(job_id, "me", JobSpec(UPLOAD, {}, seconds=seconds, filename=filename))
+            self.book.enqueue(job_id, "me", JobSpec(UPLOAD, {}, seconds=seconds, **more))
         return ids
 
     def jobs(self, ids: list[str]) -> list[Job]:
@@ -63,9 +64,9 @@ class Cluster:
         lines = map(json.loads, self.notes.read_text().splitlines()) if self.notes.exists() else iter(())
         return Counter(line["job"] for line in lines if line["event"] == event and line["job"] in ids)
 
-    def wait_until_begun(self, ids: list[str]) -> None:
+    def wait_until_noted(self, event: str, ids: list[str]) -> None:
         end = time.monotonic() + PATIENCE
-        while len(self.noted("begin", ids)) < len(ids):
+        while len(self.noted(event, ids)) < len(ids):
             assert time.monotonic() < end
             time.sleep(0.05)
 
@@ -103,7 +104,7 @@ def shared(postgres: Postgres, tmp_path: Path) -> Iterator[Cluster]:
 def test_what_a_killed_service_had_begun_and_what_waited_is_done_after_the_next_start(cluster: Cluster) -> None:
     first = cluster.start(seconds=60)
     ids = cluster.submit(4)
-    cluster.wait_until_begun(ids[:2])
+    cluster.wait_until_noted("begin", ids[:2])
     first.kill()
     first.wait()
     cluster.start()
@@ -114,7 +115,7 @@ def test_what_a_killed_service_had_begun_and_what_waited_is_done_after_the_next_
 def test_the_jobs_of_a_killed_replica_go_on_elsewhere(shared: Cluster) -> None:
     dying = shared.start(seconds=60)
     ids = shared.submit(2)
-    shared.wait_until_begun(ids)
+    shared.wait_until_noted("begin", ids)
     shared.start()
     dying.kill()
     assert {job.status for job in shared.wait(ids)} == {"succeeded"}
@@ -124,7 +125,7 @@ def test_the_jobs_of_a_killed_replica_go_on_elsewhere(shared: Cluster) -> None:
 def test_a_replica_that_was_thought_dead_and_wakes_writes_nothing(shared: Cluster) -> None:
     sleeping = shared.start(seconds=2)
     (job_id,) = shared.submit()
-    shared.wait_until_begun([job_id])
+    shared.wait_until_noted("begin", [job_id])
     sleeping.send_signal(signal.SIGSTOP)
     shared.start()
     (before,) = shared.wait([job_id])
@@ -138,7 +139,7 @@ def test_a_replica_that_was_thought_dead_and_wakes_writes_nothing(shared: Cluste
 def test_what_a_replica_hands_back_is_done_by_its_successor(cluster: Cluster) -> None:
     leaving = cluster.start(seconds=60)
     ids = cluster.submit(3)
-    cluster.wait_until_begun(ids[:2])
+    cluster.wait_until_noted("begin", ids[:2])
     cluster.close(leaving)
     assert {job.status for job in cluster.jobs(ids)} == {"queued"}
     cluster.start()
@@ -148,12 +149,12 @@ def test_what_a_replica_hands_back_is_done_by_its_successor(cluster: Cluster) ->
 def test_a_canceled_job_ends_where_it_is_worked_on_and_one_that_waits_never_begins(cluster: Cluster) -> None:
     cluster.start(seconds=60)
     begun = cluster.submit(2)
-    cluster.wait_until_begun(begun)
+    cluster.wait_until_noted("begin", begun)
     (waiting,) = cluster.submit()
     for job_id in (*begun, waiting):
         cluster.book.cancel(job_id)
     (after,) = cluster.submit()  # its turn comes only when those have ended
-    cluster.wait_until_begun([after])
+    cluster.wait_until_noted("begin", [after])
     assert {job.status for job in cluster.jobs([*begun, waiting])} == {"canceled"}
     assert not cluster.noted("begin", [waiting])
     assert not cluster.noted("end", begun)
@@ -167,9 +168,9 @@ def test_a_finished_job_cannot_be_canceled(cluster: Cluster) -> None:
     assert cluster.jobs(ids) == before
 
 
-def test_a_job_that_crashes_every_replica_is_given_up(tmp_path: Path) -> None:
+def test_a_job_that_crashes_every_replica_is_given_up_and_its_webhook_tells_once(tmp_path: Path) -> None:
     with cluster_of(f"sqlite:///{tmp_path}/jobs.sqlite3", tmp_path) as cluster:
-        (job_id,) = cluster.submit(filename="crash")
+        (job_id,) = cluster.submit(filename="crash", webhook="https://example.org/")
         (harmless,) = cluster.submit()
         for _ in range(8):
             replica = cluster.start(seconds=0.1)
@@ -180,6 +181,22 @@ def test_a_job_that_crashes_every_replica_is_given_up(tmp_path: Path) -> None:
         assert job.error
         assert job.error["code"] == "crashed_before"
         assert {each.status for each in cluster.wait([harmless])} == {"succeeded"}
+        cluster.wait_until_noted("told failed", [job_id])
+        (after,) = cluster.submit(webhook="https://example.org/")
+        cluster.wait_until_noted("told succeeded", [after])
+        assert cluster.noted("told failed", [job_id]) == {job_id: 1}
+
+
+def test_a_webhook_that_comes_before_the_outcome_waits_for_it_and_tells_once(cluster: Cluster) -> None:
+    """As when a replica dies in between: it has handed the webhook in, and another one works on the job again."""
+    cluster.start(seconds=2)
+    (job_id,) = cluster.submit(webhook="https://example.org/")
+    cluster.wait_until_noted("begin", [job_id])
+    cluster.book.enqueue_webhook(job_id)
+    cluster.wait_until_noted("told succeeded", [job_id])
+    (after,) = cluster.submit(webhook="https://example.org/")
+    cluster.wait_until_noted("told succeeded", [after])
+    assert sum(cluster.noted(f"told {state}", [job_id]).total() for state in ("processing", "succeeded")) == 1
 
 
 def test_the_oldest_comes_first_and_small_ones_do_not_wait_for_all_large_ones(shared: Cluster) -> None:

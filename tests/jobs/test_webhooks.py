@@ -83,8 +83,3 @@ def test_one_that_does_not_answer_is_asked_again(receiver: Any) -> None:
     receiver.shutdown()
     receiver.server_close()
     assert webhooks().deliver(job, 1)
-
-
-def test_nothing_is_told_before_the_outcome_is_written(receiver: Any) -> None:
-    assert webhooks().deliver(job_for(receiver, status="processing"), 1)
-    assert not receiver.received
