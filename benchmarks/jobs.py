@@ -23,7 +23,7 @@ import psycopg
 import sqlalchemy as sa
 from PIL import Image
 
-from app.jobs.book import Book, Cursor
+from app.jobs.book import Book
 from app.jobs.records import UPLOAD, JobSpec, new_id
 from app.jobs.store import Store
 from harness.pictures import encode
@@ -178,7 +178,7 @@ def rows(postgres: Postgres, folder: Path, count: int = 100_000) -> None:
         else:
             bench = Bench(postgres, folder)
             settings, book = bench.settings, bench.book
-        fill(book, count)
+        middle = fill(book, count)
         with quick_server(**settings) as server, server.client() as client:
 
             def post(client: httpx.Client = client) -> httpx.Response:
@@ -193,12 +193,12 @@ def rows(postgres: Postgres, folder: Path, count: int = 100_000) -> None:
             with httpx.Client(base_url=server.url, cookies={"enlarger-owner": "x" * 43}) as stranger:
                 timed("  GET /jobs, of one who has none", lambda: stranger.get("/jobs"))
             timed("  backlog", book.tables.backlog)
-            timed("  page 1000 of an owner", partial(book.of_owner, "owner", 50, Cursor(skip=50_000)))
+            timed("  page 1000 of an owner", partial(book.of_owner, "owner", 50, middle))
             timed("  cancel", lambda: client.delete(post().json()["urls"]["cancel"]), 10)
 
 
-def fill(book: Book, count: int) -> None:
-    """Finished jobs of one owner, as the engine keeps them."""
+def fill(book: Book, count: int) -> str:
+    """Finished jobs of one owner, as the engine keeps them; the one in their middle."""
     job_id = new_id()
     spec = json.dumps({"args": [JobSpec(UPLOAD, {}).as_json()], "kwargs": {}})
     table = "workflow_status" if book.tables.embedded else "dbos.workflow_status"
@@ -212,6 +212,7 @@ def fill(book: Book, count: int) -> None:
     values = [{"id": f"{job_id[:-6]}{n:06x}", "at": now - n, "spec": spec} for n in range(count)]
     with book.tables._engine.begin() as connection:
         connection.execute(insert, values)
+    return str(values[count // 2]["id"])
 
 
 def engine(postgres: Postgres, folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main
-from app.jobs.book import Book, Cursor
+from app.jobs.book import Book
 from app.jobs.store import Store
 from harness.pictures import encode
 from harness.postgres import Postgres
@@ -146,7 +146,7 @@ def test_replicas_that_die_and_a_database_that_restarts_lose_and_double_nothing(
     assert [size_of(sink.get(f"{n:02}.png")) for n in range(count)] == [(60, 2 * (20 + n)) for n in range(count)]
     assert len(list(sink.list())) == count
     book = Book(url)
-    jobs, following = book.of_owner("cluster", 100, Cursor())
+    jobs, following = book.of_owner("cluster", 100)
     book.close()
     assert following is None
     assert [job.status for job in jobs] == ["succeeded"] * count

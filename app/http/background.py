@@ -40,6 +40,7 @@ class Background:
         with upscaler.admit_background(plan, record.clock) as job, room.hold(held_bytes(plan), running.sleep):
             running.follow(partial(self._progress, job, job.left.total()), job.cancel)
             try:
+                job.give_way()
                 work = self._decode(record, data, image, plan)
                 del data, image
                 headers = picture_headers(upscaler, plan, parameters, filename)

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 from weakref import WeakSet
 
 from app.errors import CancelledError, DeadlineError
+from app.inference.stopping import Stop
 from app.inference.zoo import ModelSpec
 from app.pixels import Pixels
 from app.telemetry.record import WAIT, StageClock
@@ -26,6 +27,8 @@ class JobQueue(Protocol):
     def enqueue(self, entry: "Entry") -> Future[Pixels]: ...
 
     def skip(self, job: "Job", spec: ModelSpec, pixels: int) -> None: ...
+
+    def give_way(self, job: "Job") -> None: ...
 
     def cancel(self, job: "Job") -> None: ...
 
@@ -79,6 +82,10 @@ class Job:
         ahead = Ahead(partial(self.skip, spec, -pixels), submit)
         self._ahead.add(ahead)
         return ahead
+
+    def give_way(self) -> None:
+        """Before some milliseconds of work beside the engine: a background job waits while others are at work."""
+        self._queue.give_way(self)
 
     def let_go(self) -> None:
         """Forgets the results that nobody has waited for yet; they are computed again once somebody does.
@@ -145,10 +152,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows taken from the queue to be computed by one call; ``beside`` others, or with the machine for itself."""
+    """Windows taken from the queue to be computed by one call; ``beside`` others, or with the machine for itself.
+
+    ``stop``: by which it is given up when a request comes, if it is all background's.
+    """
 
     entries: list[Entry]
     beside: bool
+    stop: Stop | None = None
 
     @property
     def spec(self) -> ModelSpec:

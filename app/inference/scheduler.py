@@ -6,8 +6,9 @@ huge one waits for a tile or two of it, however many small ones it is cut into i
 accepted picture miss its deadline, the nearest deadline is served first. A GPU computes windows of the same network and
 shape from different jobs as one batch, a CPU two batches of one window beside one another, each with half of the cores.
 
-Background jobs are computed while no other is: they count in no admission, and of them one window is taken in
-``PATIENCE`` seconds at least, so that they end even where the others never do.
+Background jobs are computed while no other is: they count in no admission, and what is being computed of them when a
+request comes is given up, and computed again later. Of them one window is taken in ``PATIENCE`` seconds at least, and
+computed to its end, so that they end even where the others never do.
 """
 
 import threading
@@ -25,6 +26,7 @@ from app.errors import (
 )
 from app.inference.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.inference.job import Batch, Entry, Job, Load
+from app.inference.stopping import Stop, Stopped, stopped_by
 from app.inference.zoo import ModelSpec
 from app.pixels import Pixels
 from app.telemetry.record import StageClock
@@ -76,7 +78,8 @@ class Scheduler:
         self._dear = False  # whether a dear window is being computed
         self._cost = 0  # what the job served last had cost before that: who comes, or comes back, begins there
         self._changed = threading.Condition()
-        self._background_at = time.monotonic()  # when a window of a background job was last taken
+        self._background_at = time.monotonic()  # when a window of a background job was last computed
+        self._stops: list[Stop] = []  # of what is being computed and may be given up
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
         self._threads = [threading.Thread(target=self._run, name="scheduler", daemon=True) for _ in range(self._lanes)]
@@ -159,6 +162,8 @@ class Scheduler:
                 )
             job = Job(self, load, deadline, clock or StageClock())
             self._jobs[job] = None
+            for stop in list(self._stops):
+                stop.set()
             return job
 
     def close(self) -> None:
@@ -198,6 +203,20 @@ class Scheduler:
         with self._changed:
             job.left[spec.title] -= pixels
 
+    def give_way(self, job: Job) -> None:
+        """Returns once a background job may go on with what it does beside the engine: like its windows, while no other
+        job is at work, or when its patience is over."""
+        if not job.background:
+            return
+        end = time.monotonic() + PATIENCE
+        with self._changed:
+            while self._is_ahead() and not job.cancelled and time.monotonic() < end:
+                self._changed.wait(HELD)
+
+    def _is_ahead(self) -> bool:
+        """Whether a job is at work that is not in the background."""
+        return any(not job.background for job in self._busy())
+
     def cancel(self, job: Job) -> None:
         with self._changed:
             self._drop(job)
@@ -220,8 +239,29 @@ class Scheduler:
         while taken := self._next_batch():
             batcher, share = (self._beside, 1 / self._lanes) if taken.beside else (self._batcher, 1)
             started = time.perf_counter()
-            outcomes = batcher.compute(taken.spec, [entry.window for entry in taken.entries])
+            try:
+                with stopped_by(taken.stop):
+                    outcomes = batcher.compute(taken.spec, [entry.window for entry in taken.entries])
+            except Stopped:
+                self._put_back(taken)
+                continue
+            finally:
+                if taken.stop:
+                    self._stops.remove(taken.stop)
             self._finish(taken.entries, outcomes, share * (time.perf_counter() - started))
+
+    def _put_back(self, taken: Batch) -> None:
+        """What was given up is computed again when its turn comes."""
+        with self._changed:
+            self._computing -= 1
+            self._busy_until = time.monotonic()
+            self._changed.notify_all()
+            for entry in reversed(taken.entries):
+                self._count(entry, -1)
+                if entry.job.cancelled:
+                    entry.future.cancel()
+                else:
+                    entry.job.waiting.appendleft(entry)
 
     def _finish(self, taken: list[Entry], outcomes: list[Outcome], seconds: float) -> None:
         """``seconds``: of the whole machine."""
@@ -237,6 +277,8 @@ class Scheduler:
                 self._rates.learn(spec, pixels, seconds)
             for entry in taken:
                 entry.job.active_at = time.monotonic()
+                if entry.job.background:
+                    self._background_at = time.monotonic()
         for entry, outcome in zip(taken, outcomes, strict=True):
             if isinstance(outcome, EnlargerError):
                 entry.future.set_exception(outcome)
@@ -253,6 +295,7 @@ class Scheduler:
                 self._changed.wait(pause)
                 self._drop_expired()
             first = self._first()
+            overdue = self._is_overdue()
             self._cost = max(self._cost, first.cost)
             taken = self._take(first)
             for entry in taken:
@@ -262,7 +305,13 @@ class Scheduler:
             beside = not self._is_alone(first, taken[0])
             seconds = (self._lanes if beside else 1) * sum(self._seconds(entry) for entry in taken)
             self._busy_until = max(self._busy_until, time.monotonic() + seconds)
-            return Batch(taken, beside)
+            return Batch(taken, beside, None if overdue else self._stop_for(taken))
+
+    def _stop_for(self, taken: list[Entry]) -> Stop | None:
+        if not all(entry.job.background for entry in taken):
+            return None
+        self._stops.append(stop := Stop())
+        return stop
 
     def _take(self, first: Job) -> list[Entry]:
         """The next window of a job, and as many of its kind, of all jobs in turn, as may be computed with it."""
@@ -279,14 +328,13 @@ class Scheduler:
             entry.job.waiting.appendleft(entry)
         return taken
 
-    def _count(self, entry: Entry) -> None:
-        """To its job, what a window costs that is computed now."""
+    def _count(self, entry: Entry, sign: int = 1) -> None:
+        """To its job, what a window costs that is computed now; or, of the opposite sign, was not."""
         job = entry.job
-        job.left[entry.spec.title] -= entry.pixels
-        job.cost += entry.pixels * max(1, entry.spec.macs)
-        self._jobs.move_to_end(job)
-        if job.background:
-            self._background_at = time.monotonic()
+        job.left[entry.spec.title] -= sign * entry.pixels
+        job.cost += sign * entry.pixels * max(1, entry.spec.macs)
+        if job in self._jobs:
+            self._jobs.move_to_end(job)
         if not job.computing:
             job.computing = True
             job.clock.add("queue", time.perf_counter() - job.queued_at)
@@ -307,9 +355,13 @@ class Scheduler:
         """The jobs of which a window may be taken now, in turn: those in the background while no other is at work."""
         waiting = self._ready()
         ahead = [job for job in waiting if not job.background]
-        if len(ahead) == len(waiting) or time.monotonic() > self._background_at + PATIENCE:
+        if len(ahead) == len(waiting) or self._is_overdue():
             return waiting
-        return ahead if any(not job.background for job in self._busy()) else waiting
+        return ahead if self._is_ahead() else waiting
+
+    def _is_overdue(self) -> bool:
+        """Whether the patience of the background is over."""
+        return time.monotonic() > self._background_at + PATIENCE
 
     def _pause(self) -> float | None:
         """Seconds to wait before a window is taken, None without end: there is none.

@@ -13,9 +13,10 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS enlarger_replicas (executor TEXT PRIMARY KEY, seen DOUBLE PRECISION NOT NULL)",
     "CREATE TABLE IF NOT EXISTS enlarger_requests (owner TEXT, key TEXT, digest TEXT NOT NULL, job TEXT NOT NULL,"
     " accepted BOOLEAN NOT NULL, seen DOUBLE PRECISION NOT NULL, PRIMARY KEY (owner, key))",
+    "CREATE INDEX IF NOT EXISTS enlarger_requested ON enlarger_requests (job)",
 )
 LOCK = "SELECT pg_advisory_xact_lock(20260721)"  # one at a time makes tables
-OWNERS = "CREATE INDEX IF NOT EXISTS enlarger_owners ON {status} (authenticated_user, created_at)"
+OWNED = "CREATE INDEX IF NOT EXISTS enlarger_owned ON {status} (authenticated_user, workflow_uuid)"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Tables:
         with self._engine.begin() as connection:
             if not self.embedded:
                 connection.execute(sa.text(LOCK))
-            connection.execute(sa.text(OWNERS.format(status=self._status)))
+            connection.execute(sa.text(OWNED.format(status=self._status)))
 
     def close(self) -> None:
         self._engine.dispose()
@@ -155,6 +156,17 @@ class Tables:
         count, seconds, oldest, newest = rows[0]
         return Backlog(int(count), float(seconds), (oldest or 0) / 1000, (newest or 0) / 1000, self.replicas())
 
+    def owned(self, owner: str, count: int, before: str) -> list[str]:
+        """The newest jobs of an owner that are older than one: ids are in the order of age, and no two are equal."""
+        rows = self._ask(
+            f"SELECT workflow_uuid FROM {self._status} WHERE authenticated_user = :owner AND name = 'enlarge'"
+            " AND workflow_uuid < :before ORDER BY workflow_uuid DESC LIMIT :count",
+            owner=owner,
+            before=before,
+            count=count,
+        )
+        return [str(row[0]) for row in rows]
+
     # -- requests that were seen -----------------------------------------------------------------------------------
 
     def see(self, owner: str, key: str, digest: str, job: str) -> Seen | None:
@@ -191,6 +203,10 @@ class Tables:
             key=key,
             seconds=seconds,
         )
+
+    def forget_request(self, job: str) -> None:
+        """The same request then makes another job."""
+        self._do("DELETE FROM enlarger_requests WHERE job = :job", job=job)
 
     def forget_old(self, seconds: float) -> None:
         self._do(f"DELETE FROM enlarger_requests WHERE seen < {self._now} - :seconds", seconds=seconds)

@@ -39,6 +39,7 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     alpha = Regrouped(alpha_rows(work, job)) if work.source.has_alpha else None
 
     def encoded_strip(strip: Pixels) -> bytes:
+        job.give_way()
         rows = finish(strip)
         if not len(rows):  # of a wide picture made smaller
             return b""

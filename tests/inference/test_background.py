@@ -11,7 +11,9 @@ from app.http.limits import Room
 from app.inference import scheduler as scheduler_module
 from app.inference.job import Job
 from app.inference.scheduler import Scheduler
-from harness.fakes import PATIENCE, FakeEngine, Pixels, make_spec, running
+from app.inference.stopping import Stop, current_stop, giving_up
+from app.inference.zoo import ModelSpec
+from harness.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, running
 
 SPEC = make_spec()
 
@@ -48,6 +50,62 @@ def test_requests_come_first_however_long_the_background_has_waited() -> None:
         ahead.close()
         for future in futures:
             future.result(PATIENCE)
+        behind.close()
+
+
+def test_what_is_computed_of_the_background_is_given_up_for_a_request_and_computed_again() -> None:
+    given_up, reached, calls = threading.Event(), threading.Event(), []
+
+    def run(spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+        calls.append(int(windows[0][0, 0, 0]))
+        if calls == [1]:
+            with giving_up(given_up.set, (RuntimeError,)):
+                reached.set()
+                assert given_up.wait(PATIENCE)
+                raise RuntimeError("Exiting due to terminate flag being set to true")
+        return [nearest(window, spec.scale) for window in windows]
+
+    scheduler = Scheduler(run, lambda spec: 1e-6, 60)
+    behind = scheduler.open_background([(SPEC, 64)])
+    (future,) = submit(behind, 1, 1)
+    assert reached.wait(PATIENCE)
+    ahead = scheduler.open([(SPEC, 64)], time.monotonic() + 1e6)
+    (waited,) = submit(ahead, 2, 1)
+    assert waited.result(PATIENCE)[0, 0, 0] == 2
+    assert not future.done()
+    assert behind.left.total() == 64
+    ahead.close()
+    assert future.result(PATIENCE)[0, 0, 0] == 1
+    assert (calls, behind.left.total()) == ([1, 2, 1], 0)
+    behind.close()
+    scheduler.close()
+
+
+def test_what_patience_has_begun_is_computed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "PATIENCE", -1.0)
+    stops: list[Stop | None] = []
+    engine = FakeEngine(before=lambda windows: stops.append(current_stop()))
+    with running(engine) as scheduler:
+        behind = scheduler.open_background([(SPEC, 64)])
+        (future,) = submit(behind, 1, 1)
+        future.result(PATIENCE)
+        behind.close()
+    assert stops == [None]
+
+
+def test_what_a_background_job_does_beside_the_engine_waits_for_requests() -> None:
+    engine = FakeEngine()
+    with running(engine) as scheduler:
+        behind = scheduler.open_background([(SPEC, 64)])
+        ahead = scheduler.open([(SPEC, 64)], time.monotonic() + 1e6)
+        ahead.give_way()  # which is for the others
+        went_on = threading.Event()
+        thread = threading.Thread(target=lambda: (behind.give_way(), went_on.set()))
+        thread.start()
+        assert not went_on.wait(0.1)
+        ahead.close()
+        assert went_on.wait(PATIENCE)
+        thread.join()
         behind.close()
 
 

@@ -20,6 +20,7 @@ from app.errors import ModelFileError, OutOfMemoryError
 from app.inference.providers import is_out_of_memory
 from app.inference.runtimes.base import OUTPUTS, Face, Source, Value
 from app.inference.runtimes.channels_last import with_channels_last
+from app.inference.stopping import giving_up
 from app.pixels import Pixels
 from app.threads import give_way
 
@@ -86,7 +87,8 @@ class Compiled:
         request = self._requests.pop() if self._requests else self.model.create_infer_request()
         try:
             request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
-            request.infer()
+            with giving_up(request.cancel, (RuntimeError,)):
+                request.infer()
             place(request.get_output_tensor().data, upscaled)
         finally:
             self._requests.append(request)
