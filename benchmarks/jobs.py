@@ -1,6 +1,6 @@
 """Jobs under measure: replicas that die, requests beside a full queue, two halves of a machine, 100,000 rows.
 
-python -m benchmarks.jobs chaos | interactive | halves | rows | engine
+python -m benchmarks.jobs chaos | interactive | halves | rows | engine | models
 """
 
 import argparse
@@ -20,15 +20,18 @@ from tempfile import TemporaryDirectory
 import httpx
 import numpy as np
 import psycopg
+import skimage.data
 import sqlalchemy as sa
 from PIL import Image
 
+from app.inference.zoo import load_zoo
 from app.jobs.book import Book
 from app.jobs.records import UPLOAD, JobSpec, new_id
 from app.jobs.store import Store
+from harness import MODELS
 from harness.pictures import encode
 from harness.postgres import Postgres, running_postgres
-from harness.server import quick_server
+from harness.server import quick_server, running_server
 
 QUICK = {"model": "bicubic", "scale": "2", "format": "png"}
 PNG = {"content-type": "image/png"}
@@ -41,16 +44,29 @@ def noise(height: int, width: int) -> bytes:
 class Bench:
     """A database, a folder that all replicas reach, and jobs put into both as the service does."""
 
-    def __init__(self, postgres: Postgres, folder: Path) -> None:
-        self.url, self.folder = postgres.url(), folder / "store"
-        self.settings = {"jobs": self.url, "jobs_store": str(self.folder)}
-        self.store, self.book = Store.open(str(self.folder)), Book(self.url)
+    def __init__(self, postgres: Postgres, folder: Path, url: str | None = None) -> None:
+        self.folder = folder
+        self.url = url or postgres.url()
+        self.settings = {"jobs": str(folder) if url else self.url, "jobs_store": str(folder / "store")}
+        self.store, self.book = Store.open(str(folder / "store")), Book(self.url)
 
-    def submit(self, data: bytes, parameters: dict[str, str], seconds: float) -> str:
+    def submit(self, data: bytes | None, parameters: dict[str, str], seconds: float) -> str:
+        """Without ``data`` a row alone."""
         job_id = new_id()
-        self.store.put(f"sources/{job_id}", data)
+        if data is not None:
+            self.store.put(f"sources/{job_id}", data)
         self.book.enqueue(job_id, "me", JobSpec(UPLOAD, parameters, seconds=seconds))
         return job_id
+
+    def bytes(self) -> int:
+        """Of the database."""
+        if not self.book.tables.embedded:
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute("CHECKPOINT")
+                return asked(connection, "SELECT pg_total_relation_size('dbos.workflow_status')")
+        with self.book.tables._engine.connect() as connection:
+            connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        return (self.folder / "jobs.sqlite3").stat().st_size
 
     def left(self) -> int:
         return self.book.tables.backlog().jobs
@@ -215,42 +231,79 @@ def fill(book: Book, count: int) -> str:
     return str(values[count // 2]["id"])
 
 
-def engine(postgres: Postgres, folder: Path) -> None:
-    """What the database does for a job: accepted by many at once, and transactions for each from end to end."""
-    bench = Bench(postgres, folder)
-    for threads in (1, 8):
-        started, count = time.perf_counter(), 400
-        with ThreadPoolExecutor(threads) as pool:
-            list(
-                pool.map(lambda _: bench.book.enqueue(new_id(), "me", JobSpec(UPLOAD, QUICK, seconds=1)), range(count))
-            )
-        print(f"engine: {count / (time.perf_counter() - started):.0f} jobs/s accepted by {threads} threads")
-    with psycopg.connect(bench.url, autocommit=True) as connection:
-        connection.execute("DELETE FROM dbos.workflow_status")
-        data, count = noise(16, 16), 300
-        with quick_server(**bench.settings) as server:
-            before = commits(connection)
-            idle = commits(connection, 5.0) - before
-            for _ in range(count):
-                bench.submit(data, {"model": "bicubic", "scale": "2"}, 0.01)
-            before = commits(connection)
+def engine(postgres: Postgres, folder: Path, count: int = 400) -> None:
+    """What a job costs the database, PostgreSQL and SQLite: accepted by one and by many at once, done, kept, idle."""
+    (folder / "embedded").mkdir()
+    shared = Bench(postgres, folder)
+    embedded = Bench(postgres, folder / "embedded", f"sqlite:///{folder}/embedded/jobs.sqlite3")
+    for name, bench in (("postgresql", shared), ("sqlite", embedded)):
+        for threads in (1, 8):
+            started = time.perf_counter()
+            with ThreadPoolExecutor(threads) as pool:
+                ids = list(pool.map(lambda _, bench=bench: bench.submit(None, QUICK, 0.01), range(count)))
+            rate = count / (time.perf_counter() - started)
+            print(f"engine: {name}: {rate:.0f} jobs/s accepted by {threads} threads", flush=True)
+            bench.book.delete(ids)
+        data, before = noise(16, 16), bench.bytes()
+        for _ in range(count):
+            bench.submit(data, QUICK, 0.01)
+        with quick_server(**bench.settings):
             seconds = bench.wait()
-            used = commits(connection) - before
-        del server
-        print(
-            f"engine: {count / seconds:.1f} jobs/s of 16 x 16 pixels, {(used - idle / 5 * seconds) / count:.1f} commits"
-        )
-        print(f"engine: an idle replica makes {idle / 5:.1f} commits a second")
+        print(f"engine: {name}: {count / seconds:.1f} jobs/s of 16 x 16 pixels from queue to result")
+        print(f"engine: {name}: {(bench.bytes() - before) / count / 1000:.1f} kB of database a job", flush=True)
+    with psycopg.connect(shared.url, autocommit=True) as connection, quick_server(**shared.settings):
+        before, log = commits(connection), wal(connection)
+        idle = (commits(connection, 10.0) - before) / 10
+        for _ in range(count):
+            shared.submit(data, QUICK, 0.01)
+        seconds = shared.wait()
+        used = (commits(connection) - before - 10 * idle - seconds * idle) / count
+        print(f"engine: {used:.1f} commits and {(wal(connection) - log) / count / 1000:.1f} kB of log a job")
+        print(f"engine: an idle replica makes {idle:.1f} commits a second")
 
 
 def commits(connection: psycopg.Connection[tuple[object, ...]], wait: float = 1.0) -> int:
     time.sleep(wait)  # the server writes its counts down once a second
-    row = connection.execute("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    return asked(connection, "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
+
+
+def wal(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+    """Bytes of the write-ahead log so far."""
+    return asked(connection, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+
+
+def asked(connection: psycopg.Connection[tuple[object, ...]], question: str) -> int:
+    row = connection.execute(question).fetchone()  # type: ignore[call-overload]
     assert row
     return int(str(row[0]))
 
 
-MEASURES = {"chaos": chaos, "interactive": interactive, "halves": halves, "rows": rows, "engine": engine}
+def models(postgres: Postgres, folder: Path, seconds: float = 8.0) -> None:
+    """What one core makes of jobs, by model: photographs of 512 x 512 as JPEG, x4 to JPEG; decoded, encoded, kept."""
+    buffer = io.BytesIO()
+    Image.fromarray(skimage.data.astronaut()).save(buffer, "JPEG", quality=90)
+    for name in sorted({spec.name for spec in load_zoo(MODELS) if spec.scale == 4 and spec.macs}):
+        bench, parameters = Bench(postgres, folder / name), {"model": name, "scale": "4", "format": "jpeg"}
+        os.sched_setaffinity(0, {0})  # which the replica inherits
+        with running_server(networks=(name,), **bench.settings):
+            os.sched_setaffinity(0, {0, 1})
+            bench.submit(buffer.getvalue(), parameters, 10)
+            once = bench.wait()
+            count = max(2, min(30, round(seconds / once)))
+            for _ in range(count):
+                bench.submit(buffer.getvalue(), parameters, 10)
+            took = bench.wait()
+        print(f"models: {name}: {count / took:.3f} jobs/s, {0.512**2 * count / took:.3f} LR Mpx/s a core", flush=True)
+
+
+MEASURES = {
+    "chaos": chaos,
+    "interactive": interactive,
+    "halves": halves,
+    "rows": rows,
+    "engine": engine,
+    "models": models,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
