@@ -5,7 +5,6 @@ python -m benchmarks.jobs chaos | interactive | halves | rows | engine | models
 
 import argparse
 import io
-import json
 import os
 import random
 import statistics
@@ -63,7 +62,7 @@ class Bench:
         if not self.book.tables.embedded:
             with psycopg.connect(self.url, autocommit=True) as connection:
                 connection.execute("CHECKPOINT")
-                return asked(connection, "SELECT pg_total_relation_size('dbos.workflow_status')")
+                return asked(connection, "SELECT pg_database_size(current_database())")
         with self.book.tables._engine.connect() as connection:
             connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
         return (self.folder / "jobs.sqlite3").stat().st_size
@@ -215,19 +214,26 @@ def rows(postgres: Postgres, folder: Path, count: int = 100_000) -> None:
 
 def fill(book: Book, count: int) -> str:
     """Finished jobs of one owner, as the engine keeps them; the one in their middle."""
-    job_id = new_id()
-    spec = json.dumps({"args": [JobSpec(UPLOAD, {}).as_json()], "kwargs": {}})
-    table = "workflow_status" if book.tables.embedded else "dbos.workflow_status"
+    job_id = book.enqueue(new_id(), "owner", JobSpec(UPLOAD, QUICK, filename="photo.png"))
+    schema = "" if book.tables.embedded else "dbos."
     insert = sa.text(
-        f"INSERT INTO {table} (workflow_uuid, status, name, created_at, updated_at, completed_at, queue_name, priority,"
-        " application_version, application_name, authenticated_user, attributes, executor_id, inputs, serialization)"
-        " VALUES (:id, 'SUCCESS', 'enlarge', :at, :at, :at, 'small', 0, '1', 'enlarger', 'owner',"
-        " '{\"seconds\": 1}', 'x', :spec, 'portable_json')"
+        f"INSERT INTO {schema}workflow_status (workflow_uuid, status, name, created_at, updated_at, completed_at,"
+        " queue_name, priority, application_version, application_name, authenticated_user, attributes, executor_id,"
+        " serialization) VALUES (:id, 'SUCCESS', 'enlarge', :at, :at, :at, 'small', 0, '1', 'enlarger', 'owner',"
+        " '{\"seconds\": 1}', 'x', 'portable_json')"
     )
     now = int(time.time() * 1000)
-    values = [{"id": f"{job_id[:-6]}{n:06x}", "at": now - n, "spec": spec} for n in range(count)]
+    values = [{"id": f"{job_id[:-6]}{n:06x}", "at": now - n} for n in range(count)]
     with book.tables._engine.begin() as connection:
         connection.execute(insert, values)
+        connection.execute(
+            sa.text(
+                f"INSERT INTO {schema}workflow_input (workflow_uuid, inputs, retention_timestamp) SELECT workflow_uuid,"
+                f" (SELECT inputs FROM {schema}workflow_input), created_at FROM {schema}workflow_status"
+                " WHERE status = 'SUCCESS'"
+            )
+        )
+    book.delete([job_id])
     return str(values[count // 2]["id"])
 
 
