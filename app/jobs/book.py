@@ -98,9 +98,9 @@ class Book:
         """Whoever works on it finds out within a second; what is finished stays as it is."""
         self._client.cancel_workflow(job_id)
 
-    def tell(self, job_id: str, **told: Any) -> None:
-        """Notes beside a job what changes while it is worked on."""
-        self._client.update_workflow_attributes(job_id, told, merge=True)
+    def expire(self, job_id: str) -> None:
+        """Its row stays, to tell that there was one."""
+        self._client.update_workflow_attributes(job_id, {"expired": True}, merge=True)
 
     def owned(self, job_ids: list[str], executor: str) -> set[str]:
         """Those that a replica may go on with."""

@@ -108,7 +108,7 @@ class Desk:
         return await self.find(job.id)
 
     def _expire(self, job: Job) -> None:
-        self.book.tell(job.id, expired=True)
+        self.book.expire(job.id)
         self.book.tables.forget_request(job.id)
         self.store.delete_below(f"results/{job.id}/")
         self.store.delete(source_key(job.id))

@@ -191,7 +191,7 @@ class Replica:
                 progress, left = running.progress()
                 if self._told.get(job_id) != progress:
                     self._told[job_id] = progress
-                    self._book.tell(job_id, progress=progress, left=left)
+                    self._tables.tell(job_id, self.executor, {"progress": progress, "left": left})
         self._told = {job_id: progress for job_id, progress in self._told.items() if job_id in mine}
 
 

@@ -1,5 +1,6 @@
 """Two tables beside the engine's own, of who lives and which requests were seen; what is asked of its rows in SQL."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +138,17 @@ class Tables:
             executor=executor,
         )
         return mine > 0
+
+    def tell(self, job: str, executor: str, told: dict[str, float]) -> None:
+        """Notes beside a job how far it is, as long as this replica works on it."""
+        merged = "json_patch(attributes, :told)" if self.embedded else "attributes || CAST(:told AS jsonb)"
+        self._do(
+            f"UPDATE {self._status} SET attributes = {merged}"
+            " WHERE workflow_uuid = :job AND status = 'PENDING' AND executor_id = :executor",
+            told=json.dumps(told),
+            job=job,
+            executor=executor,
+        )
 
     def replicas(self) -> int:
         """How many live; at least one."""

@@ -94,7 +94,7 @@ def test_one_that_does_not_answer_is_asked_again(receiver: Any) -> None:
 def test_one_that_takes_it_and_says_nothing_is_left_after_a_while(
     receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.egress.SECONDS", 0.2)
+    monkeypatch.setattr("app.jobs.egress.SECONDS", 2.0)
     assert webhooks().deliver(job_for(receiver, "/hang"), 1)
     assert len(receiver.received) == 1
 
