@@ -130,7 +130,7 @@ def interactive(postgres: Postgres, folder: Path) -> None:
             def ask(data: bytes = data) -> float:
                 started = time.perf_counter()
                 answer = client.post("/upscale", params={"model": "fast", "scale": "4"}, content=data, headers=PNG)
-                assert answer.status_code == 200
+                assert answer.status_code == 200, answer.text
                 return time.perf_counter() - started
 
             ask()

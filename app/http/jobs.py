@@ -1,5 +1,6 @@
 """``/jobs``: work that outlives its connection. Loaded only where jobs are asked for."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -9,8 +10,9 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.sse import format_sse_event
+from starlette.types import Send
 
-from app.errors import ExpiredJobError, InvalidParameterError, UnknownJobError
+from app.errors import EnlargerError, ExpiredJobError, InvalidParameterError, UnknownJobError
 from app.http.job_request import JobParameters, JobRequest, receive_job
 from app.http.openapi import ERRORS, only
 from app.http.owner import COOKIE, Owner, owner_of
@@ -28,6 +30,8 @@ from app.threads import run_beside
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.plan import Plan
+
+log = logging.getLogger("enlarger.jobs")
 
 EVENTS = "text/event-stream"
 KEEP_ALIVE = 15.0  # seconds after which a follower is told that nothing has changed
@@ -123,7 +127,7 @@ class Jobs:
                 yield piece
                 piece = await run_beside(next, pieces, b"")
 
-        return StreamingResponse(body(), status, headers, result.media_type)
+        return StoredResponse(body(), status, headers, result.media_type)
 
     async def events(self, service: Service, job: Job, seen: str | None) -> AsyncIterator[bytes]:
         """The job's document whenever it changes, until it is finished, expired, or this replica leaves. A follower who
@@ -141,6 +145,17 @@ class Jobs:
                     told = time.monotonic()
                 if service.draining:
                     return
+
+
+class StoredResponse(StreamingResponse):
+    """A file of the store. One that is deleted, or cannot be read, before its end was sent ends in the middle, by which
+    the client knows."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except EnlargerError as error:
+            log.warning("transfer aborted: %s: %s", error.code, error.detail)
 
 
 def add_jobs(app: FastAPI, jobs: Jobs) -> None:

@@ -48,7 +48,11 @@ class Backlog:
 
 
 class Tables:
-    """On the engine's database, SQLite or PostgreSQL; all times are the database's, so that clocks need not agree."""
+    """On the engine's database, SQLite or PostgreSQL; all times are the database's, so that clocks need not agree.
+
+    Nothing here waits for the disk: what a crash of the database's machine may take back is told or done again. The
+    engine's own commits wait, and take to the disk what was committed before them.
+    """
 
     def __init__(self, url: str) -> None:
         self.embedded = url.startswith("sqlite")
@@ -60,8 +64,7 @@ class Tables:
         )
         seconds = "json_extract(attributes, '$.seconds')" if self.embedded else "(attributes->>'seconds')::float8"
         self._seconds = f"COALESCE(SUM(COALESCE({seconds}, 1)), 0)"
-        if self.embedded:
-            event.listen(self._engine, "connect", prepare_sqlite)
+        event.listen(self._engine, "connect", prepare_sqlite if self.embedded else prepare_postgres)
 
     def prepare(self) -> None:
         """Makes the tables; many may try at once."""
@@ -237,3 +240,9 @@ class Tables:
 def prepare_sqlite(connection: object, _: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[attr-defined]  # readers wait for nobody
     connection.execute("PRAGMA busy_timeout=30000")  # type: ignore[attr-defined]
+    connection.execute("PRAGMA synchronous=NORMAL")  # type: ignore[attr-defined]
+
+
+def prepare_postgres(connection: object, _: object) -> None:
+    connection.execute("SET synchronous_commit = off")  # type: ignore[attr-defined]
+    connection.commit()  # type: ignore[attr-defined]
