@@ -14,6 +14,7 @@ from PIL import Image
 
 from app.cli import main
 from app.jobs.book import Book
+from app.jobs.remote import Remote
 from app.jobs.store import Store
 from harness.pictures import encode
 from harness.postgres import Postgres
@@ -96,6 +97,19 @@ def test_a_remote_service_does_the_work(
         data = (source / "1.png").read_bytes()
         streamed = client.post("/upscale", params=form, content=data, headers={"content-type": "image/png"})
     assert (sink / "1.png").read_bytes() == streamed.content
+
+
+def test_what_was_canceled_is_handed_in_again_by_the_same_command(jobs_server: Server) -> None:
+    remote, large = Remote(jobs_server.url), encode(np.zeros((1500, 1500, 3), np.uint8))
+    ids = []
+    for _ in range(2):
+        job = remote.submit(large, "a.png", {"model": "fast", "scale": "4", "format": "png"})
+        assert job
+        assert job["status"] in ("queued", "processing")
+        ids.append(job["id"])
+        httpx.delete(f"{jobs_server.url}{job['urls']['cancel']}", timeout=60)
+    remote.close()
+    assert ids[0] != ids[1]
 
 
 def test_a_remote_service_that_is_not_there_is_told(
