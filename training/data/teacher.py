@@ -92,7 +92,8 @@ def taught_folder(recipe: TeacherRecipe, teacher: Path, photos: Path, drawn_at: 
     """Where a set lies: the same for the same crops, photographs and teacher, however many pairs are asked for."""
     names = [str(p.relative_to(photos)) for p in list_pictures(photos)]
     factors = [float(factor) for factor in recipe.factors]  # 4 and 4.0 are the same crops
-    asked = {**asdict(recipe), "pairs": None, "factors": factors, "scale": drawn_at}
+    same = {key: value for key, value in asdict(recipe).items() if key != "credit"}
+    asked = {**same, "pairs": None, "factors": factors, "scale": drawn_at}
     digest = hashlib.sha256(teacher.read_bytes()).hexdigest()
     key = hashlib.sha256(json.dumps([asked, names, digest]).encode()).hexdigest()[:16]
     return cache / f"taught-{key}"

@@ -1,7 +1,7 @@
 """What the zoo makes of a sample: crops of a photograph that scikit-image brings along, a QR code, a grid of digits."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,10 @@ def sample_picture() -> Pixels:
     return skimage.data.astronaut()
 
 
-def sample_pair(hr: Pixels, scale: int) -> tuple[Pixels, Pixels]:
-    """The picture reduced by bicubic, and the picture as far as it is that many times as large."""
+def sample_pair(hr: Pixels, scale: int, reduce: Callable[[Pixels, int], Pixels] = bicubic) -> tuple[Pixels, Pixels]:
+    """The picture reduced, and the picture as far as it is that many times as large."""
     hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
-    return bicubic(hr, scale), hr
+    return reduce(hr, scale), hr
 
 
 def sample_code(scale: int) -> tuple[Pixels, Pixels]:

@@ -16,7 +16,7 @@ from training.data.teacher import TaughtPairs, make_taught, taught_folder, whole
 from training.recipe import TAUGHT_MARGIN, DataRecipe, TeacherRecipe
 
 SCALE = 2
-ASKED = TeacherRecipe(pairs=5, side=24, factors=(2.0, 1.5), shares=(0.5, 0.5))
+ASKED = TeacherRecipe("a test's teacher", pairs=5, side=24, factors=(2.0, 1.5), shares=(0.5, 0.5))
 CROPS = DataRecipe(crop=8, batch=3)
 
 
@@ -177,4 +177,4 @@ def test_a_recipe_with_a_teacher_needs_its_weights(photos: Path, tmp_path: Path)
 )
 def test_what_makes_no_set_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\[teacher\]"):
-        TeacherRecipe(**wrong)  # type: ignore[arg-type]
+        TeacherRecipe("a test's teacher", **wrong)  # type: ignore[arg-type]
