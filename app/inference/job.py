@@ -12,8 +12,8 @@ from typing import Protocol, Self
 from weakref import WeakSet
 
 from app.errors import CancelledError, DeadlineError
+from app.images.pixels import Pixels
 from app.inference.zoo import ModelSpec
-from app.pixels import Pixels
 from app.telemetry.record import WAIT, StageClock
 
 Load = Sequence[tuple[ModelSpec, int]]

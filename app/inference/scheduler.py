@@ -23,10 +23,10 @@ from app.errors import (
     ShuttingDownError,
     TooMuchWorkError,
 )
+from app.images.pixels import Pixels
 from app.inference.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.inference.job import Batch, Entry, Job, Load
 from app.inference.zoo import ModelSpec
-from app.pixels import Pixels
 from app.telemetry.record import StageClock
 from app.threads import give_way
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main
-from app.files.batch import Batch, Order
+from app.cli.batch import Batch, Order
 from app.inference.engine import Engine
 from app.inference.zoo import Zoo, load_zoo
 from app.upscale.parameters import UpscaleParameters
