@@ -24,6 +24,7 @@ def run(arguments: list[str]) -> int:
     from pydantic import ValidationError
 
     from app.errors import EnlargerError
+    from app.settings import variable
 
     try:
         match arguments:
@@ -43,6 +44,7 @@ def run(arguments: list[str]) -> int:
         print(f"enlarger: {error.detail}", file=sys.stderr)
     except ValidationError as error:
         for wrong in error.errors():
-            name = "".join(f"setting {part}: " for part in wrong["loc"][:1])
+            path = [part for part in wrong["loc"] if isinstance(part, str)]
+            name = f"{variable(*path)}: " if path else ""
             print(f"enlarger: {name}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
     return 2

@@ -113,9 +113,9 @@ def hand_to_cluster(
 ) -> int:
     """Straight into the database of ``ENLARGER_JOBS``; whoever has its URL needs no service to ask."""
     settings = Settings()
-    if not settings.jobs:
+    if not settings.jobs.location:
         raise EnlargerError("--cluster needs ENLARGER_JOBS, the database of the replicas.")
-    book = Book(database_url(settings.jobs))
+    book = Book(database_url(settings.jobs.location))
     try:
 
         def hand_in(copy: Copy) -> tuple[str, str]:

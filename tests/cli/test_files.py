@@ -252,7 +252,7 @@ def test_what_cannot_be_begun_is_told_in_one_line(
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ENLARGER_TILE_PIXELS", "1")
     assert main(["a.png"]) == 2
-    assert capsys.readouterr().err == "enlarger: setting tile_pixels: Input should be greater than or equal to 4096\n"
+    assert capsys.readouterr().err == "enlarger: ENLARGER_TILE_PIXELS: Input should be greater than or equal to 4096\n"
 
 
 @pytest.mark.parametrize(("suffix", "format"), [("jpg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
