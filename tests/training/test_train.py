@@ -232,11 +232,12 @@ stage = [{ steps = 30, warmup = 5 }, { steps = 10, loss = "mse", rate = 1e-4, wa
 # ``python -m training``, with a checkpoint every step and a log line every fifth, that kills itself
 KILLED = """
 import os, runpy, signal, sys
+import training.start as start
 import training.train as train
 
 moment, fatal_step = sys.argv.pop(1), int(sys.argv.pop(1))
 train.CHECKPOINT_SECONDS, train.LOG_EVERY = -1, 5
-save, replace, now = train.save, os.replace, [0]
+save, replace, now = start.save, os.replace, [0]
 
 def kill_at(name):
     if (name, now[0]) == (moment, fatal_step):
@@ -251,7 +252,7 @@ def watched_replace(part, path):
     kill_at("half saved")
     replace(part, path)
 
-train.save, os.replace = watched_save, watched_replace
+start.save, os.replace = watched_save, watched_replace
 runpy.run_module("training", run_name="__main__", alter_sys=True)
 """
 
