@@ -146,6 +146,8 @@ def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, A
         "degradation": CODES if recipe.data.codes else recipe.data.degradation,
         "data": TRAINING_CODES if recipe.data.codes else TRAINING_DATA,
     }
+    if recipe.teacher:
+        summary["teacher"] = f"{recipe.teacher.credit}: {recipe.teacher.pairs:,} of its images"
     if recipe.start_from:
         summary["started_from"] = recipe.start_from
     if recipe.blend < 1:
