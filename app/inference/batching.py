@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable
 
 from app.errors import ComputeError, EnlargerError, OutOfMemoryError, StartupError
+from app.images.pixels import Pixels
 from app.inference.stopping import Stopped
 from app.inference.zoo import ModelSpec
-from app.pixels import Pixels
 
 log = logging.getLogger("enlarger.batching")
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import OverloadedError, ShuttingDownError, TooMuchMemoryError
 from app.http.limits import Room
-from app.inference import scheduler as scheduler_module
+from app.inference import turns
 from app.inference.job import Job
 from app.inference.scheduler import Scheduler
 from app.inference.stopping import Stop, current_stop, giving_up
@@ -82,7 +82,7 @@ def test_what_is_computed_of_the_background_is_given_up_for_a_request_and_comput
 
 
 def test_what_patience_has_begun_is_computed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler_module, "PATIENCE", -1.0)
+    monkeypatch.setattr(turns, "PATIENCE", -1.0)
     stops: list[Stop | None] = []
     engine = FakeEngine(before=lambda windows: stops.append(current_stop()))
     with running(engine) as scheduler:
@@ -110,7 +110,7 @@ def test_what_a_background_job_does_beside_the_engine_waits_for_requests() -> No
 
 
 def test_one_window_is_computed_when_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(turns, "PATIENCE", 0.0)
     engine = FakeEngine()
     with running(engine) as scheduler:
         plug = hold(scheduler, engine)
