@@ -13,8 +13,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from standardwebhooks import Webhook
 
+from app.errors import StartupError
+from app.http.job_service import JobService
+from app.settings import Settings
 from harness.pictures import encode
 from harness.server import Server, quick_server
 
@@ -78,8 +82,13 @@ def large() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = {"jobs": str(tmp_path_factory.mktemp("jobs")), "jobs_webhook_secret": SECRET, "tile_pixels": "4096"}
+def jobs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def service(jobs_folder: Path) -> Iterator[Server]:
+    settings = {"jobs": str(jobs_folder), "jobs_webhook_secret": SECRET, "tile_pixels": "4096"}
     settings |= {"jobs_hosts": '["127.0.0.1"]', "jobs_networks": '["127.0.0.0/8"]'}
     with quick_server(**settings) as running:
         yield running
@@ -424,17 +433,25 @@ def test_a_killed_service_goes_on_after_its_next_start(tmp_path: Path, picture: 
         assert len(sizes) == 1
 
 
-def test_wrong_settings_stop_the_start(tmp_path: Path) -> None:
-    wrong = [
-        {"jobs": "postgresql://127.0.0.1:1/jobs"},
-        {"jobs": "mysql://127.0.0.1/jobs"},
-        {"jobs": str(tmp_path), "jobs_webhook_secret": "secret"},
-        {"jobs": "postgresql://127.0.0.1:1/jobs", "jobs_store": str(tmp_path)},
-        {"jobs": "/proc/nowhere"},
-    ]
-    for settings in wrong:
-        with pytest.raises(RuntimeError, match="did not start"), quick_server(**settings):
-            pass
-    first, second = quick_server(jobs=str(tmp_path)), quick_server(jobs=str(tmp_path))
-    with first, pytest.raises(RuntimeError, match="another service"), second:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"JOBS": "postgresql://127.0.0.1:1/jobs"},
+        {"JOBS": "mysql://127.0.0.1/jobs"},
+        {"JOBS": "FOLDER", "JOBS_WEBHOOK_SECRET": "secret"},
+        {"JOBS": "postgresql://127.0.0.1:1/jobs", "JOBS_STORE": "FOLDER"},
+        {"JOBS": "/proc/nowhere"},
+    ],
+)
+def test_wrong_settings_are_told_at_the_start(
+    wrong: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"ENLARGER_{name}", value.replace("FOLDER", str(tmp_path)))
+    with pytest.raises((ValidationError, StartupError)):
+        JobService(Settings())
+
+
+def test_a_folder_has_one_service(service: Server, jobs_folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="another service"), quick_server(jobs=str(jobs_folder)):
         pass
