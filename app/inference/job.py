@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -30,7 +31,7 @@ class JobQueue(Protocol):
 
     def skip(self, job: "Job", spec: ModelSpec, pixels: int) -> None: ...
 
-    def give_way(self, job: "Job") -> None: ...
+    def beside(self, job: "Job") -> AbstractContextManager[None]: ...
 
     def cancel(self, job: "Job") -> None: ...
 
@@ -85,9 +86,9 @@ class Job:
         self._ahead.add(ahead)
         return ahead
 
-    def give_way(self) -> None:
-        """Before some milliseconds of work beside the engine: a background job waits while others are at work."""
-        self._queue.give_way(self)
+    def beside(self) -> AbstractContextManager[None]:
+        """For some milliseconds of work beside the engine: a background job waits while others are active."""
+        return self._queue.beside(self)
 
     def let_go(self) -> None:
         """Forgets the results that nobody has waited for yet; they are computed again once somebody does.

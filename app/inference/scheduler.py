@@ -8,8 +8,9 @@ when a request comes is given up, and computed again later.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from app.errors import DeadlineError, EnlargerError, ShuttingDownError
 from app.images.pixels import Pixels
@@ -20,7 +21,7 @@ from app.inference.stopping import Stop, Stopped, stopped_by
 from app.inference.turns import PATIENCE, Turns
 from app.inference.zoo import ModelSpec
 from app.telemetry.record import StageClock
-from app.threads import give_way
+from app.threads import give_way, usable_cores
 
 OnBatch = Callable[[str, int, int, float], None]
 """Called after each batch: the network's title, windows, LR pixels, seconds."""
@@ -62,6 +63,7 @@ class Scheduler:
         self._running: list[Entry] = []  # the first window of each batch in the engine
         self._stops: list[Stop] = []  # of the batches in the engine that may be given up
         self._busy_until = 0.0  # by the estimate, on the clock of time.monotonic
+        self._beside_engine, self._most_beside = 0, max(1, usable_cores() // 2)  # threads at work for background jobs
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
@@ -163,15 +165,27 @@ class Scheduler:
         with self._changed:
             job.left[spec.title] -= pixels
 
-    def give_way(self, job: Job) -> None:
-        """Returns once a background job may go on with what it does beside the engine: like its windows, while no other
-        job is active, or when its patience is over."""
+    @contextmanager
+    def beside(self, job: Job) -> Iterator[None]:
+        """For some milliseconds of work beside the engine. That of background jobs is done by half of the cores, and
+        like their windows while no other job is active, or when its patience is over."""
         if not job.background:
+            yield
             return
         end = time.monotonic() + PATIENCE
         with self._changed:
-            while (now := time.monotonic()) < end and self._turns.in_foreground(now) and not job.cancelled:
+            while not job.cancelled and (self._beside_engine >= self._most_beside or self._has_to_wait(end)):
                 self._changed.wait(HELD)
+            self._beside_engine += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._beside_engine -= 1
+                self._changed.notify_all()
+
+    def _has_to_wait(self, end: float) -> bool:
+        return (now := time.monotonic()) < end and self._turns.in_foreground(now)
 
     def cancel(self, job: Job) -> None:
         with self._changed:

@@ -8,6 +8,7 @@ import pytest
 
 from app.errors import OverloadedError, ShuttingDownError, TooMuchMemoryError
 from app.http.limits import Room
+from app.inference import scheduler as scheduler_module
 from app.inference import turns
 from app.inference.job import Job
 from app.inference.scheduler import Scheduler
@@ -98,15 +99,41 @@ def test_what_a_background_job_does_beside_the_engine_waits_for_requests() -> No
     with running(engine) as scheduler:
         behind = scheduler.open_background([(SPEC, 64)])
         ahead = scheduler.open([(SPEC, 64)], time.monotonic() + 1e6)
-        ahead.give_way()  # which is for the others
         went_on = threading.Event()
-        thread = threading.Thread(target=lambda: (behind.give_way(), went_on.set()))
+
+        def work() -> None:
+            with behind.beside():
+                went_on.set()
+
+        thread = threading.Thread(target=work)
         thread.start()
-        assert not went_on.wait(0.1)
+        with ahead.beside():  # which is for the others
+            assert not went_on.wait(0.1)
         ahead.close()
         assert went_on.wait(PATIENCE)
         thread.join()
         behind.close()
+
+
+def test_half_of_the_cores_work_beside_the_engine_for_background_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "usable_cores", lambda: 4)
+    with running(FakeEngine()) as scheduler:
+        jobs = [scheduler.open_background([(SPEC, 64)]) for _ in range(3)]
+        third = threading.Event()
+
+        def work() -> None:
+            with jobs[2].beside():
+                third.set()
+
+        thread = threading.Thread(target=work)
+        with jobs[0].beside():
+            with jobs[1].beside():
+                thread.start()
+                assert not third.wait(0.1)
+            assert third.wait(PATIENCE)
+        thread.join()
+        for job in jobs:
+            job.close()
 
 
 def test_one_window_is_computed_when_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
