@@ -20,6 +20,7 @@ from harness.pictures import encode
 from harness.postgres import Postgres
 from harness.s3 import S3
 from harness.server import Server, quick_server
+from harness.zoo import small_zoo
 
 QUICK = ["--model", "bicubic", "--scale", "2", "--format", "png"]
 
@@ -37,8 +38,10 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 @pytest.fixture
 def bucket(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new one; and the command on this machine has few networks to load."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ENLARGER_MODELS", str(small_zoo("bicubic")))
     return s3.make_bucket("b" + str(abs(hash(tmp_path))))
 
 
