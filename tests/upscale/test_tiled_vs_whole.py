@@ -20,21 +20,17 @@ from tests.support.upscale import open_job, prepare
 
 ALLOWED = 1  # of 255
 ASTRONAUT, COFFEE = skimage.data.astronaut(), skimage.data.coffee()
+ADVANCED = Settings().advanced
+DEFAULT = TileBudget(pixels=ADVANCED.tile_pixels, band_bytes=ADVANCED.band_bytes)
 SMALL = TileBudget(pixels=96 * 96)
 CASES = {  # no larger than several tiles need
-    "astronaut, default": (
-        ASTRONAUT[:400, 50:450],
-        TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes),
-    ),
-    "noise, default": (noise(320, 380, 3), TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes)),
+    "astronaut, default": (ASTRONAUT[:400, 50:450], DEFAULT),
+    "noise, default": (noise(320, 380, 3), DEFAULT),
     "coffee, small tiles": (COFFEE[100:300, 150:400], SMALL),
     "noise, small tiles": (noise(180, 240, 3), SMALL),
 }
 DEAR_CASES = {  # of networks of which a pixel takes 20 to 40 microseconds
-    "astronaut, default": (
-        ASTRONAUT[50:290, 100:360],
-        TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes),
-    ),
+    "astronaut, default": (ASTRONAUT[50:290, 100:360], DEFAULT),
     "noise, small tiles": (noise(140, 180, 3), SMALL),
 }
 

@@ -30,7 +30,7 @@ from training.recipe import Recipe
 from training.report.cards import write_cards
 from training.report.evaluate import Judge, evaluate, evaluate_candidate
 from training.report.evaluate_qr import judge_codes
-from training.train import starting
+from training.start import starting
 from training.warm_start import blended, load_exported
 
 LICENCE = "Apache-2.0"

@@ -10,10 +10,10 @@ from PIL import Image
 
 from training.checkpoint import Folders
 from training.data.degradations import area
+from training.data.feed import training_batches
 from training.data.mix import MixedIn, mixed
 from training.data.pairs import PairSet, Pixels, batches
 from training.recipe import DataRecipe, MixRecipe, Recipe, Stage
-from training.train import training_batches
 
 SCALE = 2
 BATCH = 10
