@@ -80,7 +80,7 @@ def test_a_picture_that_is_made_takes_a_slot_and_one_that_is_there_none(study: S
     trials = begin(study, KEY)
     made = f"{study.url}{trials[0]}.png"
     assert httpx.get(made, headers=KEY, timeout=60).status_code == 200
-    large = noise(3000, 600)  # takes the only slot until its result is read
+    large = noise(1200, 600)  # takes the only slot until its result is read
     with study.connect(head(len(large), TARGET, **KEY) + large, receive_buffer=LITTLE):
         study.wait_until(lambda: httpx.put(f"{study.url}/nowhere", headers=KEY, timeout=60).status_code == 429, 60)
         assert httpx.get(made, headers=KEY, timeout=60).status_code == 200
