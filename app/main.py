@@ -58,15 +58,16 @@ def create_engine(settings: Settings, prove: Prove | None = None, *names: str) -
 
     Raises ``StartupError``.
     """
-    gpu = GpuOptions(settings.gpu_memory_bytes)
+    gpu = GpuOptions(settings.advanced.gpu_memory_bytes)
     zoo = load_zoo(settings.models)
     zoo = zoo.only(*names) if names else zoo
     return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, prove)
 
 
 def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Upscaler:
-    limits = DecodeLimits(settings.max_pixels, settings.max_side)
-    budget = TileBudget(pixels=settings.tile_pixels, tile_bytes=settings.tile_bytes, band_bytes=settings.band_bytes)
+    advanced = settings.advanced
+    limits = DecodeLimits(settings.max_pixels, advanced.max_side)
+    budget = TileBudget(pixels=advanced.tile_pixels, tile_bytes=advanced.tile_bytes, band_bytes=advanced.band_bytes)
     return Upscaler.on(engine, limits, budget, settings.max_queue_seconds, on_batch)
 
 
@@ -91,7 +92,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
-    jobs = create_jobs(settings) if settings.jobs else None
+    jobs = create_jobs(settings) if settings.jobs.location else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -121,8 +122,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/page", pages.files)
-    if settings.study:
-        app.state.study = Study(settings, upscaler)
+    if settings.study.folder:
+        app.state.study = Study(settings.study, upscaler, settings.request_deadline_seconds)
         app.include_router(study_router)
     if jobs:
         jobs.add_to(app, service)
@@ -133,7 +134,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)
-    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study_invitation)
+    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study.invitation)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -212,7 +213,7 @@ def serve(settings: Settings, worker: Worker | None = None) -> None:
     app = create_app(settings, worker)
     return_freed_memory()
     service: Service = app.state.service
-    protocol = partial(Protocol, header_seconds=settings.body_seconds, draining=lambda: service.draining)
+    protocol = partial(Protocol, header_seconds=settings.advanced.body_seconds, draining=lambda: service.draining)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -37,11 +37,20 @@ def fresh_server(provider: str) -> Iterator[Server]:
         yield server
 
 
+def size(text: str) -> tuple[int, int]:
+    """ "384x256" as (384, 256)."""
+    width, height = map(int, text.split("x"))
+    return width, height
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="fast")
     parser.add_argument("--provider", default="auto", help="of the service; the bare session is ONNX Runtime in fp32")
     parser.add_argument("--input", choices=INPUTS, default="png", help="what the pictures are sent as (default: png)")
+    parser.add_argument(
+        "--sizes", nargs="+", type=size, default=SIZES, metavar="WxH", help="LR (default: 1024x1024 and three larger)"
+    )
     parser.add_argument("--picture", type=Path, help="enlarged or reduced to each size (default: skimage's coffee)")
     options = parser.parse_args()
     picture = Image.open(options.picture) if options.picture else Image.fromarray(skimage.data.coffee())
@@ -53,7 +62,7 @@ def main() -> None:
     print(
         f"{'LR size':>12}{'seconds':>9}{'first byte':>12}{'peak MB':>9}{'PNG MB':>8}{'Mpx/s':>8}{'bare':>7}{'ratio':>7}"
     )
-    for width, height in SIZES:
+    for width, height in options.sizes:
         buffer = io.BytesIO()
         picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, options.input, **INPUTS[options.input])
         before = bare(engine, spec, picture).speed
@@ -66,10 +75,10 @@ def main() -> None:
         alone = (before + bare(engine, spec, picture).speed) / 2
         if not all(run.whole for run in runs):
             raise SystemExit("a request failed")
-        first, total, size = min(((run.first, run.seconds, run.size) for run in runs), key=itemgetter(1))
+        first, total, sent = min(((run.first, run.seconds, run.size) for run in runs), key=itemgetter(1))
         speed = width * height / total
         print(
-            f"{f'{width}x{height}':>12}{total:9.2f}{first / total:12.0%}{peak:9.0f}{size / 1e6:8.0f}"
+            f"{f'{width}x{height}':>12}{total:9.2f}{first / total:12.0%}{peak:9.0f}{sent / 1e6:8.0f}"
             f"{speed / 1e6:8.2f}{alone / 1e6:7.2f}{speed / alone:7.2f}",
             flush=True,
         )

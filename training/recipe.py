@@ -63,9 +63,10 @@ class TeacherRecipe:
 
     ``factors``: by how much a photograph is reduced to be LR, each with the share of the set that it has. At less than
     the network's scale LR is softer and shows less of a scene, as most images on the web do; a student of a teacher
-    needs no HR for it (DUKD, arXiv:2309.14162).
+    needs no HR for it (DUKD, arXiv:2309.14162). ``credit``: what cards say of the teacher, its licence included.
     """
 
+    credit: str
     pairs: int = 4_000
     side: int = 80
     factors: tuple[float, ...] = (4.0,)

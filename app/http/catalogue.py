@@ -45,7 +45,7 @@ def describe(service: Service) -> dict[str, Any]:
             "formats": list(INPUTS),
             "max_bytes": settings.max_body_bytes,
             "max_pixels": settings.max_pixels,
-            "max_side": settings.max_side,
+            "max_side": settings.advanced.max_side,
         },
     }
 

@@ -14,8 +14,8 @@ from app.http.router import Router
 from app.http.service import service_of
 from app.http.upload import receive_form
 from app.images.encoders import FORMATS, Picture, create_encoder
+from app.images.pixels import Pixels
 from app.inference.generator import grid, latent_vectors
-from app.pixels import Pixels
 from app.threads import run_beside
 from app.upscale.parameters import given, parsed
 

@@ -51,9 +51,10 @@ class JobDocument(BaseModel):
 async def receive_job(request: Request) -> JobRequest:
     settings = service_of(request).settings
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    pace = settings.advanced.body_seconds
     if content_type == "application/json":
-        return parse_document(b"".join([c async for c in bounded_body(request, MAX_JSON_BYTES, settings.body_seconds)]))
-    upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
+        return parse_document(b"".join([c async for c in bounded_body(request, MAX_JSON_BYTES, pace)]))
+    upload = await receive_upload(request, settings.max_body_bytes, pace)
     told = dict(given(request.query_params, upload.fields))
     beside = {name: told.pop(name) for name in BESIDE if name in told}
     return JobRequest(parse_parameters(told), upload.image, upload.filename, **beside)

@@ -37,18 +37,19 @@ class JobService:
     """One replica's jobs. The database is opened at once, so that a wrong URL stops the start; work begins later."""
 
     def __init__(self, settings: Settings) -> None:
-        assert settings.jobs
+        jobs = settings.jobs
+        assert jobs.location
         self._settings = settings
-        self._lock = own_folder(Path(settings.jobs)) if "://" not in settings.jobs else None
-        if self._lock is None and not settings.jobs_store:
+        self._lock = own_folder(Path(jobs.location)) if "://" not in jobs.location else None
+        if self._lock is None and not jobs.store:
             raise StartupError("Jobs in a database need ENLARGER_JOBS_STORE, a folder or bucket all replicas reach.")
-        self._store = Store.open(settings.jobs_store or str(Path(settings.jobs) / "pictures"))
-        self._places = Places(Egress(settings.jobs_hosts, settings.jobs_networks), settings.jobs_buckets)
+        self._store = Store.open(jobs.store or str(Path(jobs.location) / "pictures"))
+        self._places = Places(Egress(jobs.hosts, jobs.networks), jobs.buckets)
         try:
-            self._book = Book(database_url(settings.jobs))
+            self._book = Book(database_url(jobs.location))
         except sa.exc.SQLAlchemyError as error:
             raise StartupError("The database of ENLARGER_JOBS cannot be opened.") from error
-        secret, retention = settings.jobs_webhook_secret, settings.jobs_retention_seconds
+        secret, retention = jobs.webhook_secret, jobs.retention_seconds
         self._webhooks = Webhooks(secret.get_secret_value(), self._places.egress, retention) if secret else None
         self._worker: Worker | None = None
         self._replica = Replica(self._book, self._perform, self._deliver)
@@ -56,7 +57,7 @@ class JobService:
         self._sweeper = threading.Thread(target=self._sweep, name="jobs-sweeper", daemon=True)
 
     def add_to(self, app: FastAPI, service: Service) -> None:
-        desk = Desk(self._book, self._replica, self._store, self._settings.jobs_retention_seconds)
+        desk = Desk(self._book, self._replica, self._store, self._settings.jobs.retention_seconds)
         jobs = Jobs(desk, self._places, self._webhooks is not None)
         add_jobs(app, jobs)
         service.defer = jobs.defer
@@ -90,7 +91,7 @@ class JobService:
         while not self._stopping.wait(SWEEP_SECONDS * random.uniform(0.5, 1.5)):
             rounds += 1
             try:
-                while expire(self._book, self._store, self._settings.jobs_retention_seconds):
+                while expire(self._book, self._store, self._settings.jobs.retention_seconds):
                     pass
                 if rounds % 20 == 0:
                     remove_orphans(self._book, self._store)

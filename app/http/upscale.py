@@ -84,7 +84,7 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         pieces=pieces,
         job=job,
         limiter=service.limiter,
-        seconds=service.settings.send_seconds,
+        seconds=service.settings.advanced.send_seconds,
         media_type=plan.media_type,
         headers=headers,
     )
@@ -132,7 +132,7 @@ async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
     """The image and the parameters of the query and the form, the form's counting where both have one."""
     settings = service_of(request).settings
-    upload = await receive_upload(request, settings.max_body_bytes, settings.body_seconds)
+    upload = await receive_upload(request, settings.max_body_bytes, settings.advanced.body_seconds)
     return upload, parse_parameters(given(request.query_params, upload.fields))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pixels import Pixels
+from app.images.pixels import Pixels
 
 
 def lay_on(rows: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.pixels import Pixels
+from app.images.pixels import Pixels
 
 SPILL_BYTES = 2**20
 """A picture of more bytes than this goes to a file. Pillow holds RGB at 4 bytes a pixel, so the largest picture that is

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from app.images.pixels import Pixels
 from app.images.raster import Raster
-from app.pixels import Pixels
 
 
 @dataclass(frozen=True, eq=False)

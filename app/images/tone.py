@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from app.images.pixels import Pixels
 from app.images.profiles import open_profile
-from app.pixels import Pixels
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.uint16]

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 
 from app.errors import ComputeError, EnlargerError, OutOfMemoryError, StartupError
+from app.images.pixels import Pixels
 from app.inference.zoo import ModelSpec
-from app.pixels import Pixels
 
 log = logging.getLogger("enlarger.batching")
 

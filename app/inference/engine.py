@@ -15,6 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.errors import ModelFileError, OutOfMemoryError, ProofError
+from app.images.pixels import Pixels
 from app.inference.batching import LANES, MOST_WINDOWS
 from app.inference.face import check_face, check_generator_face
 from app.inference.guard import is_poisoned
@@ -23,7 +24,6 @@ from app.inference.runtimes import OPENVINO, choose_runtimes
 from app.inference.runtimes.base import ALL_OUTPUTS, FILES, OUTPUTS, Runtime, Session, Source
 from app.inference.self_test import proving_tile
 from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo
-from app.pixels import Pixels
 from app.threads import usable_cores
 
 log = logging.getLogger("enlarger.engine")

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pixels import Pixels
+from app.images.pixels import Pixels
 
 GAP = 2  # pixels between the pictures of a grid, and around them
 

@@ -12,9 +12,11 @@ from typing import Protocol, Self
 from weakref import WeakSet
 
 from app.errors import CancelledError, DeadlineError
+from app.images.pixels import Pixels
 from app.inference.zoo import ModelSpec
-from app.pixels import Pixels
 from app.telemetry.record import WAIT, StageClock
+
+HEAVY_WINDOW = 100_000_000_000  # multiply-accumulates; windows of more take seconds, and one is computed at a time
 
 Load = Sequence[tuple[ModelSpec, int]]
 """What a request will submit: LR pixels, a network."""
@@ -123,7 +125,7 @@ class Ahead:
         self._result = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One window in the queue."""
 
@@ -136,6 +138,15 @@ class Entry:
     def pixels(self) -> int:
         height, width = self.window.shape[:2]
         return int(height * width)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates; at least one per pixel."""
+        return self.pixels * max(1, self.spec.macs)
+
+    @property
+    def is_heavy(self) -> bool:
+        return self.macs > HEAVY_WINDOW
 
     @property
     def kind(self) -> tuple[str, str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ network adds to a picture, averaged over each LR pixel's own HR pixels it must g
 import numpy as np
 
 from app.errors import ProofError
-from app.pixels import Pixels
+from app.images.pixels import Pixels
 
 MOST_DIFFERENCE = 6.0  # of 255, mean; shipped networks: under 2
 

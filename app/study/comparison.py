@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from app.errors import UnknownTrialError
-from app.settings import Settings
+from app.settings import StudySettings
 from app.study.ratings import Opinion, Opinions, Rating, mean_opinion
 from app.study.stimuli import Key, Specimens
 from app.upscale.upscaler import Upscaler
@@ -27,11 +27,11 @@ INTERVAL = "95 %, Student's t over observers"
 class Study:
     """Who sees what, in which order, and what they said of it."""
 
-    def __init__(self, settings: Settings, upscaler: Upscaler) -> None:
-        assert settings.study is not None
-        self.scale = settings.study_scale
-        self.specimens = Specimens(settings, upscaler)
-        self.opinions = Opinions(settings.study_database or settings.study / "study.sqlite3", self.scale)
+    def __init__(self, settings: StudySettings, upscaler: Upscaler, deadline_seconds: float) -> None:
+        assert settings.folder
+        self.scale = settings.scale
+        self.specimens = Specimens(settings.folder, self.scale, settings.original, upscaler, deadline_seconds)
+        self.opinions = Opinions(settings.database or settings.folder / "study.sqlite3", self.scale)
 
     def trials(self, participant: str) -> dict[str, Key]:
         """What the participant is shown, by opaque id, in his order; the same for as long as the pictures are."""

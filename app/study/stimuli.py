@@ -4,6 +4,7 @@ import io
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 from anyio import CapacityLimiter
@@ -14,7 +15,6 @@ from app.images.channels import at_depth
 from app.images.decoder import SourceImage, decode
 from app.images.formats import SUFFIXES
 from app.images.icc import for_rgb
-from app.settings import Settings
 from app.threads import run_beside
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.upscaler import Upscaler
@@ -61,16 +61,15 @@ class Specimens:
     ``StartupError`` for a folder without pictures, and for a scale without models.
     """
 
-    def __init__(self, settings: Settings, upscaler: Upscaler) -> None:
-        assert settings.study is not None
-        self._folder, self._scale = settings.study, settings.study_scale
-        self._settings, self._upscaler = settings, upscaler
+    def __init__(self, folder: Path, scale: int, original: bool, upscaler: Upscaler, deadline_seconds: float) -> None:
+        self._folder, self._scale, self._original = folder, scale, original
+        self._upscaler, self._deadline_seconds = upscaler, deadline_seconds
         self._cache = Cache()
         self._making: dict[Key, anyio.Lock] = {}
         self.versions = [spec.name for spec in upscaler.zoo if spec.scale == self._scale]
         if not self.versions:
             raise StartupError(f"The study's scale is {self._scale}, which no model has.")
-        if settings.study_original:
+        if original:
             self.versions.append(ORIGINAL)
         try:
             names = sorted(path.name for path in self._folder.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -98,7 +97,7 @@ class Specimens:
 
     def _pair(self, picture: str) -> Pair:
         source = decode((self._folder / picture).read_bytes(), self._upscaler.limits)
-        return prepare_pair(source, self._scale, self._settings.study_original)
+        return prepare_pair(source, self._scale, self._original)
 
     def _version(self, pair: Pair, version: str) -> bytes:
         if version == ORIGINAL:
@@ -108,7 +107,7 @@ class Specimens:
         image = upscaler.open(pair.lr)
         parameters = UpscaleParameters(model=version, scale=self._scale, format="png", metadata="strip")
         plan = upscaler.plan(image, parameters)
-        with upscaler.admit(plan, self._settings.request_deadline_seconds) as job:
+        with upscaler.admit(plan, self._deadline_seconds) as job:
             return b"".join(upscaler.run(upscaler.decode(image, plan), job))
 
 

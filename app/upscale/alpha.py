@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 
+from app.images.pixels import Pixels
 from app.inference.job import Job
 from app.inference.zoo import ModelSpec
-from app.pixels import Pixels
 
 
 def submit_alpha(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:

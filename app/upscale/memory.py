@@ -11,7 +11,7 @@ import numpy as np
 from app.images.encoders import FORMATS
 from app.images.resampler import CHUNK
 from app.inference.batching import LANES
-from app.inference.scheduler import DEAR_WINDOW
+from app.inference.job import HEAVY_WINDOW
 from app.inference.zoo import ModelSpec
 from app.upscale.passes import BLEND, Pass, windows_ahead
 from app.upscale.pipeline import STRIP_BYTES
@@ -54,13 +54,13 @@ def networks_bytes(specs: Iterable[ModelSpec], budget: TileBudget) -> int:
 
 def largest_tile_bytes(spec: ModelSpec, budget: TileBudget) -> int:
     area = max(budget.largest_area(spec.macs, spec.pixel_bytes), least_window(spec.context, BLEND) ** 2)
-    return area * spec.pixel_bytes if area * spec.macs > DEAR_WINDOW else 0
+    return area * spec.pixel_bytes if area * spec.macs > HEAVY_WINDOW else 0
 
 
 def tile_bytes(spec: ModelSpec, budget: TileBudget) -> int:
     """Of a tile that is no dear one, 0 where all are."""
     area = max(budget.area(spec.macs, spec.pixel_bytes), least_window(spec.context, BLEND) ** 2)
-    return min(area, DEAR_WINDOW // max(1, spec.macs)) * spec.pixel_bytes
+    return min(area, HEAVY_WINDOW // max(1, spec.macs)) * spec.pixel_bytes
 
 
 def band_bytes(each: Pass, pixel: int) -> int:

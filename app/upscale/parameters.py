@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from app.errors import EnlargerError, InvalidParameterError, OutputFormatError
 from app.images.encoders import BY_SUFFIX, FORMATS, Options, Subsampling
-from app.pixels import Size
+from app.images.pixels import Size
 
 DEFAULTS = Options()
 Parameters = TypeVar("Parameters", bound=BaseModel)

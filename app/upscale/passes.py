@@ -8,10 +8,10 @@ from itertools import islice
 
 import numpy as np
 
+from app.images.pixels import Pixels, Size
 from app.inference.batching import LANES
 from app.inference.job import Ahead, Job
 from app.inference.zoo import ModelSpec
-from app.pixels import Pixels, Size
 from app.upscale.stitcher import Stitcher
 from app.upscale.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
 

@@ -10,9 +10,9 @@ import numpy as np
 from app.images.channels import at_depth, lay_on, luma, widened
 from app.images.decoder import SourceImage
 from app.images.encoders import FORMATS
+from app.images.pixels import Pixels
 from app.images.resampler import Resampler
 from app.inference.job import Job
-from app.pixels import Pixels
 from app.upscale.alpha import Regrouped, submit_alpha
 from app.upscale.passes import PassedRows, Read, Submit, run_pass, submit_colour
 from app.upscale.plan import Plan

@@ -7,11 +7,11 @@ from app.errors import EnlargerError, UnfitFormatError
 from app.images.colour import fitting_profile
 from app.images.encoders import FORMATS, Encoder, Picture, create_encoder
 from app.images.formats import Container, ImageHeader, enlarged_xmp
+from app.images.pixels import Size
 from app.images.tone import ToneCurve, far_curve
 from app.inference.engine import Network
 from app.inference.job import Load
 from app.inference.zoo import ModelSpec
-from app.pixels import Size
 from app.upscale.parameters import Output
 from app.upscale.passes import Pass, load_of, plan_passes
 from app.upscale.tiler import TileBudget

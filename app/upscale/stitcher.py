@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pixels import Pixels
+from app.images.pixels import Pixels
 from app.upscale.tiler import Plan, Span
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from app.jobs.book import Book
 from app.jobs.records import UPLOAD, JobSpec, new_id
-from app.settings import Settings
+from app.settings import Settings, nested, variables
 from harness import ROOT
 from harness.postgres import Postgres
 from tests.deploy.test_kubernetes import KUBERNETES, SCHEMAS, Resource, amount, build, documents
@@ -41,7 +41,7 @@ def test_every_resource_is_valid(overlay: list[Resource]) -> None:
 
 
 def test_both_deployments_read_what_the_service_knows_and_secrets_from_the_secret(overlay: list[Resource]) -> None:
-    known = {f"ENLARGER_{name.upper()}" for name in Settings.model_fields} | CREDENTIALS
+    known = set(variables()) | CREDENTIALS
     for name in ("enlarger", "enlarger-workers"):
         container = container_of(named(overlay, "Deployment", name))
         assert container["image"] == "enlarger:cpu"
@@ -50,8 +50,8 @@ def test_both_deployments_read_what_the_service_knows_and_secrets_from_the_secre
         for secret in ("ENLARGER_JOBS", *CREDENTIALS):
             assert given[secret]["valueFrom"]["secretKeyRef"]["name"] == "enlarger-jobs"
         plain = {each: entry["value"] for each, entry in given.items() if "value" in entry}
-        fields = {each.removeprefix("ENLARGER_").lower(): value for each, value in plain.items()}
-        settings = Settings.model_validate(fields | {"jobs_buckets": ["s3://in/", "s3://out/"]})
+        settings = Settings(**nested(plain))
+        assert settings.jobs.buckets == ("s3://in/", "s3://out/")
         assert settings.most_bytes < amount(container["resources"]["limits"]["memory"])
 
 
@@ -92,7 +92,7 @@ def test_the_scalers_query_sums_the_seconds_that_are_queued(overlay: list[Resour
 def test_the_compose_file_names_settings_services_and_pinned_images() -> None:
     base: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     jobs: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.jobs.yml").read_text())
-    known = {f"ENLARGER_{name.upper()}" for name in Settings.model_fields}
+    known = set(variables())
     aws = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", *CREDENTIALS}
     for name in ("cpu", "gpu"):
         assert name in base["services"]

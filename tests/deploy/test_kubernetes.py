@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app.settings import Settings
+from app.settings import Settings, nested, variables
 from harness import ROOT
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -150,9 +150,8 @@ def test_ports_and_paths_are_the_services(overlay: list[Resource]) -> None:
 
 def settings_of(container: Resource) -> Settings:
     given = {entry["name"]: entry["value"] for entry in container["env"]}
-    fields = {f"ENLARGER_{name.upper()}": name for name in Settings.model_fields}
-    assert set(given) <= set(fields), "a variable that the service does not read"
-    return Settings(**{fields[name]: value for name, value in given.items()})
+    assert set(given) <= set(variables()), "a variable that the service does not read"
+    return Settings(**nested(given))
 
 
 def test_the_memory_suffices_for_the_worst(overlay: list[Resource]) -> None:

@@ -518,8 +518,8 @@ def gif_of(width: int, height: int) -> bytes:
         (gif_of(30_000, 30_000), Settings().max_pixels, 30_000**2),
         (png_of(65_535, 65_535), Settings().max_pixels, 65_535**2),
         (png_of(1, 2**31 - 1), Settings().max_pixels, 2**31 - 1),
-        (png_of(1000, 33_000), Settings().max_side, 33_000),
-        (encode(np.zeros((1, 40_000), np.uint8)), Settings().max_side, 40_000),
+        (png_of(1000, 33_000), Settings().advanced.max_side, 33_000),
+        (encode(np.zeros((1, 40_000), np.uint8)), Settings().advanced.max_side, 40_000),
     ],
     ids=["PNG", "GIF", "65535", "2^31", "high", "1 x N"],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import OverloadedError, ShuttingDownError, TooMuchMemoryError
 from app.http.limits import Room
-from app.inference import scheduler as scheduler_module
+from app.inference import turns
 from app.inference.job import Job
 from app.inference.scheduler import Scheduler
 from harness.fakes import PATIENCE, FakeEngine, Pixels, make_spec, running
@@ -52,7 +52,7 @@ def test_requests_come_first_however_long_the_background_has_waited() -> None:
 
 
 def test_one_window_is_computed_when_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(turns, "PATIENCE", 0.0)
     engine = FakeEngine()
     with running(engine) as scheduler:
         plug = hold(scheduler, engine)

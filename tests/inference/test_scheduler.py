@@ -24,8 +24,9 @@ from app.errors import (
     TooMuchWorkError,
 )
 from app.inference.batching import MOST_WINDOWS, Rates
-from app.inference.job import Job
-from app.inference.scheduler import DEAR_WINDOW, SILENCE, Scheduler
+from app.inference.job import HEAVY_WINDOW, Job
+from app.inference.scheduler import Scheduler
+from app.inference.turns import SILENCE
 from app.inference.zoo import ModelSpec
 from harness.fakes import PATIENCE, FakeEngine, Pixels, make_spec, nearest, running, wait_until
 
@@ -555,7 +556,7 @@ def test_of_200_jobs_from_8_threads_each_has_exactly_one_outcome(batch: int) -> 
     ):
         outcomes = list(pool.map(lambda seed: live(scheduler, seed), range(200)))
         assert scheduler.backlog() == 0
-        assert not scheduler._jobs
+        assert not scheduler.jobs()
     assert len(outcomes) == 200
     assert all(outcome in OUTCOMES[kind] for kind, outcome in outcomes), Counter(outcomes)
 
@@ -701,7 +702,7 @@ def test_a_lane_takes_half_of_the_machines_seconds(monkeypatch: pytest.MonkeyPat
 
 # -- windows that take seconds -----------------------------------------------------------------------------------
 
-DEAR = make_spec("dear", macs=2 * DEAR_WINDOW // PIXELS)
+DEAR = make_spec("dear", macs=2 * HEAVY_WINDOW // PIXELS)
 
 
 class Watched:

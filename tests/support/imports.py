@@ -12,22 +12,20 @@ from harness import ROOT
 
 RULES: dict[str, set[str]] = {
     "errors": set(),
-    "pixels": set(),
     "threads": set(),
     "settings": {"threads"},
-    "images": {"errors", "pixels"},
+    "images": {"errors"},
     "telemetry": {"errors"},
-    "inference": {"errors", "pixels", "threads", "telemetry"},
-    "upscale": {"errors", "pixels", "images", "telemetry", "inference"},
-    "files": {"errors", "images", "inference", "upscale"},
+    "inference": {"errors", "threads", "images", "telemetry"},
+    "upscale": {"errors", "images", "telemetry", "inference"},
     "jobs": {"errors"},
-    "http": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
-    "study": {"errors", "pixels", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
+    "http": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale", "jobs"},
+    "study": {"errors", "settings", "threads", "images", "telemetry", "inference", "upscale", "http"},
 }
 """What each folder or module of ``app/`` may import of the others, from the bottom up."""
 
-ROOTS = ("main", "bucket_command", "cli", "supervisor")
-"""Modules that put the rest together: they may import anything, and nothing below imports them."""
+ROOTS = ("main", "cli", "supervisor")
+"""What puts the rest together: it may import anything, and nothing below imports it."""
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from app.images.decoder import decode_container
 from app.images.formats import DecodeLimits, read_container
+from app.images.pixels import Size
 from app.inference.job import Job
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import ModelSpec
-from app.pixels import Size
 from app.upscale.parameters import Output
 from app.upscale.pipeline import Work
 from app.upscale.plan import make_plan

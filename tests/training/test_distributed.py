@@ -31,16 +31,16 @@ PROCESS = """
 import os, sys
 from pathlib import Path
 import torch
-from training import train as training
+from training import start, train as training
 from training.checkpoint import Folders
 from training.recipe import load_recipe
 
-def keep_adversary(*arguments, new=training.new_adversary):
+def keep_adversary(*arguments, new=start.new_adversary):
     kept.append(new(*arguments))
     return kept[-1]
 
 kept = []
-training.new_adversary = keep_adversary
+start.new_adversary = keep_adversary
 folder = Path(sys.argv[1])
 network = training.train(load_recipe(str(folder / "tiny.toml")), Folders(folder, folder / "runs"))
 state = {"averaged": network.state_dict(), **kept[0].state_dict()}

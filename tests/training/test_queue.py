@@ -19,6 +19,7 @@ from training.log import log_lines
 from training.queue import load_queue, run_queue
 from training.recipe import Recipe, load_recipe
 from training.report.progress import progress
+from training.start import REWARM_STEPS
 from training.train import train
 
 RECIPE = """
@@ -128,7 +129,7 @@ def test_an_optimiser_that_knows_nothing_is_warmed_up(tmp_path: Path, folders: F
     longer, fresh = recipe_of(tmp_path, 1000), replace(folders, runs=tmp_path / "another-machine")
     train(longer, fresh, go_on=True, stop=Countdown(10))
     rates = [float(row["rate"]) for row in log_lines(fresh.run("tiny-x2") / "log.csv") if row["rate"]]
-    assert rates == pytest.approx([1e-3 * step / training.REWARM_STEPS for step in (5, 10)], rel=0.01)
+    assert rates == pytest.approx([1e-3 * step / REWARM_STEPS for step in (5, 10)], rel=0.01)
 
 
 @pytest.mark.parametrize("network", ["half-size", "plain"])

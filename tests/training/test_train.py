@@ -19,24 +19,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness import ROOT
+from training import hardware, start
 from training import train as training
 from training.__main__ import main
 from training.architectures import Generator, build
 from training.checkpoint import Average, Folders, load_trained, save
+from training.data import feed
+from training.data.feed import to_tensor
 from training.data.pairs import PairSet, batches
+from training.hardware import autocast
 from training.log import LOG_FIELDS
+from training.losses import stage as stage_losses
 from training.losses.perceptual import VGG19, vgg_layers
 from training.losses.pixel import PIXEL_LOSSES
 from training.recipe import AdversaryRecipe, ContentRecipe, DataRecipe, Recipe, Stage
-from training.train import (
-    autocast,
-    learning_rate,
-    stage_at,
-    to_pixels,
-    to_tensor,
-    train,
-    validate,
-)
+from training.schedule import learning_rate, stage_at
+from training.train import train
+from training.validation import to_pixels, validate
 
 SCALE = 2
 NETWORK = {"architecture": "plain", "channels": 8, "depth": 3}
@@ -186,8 +185,8 @@ def test_batches_cut_on_the_device_train_the_same_network(
     """Here the device is the processor: the way is a GPU's, and every crop the same."""
     short = replace(TINY, stages=(Stage(steps=8, rate=1e-3, warmup=0),))
     usual = weights(train(short, Folders(data, tmp_path / "usual")))
-    monkeypatch.setattr(training, "fits", lambda pairs, device: True)
-    monkeypatch.delattr(training, "batches")
+    monkeypatch.setattr(feed, "fits", lambda pairs, device: True)
+    monkeypatch.delattr(feed, "batches")
     torch.testing.assert_close(weights(train(short, Folders(data, tmp_path / "device"))), usual)
     other = weights(train(replace(short, seed=2), Folders(data, tmp_path / "other")))
     assert not all(torch.allclose(other[name], usual[name]) for name in usual)
@@ -233,11 +232,12 @@ stage = [{ steps = 30, warmup = 5 }, { steps = 10, loss = "mse", rate = 1e-4, wa
 # ``python -m training``, with a checkpoint every step and a log line every fifth, that kills itself
 KILLED = """
 import os, runpy, signal, sys
+import training.start as start
 import training.train as train
 
 moment, fatal_step = sys.argv.pop(1), int(sys.argv.pop(1))
 train.CHECKPOINT_SECONDS, train.LOG_EVERY = -1, 5
-save, replace, now = train.save, os.replace, [0]
+save, replace, now = start.save, os.replace, [0]
 
 def kill_at(name):
     if (name, now[0]) == (moment, fatal_step):
@@ -252,7 +252,7 @@ def watched_replace(part, path):
     kill_at("half saved")
     replace(part, path)
 
-train.save, os.replace = watched_save, watched_replace
+start.save, os.replace = watched_save, watched_replace
 runpy.run_module("training", run_name="__main__", alter_sys=True)
 """
 
@@ -363,12 +363,12 @@ def test_an_adversarial_stage_logs_every_loss_at_every_step(game: Run) -> None:
 
 
 def test_windows_begin_at_every_phase_of_a_pool_and_depend_on_the_step_alone() -> None:
-    windows = [training.window(16, (4, 3, 96, 80), np.random.default_rng([1, step, 0])) for step in range(400)]
+    windows = [stage_losses.window(16, (4, 3, 96, 80), np.random.default_rng([1, step, 0])) for step in range(400)]
     image = torch.zeros(4, 3, 96, 80)
     assert {image[each].shape for each in windows} == {(4, 3, 80, 64)}
     assert {each[axis].start for axis in (2, 3) for each in windows} == set(range(17))
-    assert windows[7] == training.window(16, (4, 3, 96, 80), np.random.default_rng([1, 7, 0]))
-    assert training.window(0, image.shape, np.random.default_rng(0))[2:] == (slice(0, 96), slice(0, 80))
+    assert windows[7] == stage_losses.window(16, (4, 3, 96, 80), np.random.default_rng([1, 7, 0]))
+    assert stage_losses.window(0, image.shape, np.random.default_rng(0))[2:] == (slice(0, 96), slice(0, 80))
 
 
 def test_pixels_are_compared_outside_the_window_too() -> None:
@@ -382,10 +382,10 @@ def test_pixels_are_compared_outside_the_window_too() -> None:
         content=ContentRecipe(weight=0.0),
     )
     recipe = replace(GAME, stages=(stage,), data=replace(GAME.data, crop=64 // SCALE))
-    adversary = training.new_adversary(recipe, stage, torch.device("cpu"))
+    adversary = stage_losses.new_adversary(recipe, stage, torch.device("cpu"))
     seen = (slice(None), slice(None), slice(8, 40), slice(0, 32))
     same = {stage.content: lambda a, b: a.sum() * 0}
-    losses = training.generator_losses(stage, sr, hr, seen, same, adversary)
+    losses = stage_losses.generator_losses(stage, sr, hr, seen, same, adversary)
     losses["loss"].backward()
     assert losses["pixel"] == 0.5
     outside = sr.grad.clone()
@@ -397,7 +397,7 @@ def test_pixels_are_compared_outside_the_window_too() -> None:
 def test_the_discriminator_learns_in_its_stage_and_is_kept(game: Run) -> None:
     torch.manual_seed(GAME.seed)
     build(SCALE, **NETWORK)
-    fresh = training.new_adversary(GAME, GAME.stages[1], torch.device("cpu"))
+    fresh = stage_losses.new_adversary(GAME, GAME.stages[1], torch.device("cpu"))
     (kept,) = torch.load(game.folder / "checkpoint.pt", weights_only=True)["adversaries"]
     fresh_weight = fresh.discriminator.state_dict()["features.0.weight"]
     assert not torch.equal(kept["discriminator"]["features.0.weight"], fresh_weight)
@@ -416,7 +416,7 @@ def test_an_interrupted_game_goes_on_as_if_nothing_had_happened(
 
     folders = replace(game.folders, runs=tmp_path)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
-    monkeypatch.setattr(training, "save", save_and_stop)
+    monkeypatch.setattr(start, "save", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         train(GAME, folders)
     monkeypatch.undo()
@@ -569,9 +569,9 @@ def test_the_average_starts_young_and_converges() -> None:
 def test_recipe_and_machine_decide_what_the_convolutions_compute_in(
     precision: str, has_bf16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "computes_bf16", lambda device: has_bf16)
+    monkeypatch.setattr(hardware, "computes_bf16", lambda device: has_bf16)
     x, weight = torch.rand(1, 3, 4, 4), torch.rand(2, 3, 3, 3)
-    with autocast(replace(TINY, precision=precision), torch.device("cpu")):
+    with autocast(precision, torch.device("cpu")):
         assert F.conv2d(x, weight).dtype == dtype
 
 

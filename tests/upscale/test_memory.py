@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.inference.batching import LANES
-from app.inference.scheduler import DEAR_WINDOW
+from app.inference.job import HEAVY_WINDOW
 from app.inference.zoo import ModelFile
 from app.upscale.memory import held_bytes, networks_bytes
 from app.upscale.parameters import Output
@@ -104,6 +104,6 @@ def test_imported_networks_take_no_more_than_is_told(macs: int, context: int, me
     for size in ((64, 64), (256, 384), (512, 512), (1024, 768), (300, 3000)):
         (only,) = plan_passes(size, [spec], budget)
         tile = only.plan.tile_pixels * spec.pixel_bytes
-        lanes = 1 if only.plan.tile_pixels * macs > DEAR_WINDOW else LANES
+        lanes = 1 if only.plan.tile_pixels * macs > HEAVY_WINDOW else LANES
         assert told >= lanes * tile + (1 + LANES) * file.bytes
     assert told <= 2.2 * budget.tile_bytes + 3 * file.bytes + 131**2 * 11_800

@@ -20,7 +20,9 @@ from tests.support.upscale import open_job, prepare
 
 ALLOWED = 1  # of 255
 ASTRONAUT = skimage.data.astronaut()
-DEFAULT, SMALL = TileBudget(pixels=Settings().tile_pixels, band_bytes=Settings().band_bytes), TileBudget(pixels=64 * 64)
+ADVANCED = Settings().advanced
+DEFAULT = TileBudget(pixels=ADVANCED.tile_pixels, band_bytes=ADVANCED.band_bytes)
+SMALL = TileBudget(pixels=64 * 64)
 CASES = {  # no larger than several tiles need
     "astronaut, default": (ASTRONAUT[:320, 50:430], DEFAULT),
     "noise, small tiles": (noise(120, 160, 3), SMALL),

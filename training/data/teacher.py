@@ -2,6 +2,7 @@
 
 A set lies in a folder: ``lr`` and ``sr``, flat uint8 files of pairs one behind the other. The n-th pair depends on the
 recipe and on n alone, so that a killed run goes on where it was and a longer set begins with the shorter one's pairs.
+Students of a smaller scale learn from the same set: what the teacher drew is reduced for them.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -30,12 +32,13 @@ Made = TypeVar("Made")
 
 
 class TaughtPairs:
-    """LR crops, uint8 ``[side, side, 3]``, and the teacher's images of them, ``[side * scale, side * scale, 3]``."""
+    """LR crops, uint8 ``[side, side, 3]``, and the teacher's images of them, ``drawn_at`` times as large; batches are
+    made for a student of ``scale``, which is no larger."""
 
-    def __init__(self, folder: Path, pairs: int, side: int, scale: int) -> None:
-        self.side, self.scale = side, scale
+    def __init__(self, folder: Path, pairs: int, side: int, drawn_at: int, scale: int) -> None:
+        self.side, self.drawn_at, self.scale = side, drawn_at, scale
         self.lr: Pixels = np.memmap(folder / "lr", np.uint8, "r", shape=(pairs, side, side, 3))
-        self.sr: Pixels = np.memmap(folder / "sr", np.uint8, "r", shape=(pairs, side * scale, side * scale, 3))
+        self.sr: Pixels = np.memmap(folder / "sr", np.uint8, "r", shape=(pairs, side * drawn_at, side * drawn_at, 3))
 
     def __len__(self) -> int:
         return len(self.sr)
@@ -65,11 +68,18 @@ class TaughtPairs:
         top, left = rng.integers(TAUGHT_MARGIN, self.side - TAUGHT_MARGIN - crop + 1, 2).tolist()
         flip_y, flip_x, transpose = rng.integers(2, size=3).astype(bool).tolist()
 
-        def part(pixels: Pixels, scale: int) -> Pixels:
-            rows, columns = (slice(start * scale, (start + crop) * scale) for start in (top, left))
-            return turned(pixels[rows, columns], flip_y, flip_x, transpose)
+        lr = self.lr[pair, top : top + crop, left : left + crop]
+        sr = self._drawn(pair, top, left, crop)
+        return turned(lr, flip_y, flip_x, transpose), turned(sr, flip_y, flip_x, transpose)
 
-        return part(self.lr[pair], 1), part(self.sr[pair], self.scale)
+    def _drawn(self, pair: int, top: int, left: int, crop: int) -> Pixels:
+        """The teacher's image of an LR crop, at the student's scale."""
+        s = self.drawn_at
+        box = (left * s, top * s, (left + crop) * s, (top + crop) * s)
+        if s == self.scale:
+            return self.sr[pair, box[1] : box[3], box[0] : box[2]]
+        side = crop * self.scale
+        return np.asarray(Pillow.fromarray(self.sr[pair]).resize((side, side), Pillow.Resampling.BICUBIC, box))
 
 
 def flat(lr: Pixels, sr: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
@@ -78,27 +88,31 @@ def flat(lr: Pixels, sr: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixe
     return np.broadcast_to(colour, lr.shape), np.broadcast_to(colour, sr.shape)
 
 
-def taught_folder(recipe: TeacherRecipe, teacher: Path, photos: Path, scale: int, cache: Path) -> Path:
+def taught_folder(recipe: TeacherRecipe, teacher: Path, photos: Path, drawn_at: int, cache: Path) -> Path:
     """Where a set lies: the same for the same crops, photographs and teacher, however many pairs are asked for."""
     names = [str(p.relative_to(photos)) for p in list_pictures(photos)]
     factors = [float(factor) for factor in recipe.factors]  # 4 and 4.0 are the same crops
-    asked = {**asdict(recipe), "pairs": None, "factors": factors, "scale": scale}
+    same = {key: value for key, value in asdict(recipe).items() if key != "credit"}
+    asked = {**same, "pairs": None, "factors": factors, "scale": drawn_at}
     digest = hashlib.sha256(teacher.read_bytes()).hexdigest()
     key = hashlib.sha256(json.dumps([asked, names, digest]).encode()).hexdigest()[:16]
     return cache / f"taught-{key}"
 
 
 def make_taught(recipe: TeacherRecipe, teacher: Path | None, photos: Path, scale: int, cache: Path) -> TaughtPairs:
-    """The set of ``recipe.pairs`` pairs; those that are missing are made first."""
+    """The set of ``recipe.pairs`` pairs for a student of ``scale``; those that are missing are made first."""
     if teacher is None or not teacher.is_file():
         raise ValueError(
             f"the recipe has a teacher, whose weights are needed (--teacher FILE): {teacher or 'not given'}"
         )
-    folder = taught_folder(recipe, teacher, photos, scale, cache)
-    made = whole_pairs(folder, recipe.side, scale)
+    network, drawn_at = read_teacher(teacher)
+    if drawn_at < scale:
+        raise ValueError(f"{teacher.name} enlarges by {drawn_at}: it cannot teach a network of x{scale}")
+    folder = taught_folder(recipe, teacher, photos, drawn_at, cache)
+    made = whole_pairs(folder, recipe.side, drawn_at)
     if made < recipe.pairs:
-        append_pairs(recipe, read_teacher(teacher, scale), list_pictures(photos), folder, range(made, recipe.pairs))
-    return TaughtPairs(folder, recipe.pairs, recipe.side, scale)
+        append_pairs(recipe, network, list_pictures(photos), folder, range(made, recipe.pairs))
+    return TaughtPairs(folder, recipe.pairs, recipe.side, drawn_at, scale)
 
 
 def whole_pairs(folder: Path, side: int, scale: int) -> int:
@@ -113,11 +127,12 @@ def whole_pairs(folder: Path, side: int, scale: int) -> int:
     return made
 
 
-def read_teacher(path: Path, scale: int) -> nn.Module:
+def read_teacher(path: Path) -> tuple[nn.Module, int]:
+    """The network and its scale."""
     foreign = read_foreign(path)
-    if foreign.scale != scale or not isinstance(foreign.network, nn.Module):
-        raise ValueError(f"{path.name}: a teacher is a file of weights of a network at x{scale}")
-    return foreign.network.eval().to(memory_format=torch.channels_last)
+    if not isinstance(foreign.network, nn.Module):
+        raise ValueError(f"{path.name}: a teacher is a file of weights, not an ONNX graph")
+    return foreign.network.eval().to(memory_format=torch.channels_last), foreign.scale
 
 
 def append_pairs(recipe: TeacherRecipe, network: nn.Module, pictures: list[Path], folder: Path, numbers: range) -> None:

@@ -30,7 +30,7 @@ from training.recipe import Recipe
 from training.report.cards import write_cards
 from training.report.evaluate import Judge, evaluate, evaluate_candidate
 from training.report.evaluate_qr import judge_codes
-from training.train import starting
+from training.start import starting
 from training.warm_start import blended, load_exported
 
 LICENCE = "Apache-2.0"
@@ -146,6 +146,8 @@ def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, A
         "degradation": CODES if recipe.data.codes else recipe.data.degradation,
         "data": TRAINING_CODES if recipe.data.codes else TRAINING_DATA,
     }
+    if recipe.teacher:
+        summary["teacher"] = f"{recipe.teacher.credit}: {recipe.teacher.pairs:,} of its images"
     if recipe.start_from:
         summary["started_from"] = recipe.start_from
     if recipe.blend < 1:

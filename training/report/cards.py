@@ -7,7 +7,9 @@ from typing import Any
 from PIL import Image
 
 from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo, load_zoo
+from training.data.degradations import RANDOM_DEGRADATIONS
 from training.data.qrcodes import CODES
+from training.report.conditions import CONDITIONS, WEB_QUALITY
 from training.report.crops import Box, save_picture, side_by_side
 from training.report.evaluate import choose
 from training.report.records import MEASURES, figures_cell, meaning
@@ -54,7 +56,14 @@ def portrait(zoo: Zoo, spec: Spec) -> Image.Image:
     if spec.training.get("degradation") == CODES:
         lr, hr = sample_code(spec.scale)
         return side_by_side(enlarged(zoo, [(spec, "fp32")], lr, hr), Box(0, 0, hr.shape[1], hr.shape[0]), 1)
-    return side_by_side(enlarged(zoo, [(spec, "fp32")], *sample_pair(sample_picture(), spec.scale)), PATCH, ZOOM)
+    condition = CONDITIONS[condition_of(spec)]
+    lr, hr = sample_pair(sample_picture(), spec.scale, condition)
+    return side_by_side(enlarged(zoo, [(spec, "fp32")], lr, hr), PATCH, ZOOM)
+
+
+def condition_of(spec: Spec) -> str:
+    """What is done to a sample: networks for pictures as people have them are shown what they are for."""
+    return "web" if spec.training.get("degradation") in RANDOM_DEGRADATIONS else "clean"
 
 
 def card(spec: Spec, picture: str) -> str:
@@ -80,9 +89,10 @@ def captions(spec: Spec) -> tuple[str, str]:
         return f"what {spec.name} draws", f"Drawn with the seed {GRID_SEED}, none left out."
     if spec.training.get("degradation") == CODES:
         return f"LR, bicubic, {spec.name} and the original, a QR code", f"{CODE_CREDIT}; luma PSNR."
+    reduced = {"clean": "reduced by bicubic", "web": f"reduced by averaging, JPEG of quality {WEB_QUALITY}"}
     return (
         f"LR, bicubic, {spec.name} and the original, the same crop",
-        f"Picture: {CREDIT}, reduced by bicubic; luma PSNR of the crop.",
+        f"Picture: {CREDIT}, {reduced[condition_of(spec)]}; luma PSNR of the crop.",
     )
 
 

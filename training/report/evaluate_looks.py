@@ -14,14 +14,15 @@ from training.report.cache import Cache, digest_of
 from training.report.conditions import CONDITIONS
 from training.report.crops import Panel, most_different, save_picture, side_by_side, versions
 from training.report.evaluate import ServedPath, means, measure_speed, png, served_path, serves_scale, test_pairs
+from training.report.fidelity import fidelity
 from training.report.looks import Judges
 from training.report.metrics import Pixels
-from training.report.records import LOOKS, MEASURES, TIMES, Record
+from training.report.records import FIDELITY, LOOKS, MEASURES, TIMES, Record
 from training.report.rivals import Rival, read_rival
 
-ORIGINAL = "original"  # the test set's own pictures, of which NIQE says something too
+ORIGINAL = "original"  # the test set's own pictures, of which NIQE and fidelity say something too
 CROP_SIDE = 192  # HR pixels, shown at full size
-SHOWN = (*LOOKS, "psnr_rgb", "psnr_y", "ssim_y")
+SHOWN = (*LOOKS, "psnr_rgb", "psnr_y", "ssim_y", *FIDELITY)
 Enlarge = Callable[[Pixels], Pixels]
 Found = dict[str, dict[str, list[dict[str, float]]]]
 """By the network's label, then by ``set (condition)``: the figures of each picture."""
@@ -77,8 +78,7 @@ def evaluate_looks(zoo: Zoo, comparison: Comparison, folders: Folders, measures:
     comparison.check(folders)
     records = {label_of(spec, precision): Record.of(spec, precision, {}) for spec, precision in comparison.files}
     records |= {rival.name: record_of(rival) for rival in comparison.rivals}
-    if comparison.judges.niqe:
-        records[ORIGINAL] = Record(ORIGINAL, 1, "fp32", "", "", 0, 0, {}, None)
+    records[ORIGINAL] = Record(ORIGINAL, 1, "fp32", "", "", 0, 0, {}, None)
     with ExitStack() as stack:
         paths = [(spec, p, stack.enter_context(served_path(zoo, [spec], p))) for spec, p in comparison.files]
         networks = {label_of(spec, p): enlarger(spec, path) for spec, p, path in paths}
@@ -122,9 +122,10 @@ def judge_all(networks: dict[str, Enlarge], comparison: Comparison, folders: Fol
             for condition in comparison.conditions:
                 lr = CONDITIONS[condition](hr, comparison.scale)
                 results = {label: enlarge(lr) for label, enlarge in networks.items()}
-                all_figures = {label: judged(sr, hr, comparison) for label, sr in results.items()}
+                all_figures = {label: judged(sr, hr, lr, comparison) for label, sr in results.items()}
+                all_figures[ORIGINAL] = fidelity(hr, lr, comparison.scale)
                 if comparison.judges.niqe:
-                    all_figures[ORIGINAL] = {"niqe": comparison.judges.niqe(hr)}
+                    all_figures[ORIGINAL]["niqe"] = comparison.judges.niqe(hr)
                 for label, figures in all_figures.items():
                     found[label].setdefault(f"{name} ({condition})", []).append(figures)
                 if comparison.figures and index in drawn:
@@ -144,9 +145,10 @@ def originals(folder: Path, scale: int) -> Iterator[Pixels]:
         yield np.ascontiguousarray(hr[:height, :width])
 
 
-def judged(sr: Pixels, hr: Pixels, comparison: Comparison) -> dict[str, float]:
+def judged(sr: Pixels, hr: Pixels, lr: Pixels, comparison: Comparison) -> dict[str, float]:
     origin: list[object] = [comparison.judges.identity, comparison.scale, digest_of(sr), digest_of(hr)]
-    return comparison.cache.figures(origin, lambda: comparison.judges(sr, hr, comparison.scale))
+    looks = comparison.cache.figures(origin, lambda: comparison.judges(sr, hr, comparison.scale))
+    return looks | fidelity(sr, lr, comparison.scale)
 
 
 def draw(results: dict[str, Pixels], lr: Pixels, hr: Pixels, path: Path) -> None:
@@ -206,7 +208,9 @@ def share_of_way(start: float, here: float, goal: float) -> float | None:
 def footnote(records: Sequence[Record]) -> str:
     machines = dict.fromkeys(record.speed.machine for record in records if record.speed)
     timed = f" LR Mpx/s: the bare ONNX Runtime session in fp32 unless told otherwise, {'; '.join(machines)}."
-    return f"LPIPS, DISTS and NIQE: less is better. {TIMES}{records[0].scale}.{timed if machines else ''}"
+    told = "LPIPS, DISTS and NIQE: less is better. `lr psnr` (dB, RGB) and `lr delta e` (CIEDE2000): SR, reduced, "
+    told += "against LR. `grid`: deviation of what repeats itself every 8 pixels, levels of luma. "
+    return f"{told}{TIMES}{records[0].scale}.{timed if machines else ''}"
 
 
 def read_rivals(paths: Iterable[Path]) -> list[Rival]:

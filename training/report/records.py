@@ -16,6 +16,9 @@ Metrics = dict[str, dict[str, float]]
 LOOKS = ("lpips_vgg", "lpips_alex", "dists", "niqe")
 """The measures of looks: less is better."""
 
+FIDELITY = ("lr_psnr", "lr_delta_e", "grid")
+"""How true to LR an enlarged picture is, and its grid."""
+
 PUBLIC = Path(__file__).parent / "public_networks.toml"
 TIMES = "\N{MULTIPLICATION SIGN}"
 BEGIN, END = "<!-- evaluation: begins -->", "<!-- evaluation: ends -->"
@@ -37,6 +40,9 @@ MEASURES = {
     "lpips_alex": Measure(3, "LPIPS by AlexNet (less is better)"),
     "dists": Measure(3, "DISTS (less is better)"),
     "niqe": Measure(2, "NIQE (less is better; it sees no original)"),
+    "lr_psnr": Measure(2, "PSNR (dB) of SR, reduced, against LR"),
+    "lr_delta_e": Measure(2, "CIEDE2000 of SR, reduced, against LR"),
+    "grid": Measure(2, "deviation, in levels of luma, of what repeats itself every 8 pixels"),
     "codes_read": Measure(3, "share of QR codes that ZXing reads"),
     "codes_wrong": Measure(0, "codes read as something that they do not say"),
 }

@@ -1,7 +1,7 @@
 """What the zoo makes of a sample: crops of a photograph that scikit-image brings along, a QR code, a grid of digits."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from app.inference.engine import Engine
 from app.inference.generator import grid, latent_vectors
 from app.inference.zoo import GeneratorSpec, ModelSpec, Zoo
 from app.threads import usable_cores
-from training.data.degradations import bicubic
+from training.data.degradations import DEGRADATIONS, RANDOM_DEGRADATIONS, bicubic
 from training.data.pairs import Pixels, read_picture
 from training.data.qrcodes import Code, render_pair, whole_size, whole_view
+from training.report.conditions import CONDITIONS
 from training.report.crops import Box, Panel, most_different, save_picture, side_by_side, versions
 from training.report.evaluate import png, served_path
 
@@ -26,6 +27,7 @@ CODE_SIZE, CODE_BLUR, CODE_NOISE = 1.3, 0.5, 5.0  # LR pixels a module, LR pixel
 CODE_SEED = 1
 CODE_CREDIT = f"A code drawn with {CODE_SIZE} pixels a module, blurred by {CODE_BLUR} pixels, noise {CODE_NOISE:g}"
 GRID_SEED, GRID_COUNT, GRID_COLUMNS, GRID_ZOOM = 1, 50, 10, 2
+DRAWS, DEGRADED, DEGRADED_ZOOM = 4, Box(22, 76, 44, 44), 3
 CROP_SIDE, CROP_ZOOM = 64, 3  # HR pixels; small, since every network has its own
 
 
@@ -34,10 +36,24 @@ def sample_picture() -> Pixels:
     return skimage.data.astronaut()
 
 
-def sample_pair(hr: Pixels, scale: int) -> tuple[Pixels, Pixels]:
-    """The picture reduced by bicubic, and the picture as far as it is that many times as large."""
+def sample_pair(hr: Pixels, scale: int, reduce: Callable[[Pixels, int], Pixels] = bicubic) -> tuple[Pixels, Pixels]:
+    """The picture reduced, and the picture as far as it is that many times as large."""
     hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
-    return bicubic(hr, scale), hr
+    return reduce(hr, scale), hr
+
+
+def draw_degradations(path: Path, scale: int = 4) -> None:
+    """What a crop of the sample is like at the LR size after each degradation: the fixed ones that networks are judged
+    under, and the random ones that they learn from, each drawn ``DRAWS`` times."""
+    hr = sample_picture()
+    fixed = {**DEGRADATIONS, "web": CONDITIONS["web"], "poor": CONDITIONS["poor"]}
+    panels = [Panel(name, spoil(hr, scale)) for name, spoil in fixed.items()]
+    for name in ("web", "poor"):
+        seeds = range(1, DRAWS + 1)
+        spoil = RANDOM_DEGRADATIONS[name]
+        panels += [Panel(f"random {name} {seed}", spoil(hr, scale, np.random.default_rng(seed))) for seed in seeds]
+    first, *others = panels
+    save_picture(side_by_side([*others, first], DEGRADED, DEGRADED_ZOOM), path)
 
 
 def sample_code(scale: int) -> tuple[Pixels, Pixels]:

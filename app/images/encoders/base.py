@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from app.errors import InvalidParameterError
-from app.pixels import Pixels
+from app.images.pixels import Pixels
 
 Rows = Pixels
 """A band of finished pixels: uint8 or uint16 by ``Picture.depth``, ``[h, width, channels]``, C-contiguous, top row

@@ -1,30 +1,36 @@
-"""For formats whose libraries want the whole picture at once: the rows, collected."""
+"""For formats whose libraries want the whole image at once: the rows are collected, then Pillow writes the file."""
 
+import io
 from collections.abc import Mapping
 
 from PIL import Image
 
 from app.errors import OutputTooLargeError
-from app.images.encoders.base import Picture, RowCounter, Rows
+from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows
 from app.images.icc import for_rgb
 
 
-class Canvas:
-    """The rows so far as a Pillow image; ``modes`` tells which a number of channels becomes. ``begin`` allocates."""
+class WholeEncoder:
+    """Collects the rows and encodes them in ``finish``; ``begin`` allocates the image.
 
-    def __init__(self, picture: Picture, modes: Mapping[int, str]) -> None:
-        self._size = picture.width, picture.height
+    ``modes``: the Pillow mode for each number of channels; ``options``: those of Pillow's ``save``.
+    """
+
+    def __init__(
+        self, picture: Picture, kind: OutputFormat, modes: Mapping[int, str], options: Mapping[str, object]
+    ) -> None:
+        check_size(picture, kind)
+        self._picture, self._kind, self._options = picture, kind, options
         self._mode = modes[picture.channels]
-        rgb = self._mode.startswith("RGB")
-        self.icc_profile = for_rgb(picture.icc_profile) if rgb else picture.icc_profile
         self._counter = RowCounter(picture)
         self._image: Image.Image | None = None
         self._filled = 0
 
-    def begin(self) -> None:
-        self._image = Image.new(self._mode, self._size)
+    def begin(self) -> bytes:
+        self._image = Image.new(self._mode, (self._picture.width, self._picture.height))
+        return b""
 
-    def write(self, rows: Rows) -> None:
+    def write(self, rows: Rows) -> bytes:
         if self._image is None:
             raise ValueError("write comes after begin and before finish")
         self._counter.accept(rows)
@@ -32,22 +38,31 @@ class Canvas:
             band = Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
             self._image.paste(band.convert(self._mode), (0, self._filled))
             self._filled += len(rows)
+        return b""
 
-    def finish(self) -> Image.Image:
-        """The picture, which is forgotten here: it is freed while the file is still being sent."""
+    def finish(self) -> bytes:
         self._counter.complete()
         if self._image is None:
             raise ValueError("finish comes once, after begin")
-        image, self._image = self._image, None
-        return image
+        picture, profile, file = self._picture, self._picture.icc_profile, io.BytesIO()
+        self._image.save(
+            file,
+            self._kind.name,
+            icc_profile=for_rgb(profile) if self._mode.startswith("RGB") else profile,
+            exif=picture.exif or b"",
+            xmp=picture.xmp or b"",
+            **self._options,
+        )
+        self._image = None  # freed while the file is still being sent
+        return file.getvalue()
 
 
-def check_size(picture: Picture, name: str, max_side: int, max_pixels: int) -> None:
+def check_size(picture: Picture, kind: OutputFormat) -> None:
     """Raises OutputTooLargeError for what the format, or the memory its library takes, cannot bear."""
     longest, pixels = max(picture.width, picture.height), picture.width * picture.height
-    if longest > max_side:
-        raise OutputTooLargeError(
-            f"A side of a {name} image has at most {max_side} pixels", limit=max_side, actual=longest
-        )
-    if pixels > max_pixels:
-        raise OutputTooLargeError(f"A {name} result has at most {max_pixels} pixels", limit=max_pixels, actual=pixels)
+    if kind.max_side and longest > kind.max_side:
+        detail = f"A side of a {kind.name.upper()} image has at most {kind.max_side} pixels"
+        raise OutputTooLargeError(detail, limit=kind.max_side, actual=longest)
+    if kind.max_pixels and pixels > kind.max_pixels:
+        detail = f"A {kind.name.upper()} result has at most {kind.max_pixels} pixels"
+        raise OutputTooLargeError(detail, limit=kind.max_pixels, actual=pixels)

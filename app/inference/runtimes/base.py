@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.pixels import Pixels
+from app.images.pixels import Pixels
 
 ALL_OUTPUTS = ""
 OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # of the one face, by the depth of what a run is shown

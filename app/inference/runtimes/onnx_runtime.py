@@ -9,11 +9,11 @@ import numpy as np
 import onnxruntime as ort
 
 from app.errors import OutOfMemoryError
+from app.images.pixels import Pixels
 from app.inference.binding import BoundSession, enlarged, run_into
 from app.inference.providers import RUN_ERRORS, GpuOptions, create_session, is_out_of_memory
 from app.inference.pruning import with_one_output
 from app.inference.runtimes.base import ALL_OUTPUTS, OUTPUTS, Face, Source, Value
-from app.pixels import Pixels
 
 PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
     "cpu": ("fp32", "int8", "fp16"),  # fp16 for its figures alone: a CPU casts to and fro, which is slower

@@ -17,10 +17,10 @@ import numpy as np
 import openvino
 
 from app.errors import ModelFileError, OutOfMemoryError
+from app.images.pixels import Pixels
 from app.inference.providers import is_out_of_memory
 from app.inference.runtimes.base import OUTPUTS, Face, Source, Value
 from app.inference.runtimes.channels_last import with_channels_last
-from app.pixels import Pixels
 from app.threads import give_way
 
 log = logging.getLogger("enlarger.openvino")

@@ -16,7 +16,7 @@ from training.data.teacher import TaughtPairs, make_taught, taught_folder, whole
 from training.recipe import TAUGHT_MARGIN, DataRecipe, TeacherRecipe
 
 SCALE = 2
-ASKED = TeacherRecipe(pairs=5, side=24, factors=(2.0, 1.5), shares=(0.5, 0.5))
+ASKED = TeacherRecipe("a test's teacher", pairs=5, side=24, factors=(2.0, 1.5), shares=(0.5, 0.5))
 CROPS = DataRecipe(crop=8, batch=3)
 
 
@@ -43,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(teacher, "read_teacher", lambda path, scale: Doubled())
+    monkeypatch.setattr(teacher, "read_teacher", lambda path: (Doubled(), SCALE))
     path = tmp_path / "teacher.pth"
     path.write_bytes(b"its digest alone counts here")
     return path
@@ -100,6 +100,39 @@ def test_batches_are_cut_alike_and_depend_on_the_step_alone(photos: Path, weight
         assert np.abs(sr - lr.repeat(SCALE, axis=1).repeat(SCALE, axis=2) / 2).max() <= 1.0
 
 
+def test_a_student_of_a_smaller_scale_learns_from_the_same_set(photos: Path, weights: Path, tmp_path: Path) -> None:
+    drawn, taught = (make_taught(ASKED, weights, photos, scale, tmp_path) for scale in (SCALE, 1))
+    for (lr, sr), (same_lr, reduced) in zip(
+        drawn.batches(CROPS, 1, 0, 20), taught.batches(CROPS, 1, 0, 20), strict=True
+    ):
+        assert (lr == same_lr).all()
+        assert reduced.shape == lr.shape
+        means = sr.reshape(3, 8, SCALE, 8, SCALE, 3).mean(axis=(2, 4))
+        assert np.abs(reduced - means).mean() < 2  # of the same place, whichever way it was turned
+
+
+def test_a_teacher_of_a_smaller_scale_cannot_teach(photos: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="enlarges by 2"):
+        make_taught(ASKED, weights, photos, 3, tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_the_crops_is_flat(photos: Path, weights: Path, tmp_path: Path, share: float) -> None:
+    pairs = make_taught(ASKED, weights, photos, SCALE, tmp_path)
+    batches = list(pairs.batches(replace(CROPS, flat=share), 1, 0, 100))
+    colours = [
+        (lr[0, 0], lr, sr)
+        for lrs, srs in batches
+        for lr, sr in zip(lrs, srs, strict=True)
+        if np.ptp(lr, (0, 1)).max() == 0
+    ]
+    assert abs(len(colours) / 300 - share) < 0.1
+    assert all((sr == colour).all() for colour, _, sr in colours)
+    if share:
+        ends = np.mean([np.isin(colour, (0, 255)) for colour, _, _ in colours])
+        assert 0.2 < ends < 0.5
+
+
 def test_edges_of_a_pair_are_not_taught(photos: Path, weights: Path, tmp_path: Path) -> None:
     """There the teacher saw its own padding."""
     pairs = make_taught(replace(ASKED, pairs=1), weights, photos, SCALE, tmp_path)
@@ -144,4 +177,4 @@ def test_a_recipe_with_a_teacher_needs_its_weights(photos: Path, tmp_path: Path)
 )
 def test_what_makes_no_set_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\[teacher\]"):
-        TeacherRecipe(**wrong)  # type: ignore[arg-type]
+        TeacherRecipe("a test's teacher", **wrong)  # type: ignore[arg-type]

@@ -10,9 +10,16 @@ from PIL import Image
 from app.inference.zoo import load_zoo
 from harness import MODELS
 from training.__main__ import main
-from training.data.degradations import bicubic
+from training.data.degradations import DEGRADATIONS, bicubic
 from training.report.crops import COLUMNS, GAP, MARGIN, Box, Panel, fitting_font, most_different, side_by_side, versions
-from training.report.sample import enlarged, sample_pair
+from training.report.sample import (
+    DEGRADED,
+    DEGRADED_ZOOM,
+    DRAWS,
+    draw_degradations,
+    enlarged,
+    sample_pair,
+)
 
 
 @pytest.fixture
@@ -94,3 +101,13 @@ def test_an_evaluation_draws_crops_of_the_trained_networks(tmp_path: Path) -> No
     with Image.open(path) as figure:
         assert figure.width == 2 * MARGIN + 5 * (64 * 3 + GAP) - GAP
     assert main(["evaluate", "fast-x4", *options, "--box", "100", "0", "64", "64"]) == 2  # beyond the picture
+
+
+def test_degradations_are_drawn_alike_each_time(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw_degradations(tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as figure:
+        panels = len(DEGRADATIONS) + 2 + 2 * DRAWS  # and the two fixed conditions
+        rows = -(-panels // COLUMNS)
+        assert figure.height > rows * DEGRADED.height * DEGRADED_ZOOM

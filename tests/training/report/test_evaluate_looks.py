@@ -19,9 +19,10 @@ from training.losses.perceptual import alexnet_layers
 from training.report.cache import Cache
 from training.report.conditions import web
 from training.report.evaluate_looks import share_of_way
+from training.report.fidelity import fidelity
 from training.report.looks import load_judges
 from training.report.niqe import features
-from training.report.records import read_records
+from training.report.records import FIDELITY, read_records
 from training.report.rivals import CONTEXT, LARGEST, in_tiles, read_rival
 
 Capture = pytest.CaptureFixture[str]
@@ -93,16 +94,17 @@ def test_networks_are_compared_and_shown(
     judged, repeated = load_judges(judges), []
     for hr in (pixels[: len(pixels) // 4 * 4] for pixels in PHOTOS.values()):
         sr = web(np.ascontiguousarray(hr), 4).repeat(4, axis=0).repeat(4, axis=1)
-        repeated.append(judged(sr, hr))
+        repeated.append(judged(sr, hr) | fidelity(sr, web(np.ascontiguousarray(hr), 4), 4))
     expected = {key: pytest.approx(np.mean([each[key] for each in repeated]), abs=1e-4) for key in repeated[0]}
     assert records["nearest-x4"].metrics["set (web)"] == expected
-    assert set(records["original"].metrics["set (poor)"]) == {"niqe"}
+    assert set(records["original"].metrics["set (poor)"]) == {"niqe", *FIDELITY}
 
     start, here, goal = (
         records[name].metrics["set (web)"]["lpips_alex"] for name in ("nearest-x4", "compact", "bicubic")
     )
     lines = text.splitlines()
-    assert lines[0] == "| set (web) | parameters | LR Mpx/s | lpips alex | niqe | psnr rgb | psnr y | ssim y |"
+    heads = "lpips alex | niqe | psnr rgb | psnr y | ssim y | lr psnr | lr delta e | grid"
+    assert lines[0] == f"| set (web) | parameters | LR Mpx/s | {heads} |"
     assert re.search(rf"^\| `nearest-x4` \| \d+ \| - \| {start:.3f} \|", text, re.MULTILINE)
     share = share_of_way(start, here, goal)
     shown = "-" if share is None else f"{share:.2f}"
@@ -122,7 +124,9 @@ def test_rivals_are_timed_as_the_zoo_is(
     rivals = ["--rival", nearest, tmp_path / "compact.pth"]
     assert run(data, "--conditions", "clean", *rivals, "--json", tmp_path / "looks.json", "--measure", "speed") == 0
     records = read_records(tmp_path / "looks.json")
-    assert [record.speed is not None and record.speed.lr_mpx_per_s > 0 for record in records] == [True] * 3
+    *timed, original = records
+    assert [record.speed is not None and record.speed.lr_mpx_per_s > 0 for record in timed] == [True] * 3
+    assert original.speed is None
     assert "LR Mpx/s: the bare ONNX Runtime session" in capsys.readouterr().out
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
+from app.cli.find import RESULT, STREAM, Source, stem_of
 from app.errors import EnlargerError
-from app.files.find import RESULT, STREAM, Source, stem_of
 from app.images.encoders import BY_SUFFIX, FORMATS
 from app.images.formats import SUFFIXES
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.files.find import STREAM, Omission, Source, find
+from app.cli.find import STREAM, Omission, Source, find
 from app.images.encoders import Picture, create_encoder
 from app.images.formats import enlarged_xmp
 from harness.fakes import noise

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.cli.find import Source, find
+from app.cli.name import NAME_BYTES, Names, fitted
 from app.errors import EnlargerError
-from app.files.find import Source, find
-from app.files.name import NAME_BYTES, Names, fitted
 from app.images.encoders import FORMATS
 from harness.fakes import noise
 from harness.pictures import encode

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main
-from app.files.batch import Batch, Order
+from app.cli.batch import Batch, Order
 from app.inference.engine import Engine
 from app.inference.zoo import Zoo, load_zoo
 from app.upscale.parameters import UpscaleParameters
@@ -252,7 +252,7 @@ def test_what_cannot_be_begun_is_told_in_one_line(
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ENLARGER_TILE_PIXELS", "1")
     assert main(["a.png"]) == 2
-    assert capsys.readouterr().err == "enlarger: setting tile_pixels: Input should be greater than or equal to 4096\n"
+    assert capsys.readouterr().err == "enlarger: ENLARGER_TILE_PIXELS: Input should be greater than or equal to 4096\n"
 
 
 @pytest.mark.parametrize(("suffix", "format"), [("jpg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from app.cli.find import STREAM, Omission, Source, find
+from app.cli.name import Names
+from app.cli.write import check_replaceable, is_stream, is_there, writing
 from app.errors import EnlargerError
-from app.files.find import STREAM, Omission, Source, find
-from app.files.name import Names
-from app.files.write import check_replaceable, is_stream, is_there, writing
 from app.images.encoders import FORMATS
 from app.images.formats import sniff
 from app.inference.job import Job

@@ -5,15 +5,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from app.cli.batch import Task, plan_files
 from app.errors import EnlargerError
-from app.images.encoders import FORMATS
+from app.images.encoders import BY_SUFFIX, FORMATS
+from app.images.formats import SUFFIXES
 from app.jobs.book import Book, database_url
 from app.jobs.copying import Copy, Plan, open_source, plan_copies
 from app.jobs.records import Job, JobSpec, new_id
@@ -26,23 +28,9 @@ from app.upscale.upscaler import Upscaler
 
 Item = TypeVar("Item")
 
-OWN_FORMATS = {kind.extension: name for name, kind in FORMATS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
 AT_A_TIME = 8  # pictures in flight with a remote service, and jobs handed in at once
 LOOK_SECONDS, LOOK_COUNT = 1.0, 500
 SECONDS_A_BYTE = 4e-6  # a guess by which a job is small or large before anybody has seen its picture
-
-
-class Task(Protocol):
-    """One file to read and the file to write."""
-
-    @property
-    def source(self) -> Path: ...
-    @property
-    def target(self) -> Path: ...
-
-
-PlanFiles = Callable[[list[Path], Path | None, str | None], Iterable[Task]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,15 +38,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", action="store_true", help="share the work among the replicas of ENLARGER_JOBS")
 
 
-def run(options: argparse.Namespace, parameters: UpscaleParameters, plan_files: PlanFiles) -> int:
+def run(options: argparse.Namespace, parameters: UpscaleParameters) -> int:
     """The exit status, as the command's. ``options``: the command's, files and output as text, and ``add_options``'."""
     if options.remote and not any(map(is_url, options.files)):
-        files = plan_files([Path(each) for each in options.files], path(options.output), options.format)
+        files = plan_files(
+            [Path(each) for each in options.files],
+            Path(options.output) if options.output else None,
+            options.format,
+            options.skip_existing,
+        )
         return run_remote(options, list(files), parameters)
     if len(options.files) != 1 or not options.output:
         raise EnlargerError("Name one bucket or folder, and with -o another one.")
-    source, only = open_source(options.files[0], PICTURES)
-    plan = plan_copies(source, only, Store.open(options.output), PICTURES, lambda own: extension(own, options.format))
+    source, only = open_source(options.files[0], SUFFIXES)
+    plan = plan_copies(source, only, Store.open(options.output), SUFFIXES, lambda own: extension(own, options.format))
     if plan.skipped:
         print(f"{plan.skipped} are there already", file=sys.stderr)
     if options.cluster or options.remote:
@@ -71,19 +64,15 @@ def run(options: argparse.Namespace, parameters: UpscaleParameters, plan_files: 
     return run_here(plan, source, Store.open(options.output), parameters, options.format)
 
 
-def path(place: str | None) -> Path | None:
-    return Path(place) if place else None
-
-
 def extension(own: str, format_name: str | None) -> str:
-    return FORMATS[format_name or OWN_FORMATS.get(own, "png")].extension
+    return FORMATS[format_name or BY_SUFFIX.get(own, "png")].extension
 
 
 def asked(parameters: UpscaleParameters, target: str) -> dict[str, str]:
     """A job's parameters, with the format that its target's name says."""
     values = parameters.model_dump(mode="json", exclude_defaults=True)
     told = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
-    return {"format": OWN_FORMATS[Path(target).suffix.lower()]} | told
+    return {"format": BY_SUFFIX[Path(target).suffix.lower()]} | told
 
 
 def failure(name: str, detail: str) -> None:
@@ -108,7 +97,7 @@ def run_here(plan: Plan, source: Store, sink: Store, parameters: UpscaleParamete
 
 def enlarge_object(copy: Copy, source: Store, sink: Store, parameters: UpscaleParameters, upscaler: Upscaler) -> None:
     image = upscaler.open(source.get(copy.source))
-    plan = upscaler.plan(image, parameters, [OWN_FORMATS[Path(copy.target).suffix.lower()]])
+    plan = upscaler.plan(image, parameters, [BY_SUFFIX[Path(copy.target).suffix.lower()]])
     with tempfile.TemporaryFile() as file:
         for piece in upscaler.run(upscaler.decode(image, plan)):
             file.write(piece)
@@ -124,9 +113,9 @@ def hand_to_cluster(
 ) -> int:
     """Straight into the database of ``ENLARGER_JOBS``; whoever has its URL needs no service to ask."""
     settings = Settings()
-    if not settings.jobs:
+    if not settings.jobs.location:
         raise EnlargerError("--cluster needs ENLARGER_JOBS, the database of the replicas.")
-    book = Book(database_url(settings.jobs))
+    book = Book(database_url(settings.jobs.location))
     try:
 
         def hand_in(copy: Copy) -> tuple[str, str]:

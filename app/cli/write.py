@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from app.cli.find import STREAM, Source, is_marked
 from app.errors import EnlargerError
-from app.files.find import STREAM, Source, is_marked
 
 PART = ".enlarger-{}.part"  # short, however long the result's own name is
 

@@ -1,0 +1,131 @@
+"""``enlarger FILE...``: images and folders enlarged on this machine; with buckets or a service: ``buckets.py``."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+from app import __version__
+from app.cli import COMMANDS
+from app.cli.batch import Batch, Order
+from app.errors import EnlargerError
+from app.images.encoders import FORMATS
+from app.inference.zoo import load_zoo
+from app.main import create_engine, create_upscaler
+from app.settings import Settings
+from app.upscale.parameters import UpscaleParameters, parse_parameters
+from app.upscale.upscaler import Upscaler
+
+SIGNAL_SECONDS = 0.2  # until a signal is heeded at the latest
+
+
+def run(arguments: list[str]) -> int:
+    if any(each.split("=")[0] in ("--remote", "--cluster") or "://" in each for each in arguments):
+        return run_buckets(arguments)
+    options = files_parser().parse_args(arguments)
+    order = Order(
+        named=[Path(name) for name in options.files],
+        output=Path(options.output) if options.output else None,
+        parameters=parameters_from(options),
+        is_folder=bool(options.output) and options.output.endswith(os.sep),
+        skip_existing=options.skip_existing,
+        keep_times=options.keep_times,
+    )
+    settings = Settings()
+    zoo = load_zoo(settings.models)
+    name = order.parameters.model or zoo.default
+    zoo.scales(name)  # an unknown one fails before the first image
+    return run_until_stopped(Batch(order), lambda: create_upscaler(settings, create_engine(settings, None, name)))
+
+
+def run_buckets(arguments: list[str]) -> int:
+    """Imports its module here, because its libraries need not be installed for the rest."""
+    try:
+        from app.cli import buckets
+    except ModuleNotFoundError as error:
+        raise EnlargerError(f"Buckets, --cluster and --remote need {error.name}: pip install enlarger[jobs]") from error
+    parser = files_parser()
+    buckets.add_options(parser)
+    options = parser.parse_args(arguments)
+    return buckets.run(options, parameters_from(options))
+
+
+def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
+    """The exit status. SIGINT, SIGTERM and SIGHUP end the batch in good order; a second one the process, at once.
+
+    The batch has a thread of its own: an exception out of a signal handler could come while a lock is being taken.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        for each in heeded:
+            signal.signal(each, signal.SIG_DFL)
+        batch.stop()
+
+    kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {each: signal.getsignal(each) for each in kinds}
+    heeded = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # as nohup has it
+    with ThreadPoolExecutor(1) as pool:
+        for each in heeded:
+            signal.signal(each, stop)
+        running = pool.submit(batch.run, make)
+        while not wait([running], SIGNAL_SECONDS).done:
+            if received and batch.is_blocked:  # in a call that only others end
+                break
+        for each in heeded:
+            signal.signal(each, before[each])
+        if not received:
+            return running.result()
+        print("enlarger: stopped; with --skip-existing it goes on from here", file=sys.stderr, flush=True)
+        if not running.done():
+            os._exit(128 + received[0])
+    return 128 + received[0]  # as shells have it
+
+
+def files_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="enlarger",
+        description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
+        epilog="Exit status: 0 if every picture was enlarged or left out with a reason, 1 if one failed or a folder "
+        "has none, 2 if nothing could be begun, 128 and the signal's number if it was stopped. "
+        f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
+        "--cluster and --remote: enlarger --remote --help.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, - for standard input")
+    parser.add_argument(
+        "-o",
+        "--output",
+        help="file, folder for several, or - for standard output (default: beside each, NAME-enlarged.EXT)",
+    )
+    parser.add_argument("--skip-existing", action="store_true", help="leave out what has a result already")
+    parser.add_argument("--keep-times", action="store_true", help="give each result the time stamps of its source")
+    parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
+    parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
+    parser.add_argument("--width", type=int, help="in place of --scale: the most pixels across")
+    parser.add_argument("--height", type=int, help="in place of --scale: the most pixels down")
+    parser.add_argument(
+        "--format",
+        choices=sorted(FORMATS),
+        help="default: by the output's name, else the input's own if it can hold the result, else PNG",
+    )
+    parser.add_argument("--quality", type=int, help="1 to 100, for JPEG, WebP and AVIF")
+    parser.add_argument("--subsampling", choices=("4:2:0", "4:4:4"), help="of the colour of JPEG and AVIF")
+    parser.add_argument("--lossless", action="store_true", help="for WebP")
+    parser.add_argument("--depth", choices=("8", "16"), help="bits a sample (default: the input's own)")
+    parser.add_argument("--background", default="ffffff", help="behind transparency, for JPEG (default: ffffff)")
+    parser.add_argument(
+        "--strip", action="store_true", help="leave out EXIF, XMP and resolution (GPS is always left out)"
+    )
+    parser.add_argument("--version", action="version", version=f"enlarger {__version__}")
+    return parser
+
+
+def parameters_from(options: argparse.Namespace) -> UpscaleParameters:
+    """The same parameters, with the same checks, as a request's."""
+    names = ("model", "scale", "width", "height", "format", "quality", "background", "subsampling", "lossless", "depth")
+    values = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return parse_parameters(values | {"metadata": "strip" if options.strip else "keep"})
