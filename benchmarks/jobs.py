@@ -155,7 +155,7 @@ def interactive(postgres: Postgres, folder: Path) -> None:
             )
 
 
-def halves(postgres: Postgres, folder: Path, count: int = 80) -> None:
+def halves(postgres: Postgres, folder: Path, count: int = 40) -> None:
     """Jobs a second of one replica with all cores, and of two with half of them each; in turn, three times."""
     rates: dict[str, list[float]] = {"one": [], "two": []}
     data = noise(400, 400)
@@ -167,7 +167,7 @@ def halves(postgres: Postgres, folder: Path, count: int = 80) -> None:
                     os.sched_setaffinity(0, cores)  # which the replica inherits
                     stack.enter_context(quick_server(**bench.settings))
                 os.sched_setaffinity(0, {0, 1})
-                for some in (16, count):  # the first of them warm it up
+                for some in (12, count):  # the first of them warm it up
                     for _ in range(some):
                         bench.submit(data, {"model": "fast", "scale": "4"}, 0.2)
                     rate = some / bench.wait()
