@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from urllib.parse import parse_qsl
 
 import anyio
@@ -73,7 +74,10 @@ async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Up
     if content_type == "multipart/form-data":
         upload = await parse_multipart(request, body)
     elif content_type.startswith("image/") or content_type in ("", "application/octet-stream"):
-        upload = Upload(b"".join([chunk async for chunk in body]), None, {})
+        image = BytesIO()  # whose bytes are had without another copy
+        async for chunk in body:
+            image.write(chunk)
+        upload = Upload(image.getvalue(), None, {})
     else:
         raise MissingImageError(f"A body of type {content_type[:60]!r} cannot hold an image. {HOW_TO_SEND}")
     if not upload.image:
