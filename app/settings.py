@@ -27,7 +27,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
 OPENVINO_BYTES = 240_000_000  # more, where it is loaded: its code, what it has compiled, and its activations
-DECODE_BYTES = 16  # per LR pixel, at most, while it is decoded: see formats/base.py
+DECODE_BYTES = 17  # per LR pixel, at most, while it is decoded: see formats/base.py
 SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
 SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (memory.py)
 

@@ -19,6 +19,7 @@ _FRAME_HEADERS = (3, 6, 7)  # alone, with its tiles, and repeated, which dav1d t
 _KEY_FRAME, _SWITCH_FRAME = 0, 3
 UNSPECIFIED = 2  # CP_UNSPECIFIED and TC_UNSPECIFIED (6.4.2)
 _SELECT = 2  # SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV (3)
+_SRGB = (1, 13, 0)  # BT.709, sRGB, identity: stands for planes of RGB
 _MAX_HEAD = 512
 """Bytes of an OBU in which what is read here must stand. 32 operating points with all they may tell take 370."""
 
@@ -60,15 +61,18 @@ class Sequence(NamedTuple):
     id_bits: int = 0
     points: tuple[int, int] = (UNSPECIFIED, UNSPECIFIED)
     """Colour primaries and transfer characteristics (H.273)."""
+    pixel_bytes: float = 3
+    """That a pixel takes once decoded, twice if film grain is laid on a copy of it."""
 
 
 class Stream(NamedTuple):
-    """``width``, ``height`` and ``points`` of the sequence, and the sizes of the frames that are decoded."""
+    """``width``, ``height``, ``points`` and ``pixel_bytes`` of the sequence, and the sizes of the frames decoded."""
 
     width: int
     height: int
     frames: tuple[tuple[int, int], ...]
     points: tuple[int, int]
+    pixel_bytes: float
 
 
 def read_av1(data: Buffer, count: Callable[[int], None]) -> Stream:
@@ -91,7 +95,8 @@ def read_av1(data: Buffer, count: Callable[[int], None]) -> Stream:
     if not frames:
         raise CorruptImageError("The AV1 stream has no picture")
     width, height = max(each.width for each in sequences), max(each.height for each in sequences)
-    return Stream(width, height, tuple(frames), sequences[0].points)
+    pixel_bytes = max(each.pixel_bytes for each in sequences)
+    return Stream(width, height, tuple(frames), sequences[0].points, pixel_bytes)
 
 
 def _units(data: Buffer, count: Callable[[int], None]) -> Iterator[tuple[int, Buffer]]:
@@ -123,7 +128,7 @@ def _leb128(view: memoryview, position: int) -> tuple[int, int]:
 
 
 def read_sequence(payload: Buffer) -> Sequence:
-    """5.5.1, up to the colour."""
+    """5.5.1."""
     bits = Bits(payload)
     profile = bits.read(3)
     bits.read(1)  # still_picture
@@ -137,7 +142,8 @@ def read_sequence(payload: Buffer) -> Sequence:
     width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
     if reduced:
         bits.read(3)  # superblocks of 128, two filters
-        return Sequence(width, height, reduced, points=_read_points(bits, profile))
+        points, pixel_bytes = _read_colour(bits, profile)
+        return Sequence(width, height, reduced, points=points, pixel_bytes=pixel_bytes)
     id_bits = bits.read(4) + 2 + bits.read(3) + 1 if bits.read(1) else 0
     bits.read(7)  # superblocks of 128, two filters, four kinds of motion
     order_hint = bits.read(1)
@@ -147,19 +153,42 @@ def read_sequence(payload: Buffer) -> Sequence:
     integer_motion = _SELECT if not screen_content or bits.read(1) else bits.read(1)
     if order_hint:
         bits.read(3)  # bits of the hint
-    largest, points = (1 << width_bits, 1 << height_bits), _read_points(bits, profile)
-    return Sequence(width, height, reduced, largest, timed_bits, screen_content, integer_motion, id_bits, points)
+    largest = 1 << width_bits, 1 << height_bits
+    tools = largest, timed_bits, screen_content, integer_motion, id_bits
+    return Sequence(width, height, reduced, *tools, *_read_colour(bits, profile))
 
 
-def _read_points(bits: Bits, profile: int) -> tuple[int, int]:
-    """Of ``color_config`` (5.5.2), after three more tools."""
+def _read_colour(bits: Bits, profile: int) -> tuple[tuple[int, int], float]:
+    """Code points, and bytes of a decoded pixel: three more tools, ``color_config`` (5.5.2), and film grain."""
     bits.read(3)  # scaling, two more filters
     deep = bits.read(1)
-    if profile == 2 and deep:
+    twelve = profile == 2 and deep and bits.read(1)
+    gray = profile != 1 and bits.read(1)
+    points, matrix = (UNSPECIFIED, UNSPECIFIED), UNSPECIFIED
+    if bits.read(1):
+        points, matrix = (bits.read(8), bits.read(8)), bits.read(8)
+    samples = 1.0
+    if gray:
+        bits.read(1)  # range
+    elif (*points, matrix) == _SRGB:
+        samples, _ = 3.0, bits.read(1)
+    else:
         bits.read(1)
-    if profile != 1:
-        bits.read(1)  # gray
-    return (bits.read(8), bits.read(8)) if bits.read(1) else (UNSPECIFIED, UNSPECIFIED)
+        samples = 1 + _read_chroma(bits, profile, bool(twelve))
+        bits.read(1)  # whether both chroma planes are quantised alike
+    grain = bits.read(1)
+    return points, samples * (2 if deep else 1) * (2 if grain else 1)
+
+
+def _read_chroma(bits: Bits, profile: int, twelve: bool) -> float:
+    """Samples of chroma to one of luma."""
+    across, down = profile != 1, profile == 0
+    if profile == 2 and twelve:
+        across = bool(bits.read(1))
+        down = across and bool(bits.read(1))
+    if across and down:
+        bits.read(2)  # where its samples lie
+    return 2 / (1 + across) / (1 + down)
 
 
 def _read_operating_points(bits: Bits) -> int:

@@ -26,6 +26,8 @@ from app.images.formats.heif import (
 from app.images.formats.heif_stream import AVIF, Plane, write_heif
 from app.images.formats.isobmff import Meta
 
+RGBA_BYTES = 8  # a pixel, beside libavif's planes: what it makes of them and what Pillow does with that, at a time
+
 _BRANDS = frozenset((b"avif", b"avis", b"mif1", b"msf1", b"miaf"))
 
 
@@ -42,9 +44,10 @@ def read_avif(data: bytes, limits: DecodeLimits) -> Container:
     colour = plane_of(AVIF, meta, meta.primary)
     alpha = alpha_of(AVIF, meta, colour)
     contents = contents_of(meta, (colour, alpha) if alpha else (colour,))
+    points, planes_bytes = _check_streams(meta, colour, contents, limits)
     if alpha:
-        _check_streams(meta, alpha, contents, limits)
-    points = _check_streams(meta, colour, contents, limits)
+        planes_bytes += _check_streams(meta, alpha, contents, limits)[1]
+    limits.check_memory(stored_width * stored_height, planes_bytes / (stored_width * stored_height) + RGBA_BYTES)
     orientation = orientation_of(primary)
     width, height = upright(stored_width, stored_height, orientation)
     exif = exif_in(meta)
@@ -69,9 +72,12 @@ def read_avif(data: bytes, limits: DecodeLimits) -> Container:
     )
 
 
-def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits) -> CodePoints:
-    """What will be decoded for a plane, each picture and all together; the colour that the first one tells."""
-    total, points = 0, None
+def _check_streams(
+    meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits
+) -> tuple[CodePoints, float]:
+    """What will be decoded for a plane, each picture and all together; the colour that the first one tells, and the
+    bytes of all their samples."""
+    total, held, points = 0, 0.0, None
     for number in plane.tiles:
         item = meta.item(number)
         if item.kind != b"av01":
@@ -80,14 +86,15 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
         points = points or CodePoints(*stream.points)
         for width, height in ((stream.width, stream.height), *stream.frames):
             limits.check(width, height)
-        total += sum(width * height for width, height in stream.frames)
+        pixels = sum(width * height for width, height in stream.frames)
+        total, held = total + pixels, held + pixels * stream.pixel_bytes
         layered = len(stream.frames) > 1 or item.property(b"lsel") or item.property(b"a1op")
         if not layered and size_of(item) != (stream.width, stream.height):
             raise CorruptImageError("The AVIF's picture has another size than its header says")
     if total > limits.max_pixels:
         detail = f"Tiles and layers of {total} pixels are more than the {limits.max_pixels} allowed"
         raise TooManyPixelsError(detail, limit=limits.max_pixels, actual=total)
-    return points or CodePoints(UNSPECIFIED, UNSPECIFIED)
+    return points or CodePoints(UNSPECIFIED, UNSPECIFIED), held
 
 
 FORMAT = InputFormat(

@@ -5,6 +5,7 @@ libheif is given another file, of those items alone that were looked at: no thum
 """
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from importlib.util import find_spec
 from PIL import ImageFile
 
 from app.errors import CorruptImageError, TooManyPixelsError, UnsupportedFormatError
-from app.images.code_points import UNSPECIFIED, CodePoints
+from app.images.code_points import CodePoints
 from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, upright
 from app.images.formats.heif import (
     alpha_of,
@@ -27,11 +28,12 @@ from app.images.formats.heif import (
     xmp_in,
 )
 from app.images.formats.heif_stream import HEIC, Plane, write_heif
-from app.images.formats.hevc import configured_sizes, sizes_in
+from app.images.formats.hevc import Format, configured_formats, configured_points, formats_in
 from app.images.formats.isobmff import Item, Meta
 
 AVAILABLE = find_spec("pillow_heif") is not None
 MAX_BOXES = 16  # before ``meta``, which comes second as a rule
+SAMPLE_COPIES, RGBA_BYTES = 1.6, 8  # what libheif and Pillow hold at a time, in planes as decoded and in bytes a pixel
 PADDING = 64  # a coded picture is a multiple of up to so many pixels, of which the rest is cut
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
@@ -62,8 +64,9 @@ def read_heic(data: bytes, limits: DecodeLimits) -> Container:
     if alpha and alpha.item is None:
         raise UnsupportedFormatError("A HEIC whose tiles have an alpha each is not supported")
     contents = contents_of(meta, (colour, alpha) if alpha else (colour,))
-    for plane in (colour, alpha) if alpha else (colour,):
-        _check_streams(meta, plane, contents, limits)
+    held = sum(_check_streams(meta, each, contents, limits) for each in (colour, alpha) if each)
+    pixels = math.prod(size_of(primary))
+    limits.check_memory(pixels, SAMPLE_COPIES * held / pixels + RGBA_BYTES)
     orientation = orientation_of(primary)
     width, height = upright(*_cut(primary), orientation)
     exif = exif_in(meta)
@@ -83,7 +86,7 @@ def read_heic(data: bytes, limits: DecodeLimits) -> Container:
             gain_map=has_gain_map(meta),
         ),
         stream=write_heif(HEIC, meta, colour, alpha, contents),
-        icc_profile=profile_in(meta, colour, CodePoints(UNSPECIFIED, UNSPECIFIED), gray),
+        icc_profile=profile_in(meta, colour, CodePoints(*configured_points(configuration)), gray),
         exif=exif.block,
         exif_colour=exif.colour,
         dpi=exif.dpi,
@@ -91,9 +94,10 @@ def read_heic(data: bytes, limits: DecodeLimits) -> Container:
     )
 
 
-def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits) -> None:
-    """What will be decoded for a plane, each picture and all together."""
-    total, configured = 0, {}  # tiles share their configuration
+def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits) -> float:
+    """What will be decoded for a plane, each picture and all together; the bytes of all its samples."""
+    total, held = 0, 0.0
+    configured: dict[int, list[Format]] = {}  # tiles share their configuration
     for number in plane.tiles:
         item = meta.item(number)
         if item.kind != HEIC.item:
@@ -102,17 +106,19 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
         limits.check(width, height)
         configuration = _configuration(item)
         if id(configuration) not in configured:
-            configured[id(configuration)] = configured_sizes(configuration, meta.count)
-        own = sizes_in(contents[number], (configuration[21] & 3) + 1, meta.count)
+            configured[id(configuration)] = configured_formats(configuration, meta.count)
+        own = formats_in(contents[number], (configuration[21] & 3) + 1, meta.count)
         if not configured[id(configuration)]:
             raise CorruptImageError("The HEIC does not tell how large its coded picture is")
         for coded in (*configured[id(configuration)], *own):
-            if not (0 <= coded[0] - width < PADDING and 0 <= coded[1] - height < PADDING):
+            if not (0 <= coded.width - width < PADDING and 0 <= coded.height - height < PADDING):
                 raise CorruptImageError("The HEIC's picture has another size than its header says")
         total += width * height
+        held += width * height * max(each.pixel_bytes for each in (*configured[id(configuration)], *own))
     if plane.is_grid and total > 2 * limits.max_pixels:  # tiles reach over the edge
         detail = f"Tiles of {total} pixels are more than twice the {limits.max_pixels} allowed"
         raise TooManyPixelsError(detail, limit=2 * limits.max_pixels, actual=total)
+    return held
 
 
 def _configuration(item: Item) -> memoryview:
