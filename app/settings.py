@@ -59,7 +59,7 @@ def not_blank(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def webhook_secret(secret: SecretStr) -> SecretStr:
+def signing_key(secret: SecretStr) -> SecretStr:
     """In the form of Standard Webhooks."""
     text = secret.get_secret_value()
     try:
@@ -115,7 +115,7 @@ class JobsSettings(Group):
     """Private networks in which those hosts may lie, such as ``10.1.0.0/16``; default: public addresses only."""
     buckets: Strings = ()
     """Buckets, or prefixes in them, that jobs may read from and write to, such as ``s3://photos/in``."""
-    webhook_secret: Annotated[SecretStr, AfterValidator(webhook_secret)] | None = None
+    webhook_secret: Annotated[SecretStr, AfterValidator(signing_key)] | None = None
     """``whsec_`` and a base64 key that signs webhooks; without it there are none."""
 
 

@@ -16,6 +16,7 @@ from harness import MODELS
 from harness.postgres import Postgres, binaries, running_postgres
 from harness.s3 import S3, running_s3
 from harness.server import Server, running_server
+from tests.support.browser import Browser, running_browser
 
 # How long an example takes depends on who else uses the cores: no property here is about time.
 settings.register_profile("enlarger", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,6 +41,13 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One Chromium for all: each test opens its page anew."""
+    with running_browser(tmp_path_factory.mktemp("downloads")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def engine() -> Engine:
     """Every shipped network, on the CPU of this process."""
     return Engine(load_zoo(MODELS), "cpu", usable_cores())
@@ -56,7 +64,7 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; each test asks it for a database of its own."""
     if binaries() is None:
         pytest.skip("there is no PostgreSQL server here; .ci/run installs it")
-    with running_postgres() as running:
+    with running_postgres(durable=False) as running:
         yield running
 
 
