@@ -123,11 +123,20 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
             raise TooManyImagesError("Send one image per request.", limit=1, actual=len(files))
         if not files or files[0][0] != FIELD:
             raise MissingImageError(f"There is no image in the request. {HOW_TO_SEND}")
-        image = await files[0][1].read()
+        image = await read_in_pieces(files[0][1])
     finally:
         await form.close()
     fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
     return Upload(image, files[0][1].filename, fields)
+
+
+async def read_in_pieces(file: UploadFile) -> bytes:
+    """Copying all of it at once would keep everybody waiting."""
+    image = BytesIO()
+    while piece := await file.read(PACE_BYTES):
+        image.write(piece)
+        await anyio.sleep(0)
+    return image.getvalue()
 
 
 async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict[str, str]:
