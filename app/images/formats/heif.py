@@ -80,9 +80,14 @@ def _auxiliary_kind(item: Item) -> bytes:
 
 
 def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
-    """The bytes of each tile. All together are no more than the file: pieces may be used twice, but not half of one."""
+    """The bytes of each tile. All together are no more than the file: pieces may be used twice, but not half of one.
+
+    None is cut short: a decoder would make up what is missing.
+    """
     numbers = {tile for plane in planes for tile in plane.tiles}
     extents = {meta.item(number).extents for number in numbers}
+    if any(offset + length > len(meta.data) for each in extents for offset, length in each):
+        raise CorruptImageError("The file ends before its picture does")
     if sum(length for each in extents for _, length in each) > len(meta.data):
         raise CorruptImageError("The pictures are larger than the file")
     read: dict[tuple[tuple[int, int], ...], memoryview] = {}
