@@ -16,6 +16,9 @@ class Av1(NamedTuple):
     reduced: bool = True
     own_size: bool = False
     sequences: int = 1
+    profile: int = 0
+    colour: tuple[tuple[int, int], ...] = ()
+    """(value, bits) of ``color_config`` and what follows it; zeros if there are none."""
 
     def stream(self) -> bytes:
         sequence = unit(1, packed(*self._sequence()))
@@ -24,13 +27,15 @@ class Av1(NamedTuple):
 
     def _sequence(self) -> Iterator[tuple[int, int]]:
         """(value, bits) of the fields of 5.5.1."""
-        yield from ((0, 3), (1, 1), (self.reduced, 1))
+        yield from ((self.profile, 3), (1, 1), (self.reduced, 1))
         if not self.reduced:
             yield from ((0, 1), (0, 1), (0, 5), (0, 12))  # no timing, no delay, one operating point
         yield 0, 5
         yield from ((15, 4), (15, 4), (self.width - 1, 16), (self.height - 1, 16))
         if not self.reduced:
             yield from ((0, 1), (0, 7), (0, 1), (1, 1), (1, 1))
+        yield 0, 3 + 3 * self.reduced
+        yield from self.colour
         yield 0, 32
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from urllib.parse import parse_qsl
 
 import anyio
@@ -73,7 +74,10 @@ async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Up
     if content_type == "multipart/form-data":
         upload = await parse_multipart(request, body)
     elif content_type.startswith("image/") or content_type in ("", "application/octet-stream"):
-        upload = Upload(b"".join([chunk async for chunk in body]), None, {})
+        image = BytesIO()  # whose bytes are had without another copy
+        async for chunk in body:
+            image.write(chunk)
+        upload = Upload(image.getvalue(), None, {})
     else:
         raise MissingImageError(f"A body of type {content_type[:60]!r} cannot hold an image. {HOW_TO_SEND}")
     if not upload.image:
@@ -119,11 +123,20 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
             raise TooManyImagesError("Send one image per request.", limit=1, actual=len(files))
         if not files or files[0][0] != FIELD:
             raise MissingImageError(f"There is no image in the request. {HOW_TO_SEND}")
-        image = await files[0][1].read()
+        image = await read_in_pieces(files[0][1])
     finally:
         await form.close()
     fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
     return Upload(image, files[0][1].filename, fields)
+
+
+async def read_in_pieces(file: UploadFile) -> bytes:
+    """Copying all of it at once would keep everybody waiting."""
+    image = BytesIO()
+    while piece := await file.read(PACE_BYTES):
+        image.write(piece)
+        await anyio.sleep(0)
+    return image.getvalue()
 
 
 async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict[str, str]:

@@ -17,9 +17,9 @@ truncated, damaged, contradictory               ``CorruptImageError``; bytes mis
 damaged metadata; PNG chunks other than pixels  as if it were not there
 and palette, of a wrong checksum, length, place
 more than ``max_pixels`` or ``max_side``        ``TooManyPixelsError``, from the header; TIFF tiles and a GIF frame that
-                                                enlarges its canvas count in full
-JPEG of over 100 scans, profiles over 4 MiB,     ``TooComplexError``
-also inflated, endless directories, chunks or
+                                                enlarges its canvas count in full, deep AVIF and HEIC for more
+JPEG of over 100 scans (over 10 Mpx fewer, down  ``TooComplexError``
+to 20), profiles over 4 MiB, also inflated, endless directories, chunks or
 boxes, large run-length BMP
 APNG, animated GIF and WebP, TIFF pages, MPO    the first picture (of an APNG the default image); the rest is not read
 orientation in Exif or TIFF                     applied. One in XMP or in PNG text is not, as browsers do
@@ -36,7 +36,7 @@ CMYK, YCCK (Adobe's inverted), LAB              sRGB: by the embedded profile if
 profile of gray and RGB                         kept if it is whole and made for such pixels, else dropped; over gray
                                                 an RGB one becomes a gray one, or the picture an RGB one
 cICP, gAMA, cHRM (PNG), nclx (AVIF, HEIC), AV1  a profile of the same meaning, by browsers' rules
-sequence header
+sequence header, HEVC parameter set
 IPTC-IIM (JPEG, TIFF)                           XMP, but for the place
 XMP                                             kept as far as ``formats/xmp.py`` knows it to be harmless and true
 text; gain maps (HDR)                           dropped, unread
@@ -47,7 +47,6 @@ resolution                                      kept as dots an inch
 ==============================================  ======================================================================
 """
 
-import io
 import zlib
 from dataclasses import replace
 from functools import partial, reduce
@@ -58,6 +57,7 @@ from app.errors import CorruptImageError, EnlargerError, TooComplexError, Unsupp
 from app.images.colour import INKS, bands, bleed, fitting_profile, separate, turn_upright
 from app.images.depth import DEEP, Planes, bleed_planes, bytewise_planes, gray_plane, is_deep, png_planes
 from app.images.formats import INPUTS, Container, DecodeLimits, ImageHeader, read_container, sniff
+from app.images.formats.base import joined
 from app.images.formats.jpeg import segments_of
 from app.images.formats.jpeg_end import ended_both_ways, is_ended, lacks_scans
 from app.images.raster import Raster
@@ -165,7 +165,7 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
     if container.bytewise:
         width = container.bytewise.row_bytes
     try:
-        with io.BytesIO(b"".join(container.stream)) as stream:
+        with joined(container.stream) as stream:
             image = kind.plugin(stream)
             if image.size != (width, height):
                 raise CorruptImageError("The picture has another size than its header says")

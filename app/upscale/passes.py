@@ -79,7 +79,7 @@ def mirrored_strip(plan: Plan, row: Span, read: Read) -> Pixels:
     Beyond its ends a picture goes on as its own mirror image, the outermost pixel doubled (NumPy's "symmetric"), as in
     the reductions that the networks were trained on. Mean error of the outer four rows and columns on B100 x4, inside
     8.94 (``fast``) and 8.78 (``balanced``): 8.03 and 7.90; mirrored about the outermost pixel 9.20 and 9.20, that pixel
-    repeated 8.58 and 8.67; over the networks' zeros 8.02 and 7.83, but with tinted edges.
+    repeated 8.58 and 8.67; over the networks' zeros 8.02 and 7.83, but with tinted edges. More in ``docs/models.md``.
     """
     rows = read(max(0, row.start), min(row.stop, plan.height))
     above, below = max(0, -row.start), max(0, row.stop - plan.height)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.errors import CorruptImageError, TooComplexError
+from app.images.formats.base import joined
 
 MAX_PARTS = 8192
 """Boxes, items, pieces of items, properties of items, references and units of streams, all together. A still picture
@@ -109,7 +110,7 @@ class Meta:
         if sum(length for _, length in item.extents) > most:
             return memoryview(b"")
         views = [self.data[offset : offset + length] for offset, length in item.extents]
-        return views[0] if len(views) == 1 else memoryview(b"".join(views))
+        return views[0] if len(views) == 1 else joined(views).getbuffer()
 
     def _properties(self, iprp: memoryview) -> dict[int, tuple[Property, ...]]:
         """The properties of each item (HEIF 9.3): of a list of all, by their numbers from 1."""

@@ -1,5 +1,6 @@
 """JPEG (ITU-T T.81; JFIF 1.02; ICC.1 B.4). An MPO, which cameras and telephones write, is its first picture."""
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from app.images.formats.xmp import cleaned_xmp, with_properties
 MAX_SEGMENTS = 4096  # before the first scan: 256 MB of them
 MAX_GAP = 2 << 20  # bytes between segments, all together: fill bytes, and rubbish that libjpeg skips, too
 MAX_PARTS = 1 << 20  # bytes of Exif or of Photoshop's resources; one segment is the rule
-MAX_SCANS = 100  # encoders write up to about 20; libtiff has this limit too
+MAX_SCANS, USUAL_SCANS = 100, 20  # encoders write up to about 20; libtiff has the limit of 100 too
+MAX_SCAN_PIXELS = 1_000_000_000  # a core takes some 5 s to visit so many
 PIECE = 1 << 20  # bytes looked through at a time
 
 SOS, EOI, APP0, APP1, APP2, APP13, APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xED, 0xEE
@@ -138,12 +140,13 @@ def _segment(data: bytes, marker: int, position: int) -> Segment:
 
 def check_scans(container: Container) -> None:
     """Refuse a picture of very many scans: each may have a few bytes and visit every pixel (Red Hat bug 1344214)."""
-    data = container.stream[-1]
+    data, most = container.stream[-1], max(USUAL_SCANS, MAX_SCAN_PIXELS // math.prod(container.stored_size))
+    most = min(MAX_SCANS, most)
     # Entropy-coded data holds no FF DA, so this counts too many (metadata, later pictures), never too few.
-    if sum(bytes(data[at : at + PIECE + 1]).count(b"\xff\xda") for at in range(0, len(data), PIECE)) <= MAX_SCANS:
+    if sum(bytes(data[at : at + PIECE + 1]).count(b"\xff\xda") for at in range(0, len(data), PIECE)) <= most:
         return
-    if sum(marker == SOS for marker, _ in segments_of(container)) > MAX_SCANS:
-        raise TooComplexError("The JPEG has too many scans", limit=MAX_SCANS)
+    if sum(marker == SOS for marker, _ in segments_of(container)) > most:
+        raise TooComplexError("The JPEG has too many scans", limit=most)
 
 
 def segments_of(container: Container) -> Iterator[tuple[int, Buffer]]:
