@@ -20,7 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app import __version__
 from app.errors import StartupError
 from app.http import catalogue, generate, health, pages, upscale
-from app.http.access_log import Journal
+from app.http.access_log import AccessLog
 from app.http.auth import Access
 from app.http.limits import Room, Slots
 from app.http.openapi import DESCRIPTION, only
@@ -143,7 +143,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(Journal, metrics=metrics, tracer=tracer, ledger=ledger)
+    app.add_middleware(AccessLog, metrics=metrics, tracer=tracer, ledger=ledger)
     return app
 
 
@@ -220,7 +220,7 @@ def serve(settings: Settings, worker: Worker | None = None) -> None:
         port=settings.port,
         http=protocol,  # type: ignore[arg-type]
         log_config=None,
-        access_log=False,  # the journal writes the line, with the id
+        access_log=False,  # our access log writes the line, with the id
         server_header=False,
         timeout_keep_alive=75,  # longer than a balancer's idle time, else it meets closed connections
         timeout_graceful_shutdown=int(settings.drain_seconds),

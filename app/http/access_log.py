@@ -19,7 +19,7 @@ UNKNOWN_ROUTE = "none"
 QUIET = ("/healthz", "/readyz", "/metrics")  # asked for every few seconds: told at level DEBUG
 
 
-class Journal:
+class AccessLog:
     """Keeps a ``Record`` of each request in ``scope["state"]["record"]``.
 
     The request's id is the caller's ``X-Request-Id`` if that is sane. Pure ASGI: Starlette's ``BaseHTTPMiddleware``

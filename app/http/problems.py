@@ -89,7 +89,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
     """An unexpected error: logged in full, reported to the client by its id only."""
-    # Starlette answers this outside of every middleware, the journal included.
+    # Starlette answers this outside of every middleware, the access log included.
     headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
     detail = "Something went wrong; the details are in the log."
     return problem(request, 500, "internal_error", "Internal error", detail, headers)

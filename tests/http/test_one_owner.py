@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.http import upscale as routes
-from app.http.access_log import Journal
+from app.http.access_log import AccessLog
 from app.http.limits import Holding, Room, Slots
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.service import Service
@@ -87,7 +87,7 @@ class Watched:
         add_error_handlers(app)
         app.state.service = Service(Settings(), upscaler, ready=True)
         self.room = Room(limit=2, slot_bytes=2**28, most_bytes=2**20)
-        self.app = Journal(
+        self.app = AccessLog(
             Slots(app, self.room, on_enlarger_error), metrics=Metrics(), tracer=PassOn(), ledger=Ledger()
         )
 

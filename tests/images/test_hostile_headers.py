@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from PIL import Image, ImageCms
 
 from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError
-from app.http.access_log import Journal
+from app.http.access_log import AccessLog
 from app.http.problems import add_error_handlers
 from app.http.service import Service
 from app.http.upscale import router
@@ -109,7 +109,7 @@ def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fm
     app = FastAPI()
     app.include_router(router)
     add_error_handlers(app)
-    app.add_middleware(Journal, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
+    app.add_middleware(AccessLog, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
     app.state.service = Service(Settings(), Upscaler(load_zoo(MODELS), scheduler, {}), ready=True)
 
     async def ask() -> httpx.Response:
