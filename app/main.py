@@ -21,7 +21,7 @@ from app import __version__
 from app.errors import StartupError
 from app.http import catalogue, generate, health, pages, upscale
 from app.http.access_log import AccessLog
-from app.http.auth import Access
+from app.http.auth import Authentication
 from app.http.limits import Room, Slots
 from app.http.openapi import DESCRIPTION, only
 from app.http.preconditions import ContentCoding, check_parameters
@@ -134,7 +134,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)
-    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study.invitation)
+    app.add_middleware(Authentication, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study.invitation)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

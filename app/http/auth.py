@@ -26,7 +26,7 @@ OPEN_FOLDER = "/page/"
 STUDY, RESULTS = "/study/", "/study/results"
 
 
-class Access:
+class Authentication:
     """Everything but health, the documents of the API and the pages' files needs one of the keys, if there are any.
 
     What a study's participants ask for needs a key or the study's ``invitation``, if there is one or the other; its
