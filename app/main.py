@@ -37,7 +37,7 @@ from app.inference.zoo import load_zoo
 from app.settings import Settings
 from app.study.comparison import Study
 from app.study.routes import router as study_router
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import OpenTelemetry, PassOn
@@ -86,9 +86,9 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     engine = create_engine(settings, check_proof)
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
-    ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
+    in_flight = InFlightTracker(worker.pipe, worker.refused) if worker else InFlightTracker()
     room = Room(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
-    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger, room=room)
+    service = Service(settings, upscaler, engine.generators, metrics, in_flight=in_flight, room=room)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -99,7 +99,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         if jobs:
             await asyncio.to_thread(jobs.start, service, asyncio.get_running_loop())
         service.ready = True
-        ledger.ready()
+        in_flight.ready()
         most = (settings.most_bytes + networks_bytes(engine.zoo, upscaler.budget)) / 1e6
         on = ", ".join(engine.providers)
         log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), on, most)
@@ -134,7 +134,9 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)
-    app.add_middleware(Authentication, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study.invitation)
+    app.add_middleware(
+        Authentication, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study.invitation
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -143,7 +145,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(AccessLog, metrics=metrics, tracer=tracer, ledger=ledger)
+    app.add_middleware(AccessLog, metrics=metrics, tracer=tracer, in_flight=in_flight)
     return app
 
 

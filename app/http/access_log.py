@@ -8,7 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
 from app.telemetry.record import Record, current_record
 from app.telemetry.tracing import Tracer
@@ -26,8 +26,8 @@ class AccessLog:
     would hide disconnects from the routes.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer, ledger: Ledger) -> None:
-        self.app, self._metrics, self._tracer, self._ledger = app, metrics, tracer, ledger
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer, in_flight: InFlightTracker) -> None:
+        self.app, self._metrics, self._tracer, self._in_flight = app, metrics, tracer, in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,7 +56,7 @@ class AccessLog:
             record.code = record.code or "internal_error"
             raise
         finally:
-            self._ledger.end(record)
+            self._in_flight.end(record)
             seconds = time.perf_counter() - started
             route = route_of(scope)
             self._metrics.observe(record, scope["method"], route, status, seconds)

@@ -45,13 +45,13 @@ class Background:
                 headers = picture_headers(upscaler, plan, parameters, filename)
                 yield Enlarged(upscaler.run(work, job), plan.media_type, filename, headers)
             finally:
-                self._service.ledger.end(record)
+                self._service.in_flight.end(record)
 
     def _decode(self, record: Record, data: bytes, image: Container, plan: Plan) -> Work:
         service = self._service
 
         def decode() -> Work:
-            service.ledger.begin(record, data)
+            service.in_flight.begin(record, data)
             return service.upscaler.decode(image, plan)
 
         decoding = run_beside(decode, limiter=service.decoders)

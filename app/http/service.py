@@ -12,7 +12,7 @@ from app.http.prefer import Preference
 from app.http.upload import Upload
 from app.inference.engine import PictureGenerator
 from app.settings import Settings
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.plan import Plan
@@ -38,7 +38,7 @@ class Service:
     room: Room = field(default_factory=lambda: Room(64, 2**27, 2**28))
     ready: bool = False
     draining: bool = False
-    ledger: Ledger = field(default_factory=Ledger)
+    in_flight: InFlightTracker = field(default_factory=InFlightTracker)
     defer: Defer | None = None  # where there are jobs
 
     def __post_init__(self) -> None:

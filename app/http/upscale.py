@@ -62,7 +62,7 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     job = holding.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
 
     def decode(data: bytes) -> Work:
-        service.ledger.begin(record, data)
+        service.in_flight.begin(record, data)
         return upscaler.decode(image, plan)
 
     holding.widen(held_bytes(plan, parameters.decode))

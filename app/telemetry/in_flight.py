@@ -9,7 +9,7 @@ from app.errors import CrashedBeforeError
 from app.telemetry.record import Record
 
 
-class Ledger:
+class InFlightTracker:
     """A worker's side of the supervisor's pipe; without a pipe it does nothing.
 
     ``refused`` are sha256 digests of images that were being worked on when workers crashed, more than once.

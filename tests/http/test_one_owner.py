@@ -23,7 +23,7 @@ from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.service import Service
 from app.http.streaming import PictureResponse
 from app.settings import Settings
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import PassOn
 from app.upscale.upscaler import Upscaler
@@ -88,7 +88,7 @@ class Watched:
         app.state.service = Service(Settings(), upscaler, ready=True)
         self.room = Room(limit=2, slot_bytes=2**28, most_bytes=2**20)
         self.app = AccessLog(
-            Slots(app, self.room, on_enlarger_error), metrics=Metrics(), tracer=PassOn(), ledger=Ledger()
+            Slots(app, self.room, on_enlarger_error), metrics=Metrics(), tracer=PassOn(), in_flight=InFlightTracker()
         )
 
     def ask(self, image: bytes, **parameters: str) -> httpx.Response:

@@ -34,7 +34,7 @@ from app.images.tone import far_curve
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
 from app.settings import Settings
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import PassOn
 from app.upscale import upscaler as upscaler_module
@@ -109,7 +109,7 @@ def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fm
     app = FastAPI()
     app.include_router(router)
     add_error_handlers(app)
-    app.add_middleware(AccessLog, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
+    app.add_middleware(AccessLog, metrics=Metrics(), tracer=PassOn(), in_flight=InFlightTracker())
     app.state.service = Service(Settings(), Upscaler(load_zoo(MODELS), scheduler, {}), ready=True)
 
     async def ask() -> httpx.Response:
