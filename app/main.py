@@ -22,7 +22,7 @@ from app.errors import StartupError
 from app.http import catalogue, generate, health, pages, upscale
 from app.http.access_log import AccessLog
 from app.http.auth import Authentication
-from app.http.limits import Room, Slots
+from app.http.limits import ConcurrencyLimit, ConcurrencyLimiter
 from app.http.openapi import DESCRIPTION, only
 from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
@@ -87,8 +87,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
     in_flight = InFlightTracker(worker.pipe, worker.refused) if worker else InFlightTracker()
-    room = Room(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
-    service = Service(settings, upscaler, engine.generators, metrics, in_flight=in_flight, room=room)
+    concurrency = ConcurrencyLimiter(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
+    service = Service(settings, upscaler, engine.generators, metrics, in_flight=in_flight, concurrency=concurrency)
     describe(service, metrics, worker.restarts if worker else 0)
     tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
 
@@ -129,8 +129,8 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         jobs.add_to(app, service)
     add_error_handlers(app)
     app.add_middleware(
-        Slots,
-        room=room,
+        ConcurrencyLimit,
+        limiter=concurrency,
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)

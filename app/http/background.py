@@ -32,12 +32,12 @@ class Background:
     def enlarge(self, running: Running, spec: JobSpec, data: bytes, filename: str | None) -> Iterator[Enlarged]:
         """See ``jobs.worker.Enlarge``; called in a thread of the job's own."""
         give_way()
-        upscaler, room = self._service.upscaler, self._service.room
+        upscaler, limiter = self._service.upscaler, self._service.concurrency
         parameters = UpscaleParameters.model_validate(spec.parameters)
         image = upscaler.open(data)
         plan = upscaler.plan(image, parameters, candidates(spec.accept, image.header.format))
         record = Record(f"job-{running.id}", child_of(""))
-        with upscaler.admit_background(plan, record.clock) as job, room.hold(held_bytes(plan), running.sleep):
+        with upscaler.admit_background(plan, record.clock) as job, limiter.hold(held_bytes(plan), running.sleep):
             running.follow(partial(self._progress, job, job.left.total()), job.cancel)
             try:
                 work = self._decode(record, data, image, plan)

@@ -47,7 +47,7 @@ class Jobs:
     async def submit(self, request: Request, asked: JobRequest, plan: Plan | None) -> tuple[Job, Owner]:
         """Accepts a job, after all that can be refused was refused. ``plan``: of the picture, if it is here."""
         service = service_of(request)
-        owner, room = owner_of(request, service.settings.api_keys), service.room
+        owner, limiter = owner_of(request, service.settings.api_keys), service.concurrency
         if asked.webhook:
             if not self.webhooks:
                 raise InvalidParameterError("This service sends no webhooks: it has no key to sign them with.")
@@ -58,7 +58,7 @@ class Jobs:
             raise InvalidParameterError("decode: a job tells no codes; ask POST /upscale without Prefer.")
         seconds = None
         if plan:
-            room.slots_for(held_bytes(plan))
+            limiter.slots_needed(held_bytes(plan))
             seconds = service.upscaler.seconds(plan)
         spec = JobSpec(
             source=asked.source or UPLOAD,

@@ -7,7 +7,7 @@ from typing import Protocol
 from anyio import CapacityLimiter
 from fastapi import Request, Response
 
-from app.http.limits import Room
+from app.http.limits import ConcurrencyLimiter
 from app.http.prefer import Preference
 from app.http.upload import Upload
 from app.inference.engine import PictureGenerator
@@ -35,7 +35,7 @@ class Service:
     upscaler: Upscaler
     generators: Mapping[str, PictureGenerator] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
-    room: Room = field(default_factory=lambda: Room(64, 2**27, 2**28))
+    concurrency: ConcurrencyLimiter = field(default_factory=lambda: ConcurrencyLimiter(64, 2**27, 2**28))
     ready: bool = False
     draining: bool = False
     in_flight: InFlightTracker = field(default_factory=InFlightTracker)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.responses import Response
 
-from app.http.limits import holding_of
+from app.http.limits import lease_of
 from app.http.negotiation import candidates, content_disposition
 from app.http.openapi import BODY, ERRORS, ESTIMATE, PICTURE
 from app.http.preconditions import check_http_version
@@ -58,14 +58,14 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
         del image
         return await service.defer(request, upload, parameters, plan, preference)
     # Admitted before anything is decoded: what is refused costs nothing, and what is admitted counts from now on.
-    holding = holding_of(request.scope)
-    job = holding.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
+    lease = lease_of(request.scope)
+    job = lease.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
 
     def decode(data: bytes) -> Work:
         service.in_flight.begin(record, data)
         return upscaler.decode(image, plan)
 
-    holding.widen(held_bytes(plan, parameters.decode))
+    lease.grow(held_bytes(plan, parameters.decode))
     with record.clock.stage("decode"):
         work = await run_beside(decode, upload.image, limiter=service.decoders)
     codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None

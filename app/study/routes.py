@@ -8,7 +8,7 @@ from fastapi import Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, JSONResponse
 
-from app.http.limits import holding_of
+from app.http.limits import lease_of
 from app.http.openapi import only
 from app.http.pages import page
 from app.http.router import Router
@@ -56,7 +56,7 @@ async def get_picture(request: Request, study: ThisStudy, participant: Participa
     key = await run_beside(study.find, participant, trial)
     png = study.specimens.made(key)
     if png is None:
-        holding_of(request.scope).take(1)
+        lease_of(request.scope).take(1)
         png = await study.specimens.make(key, service_of(request).decoders)
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
