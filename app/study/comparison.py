@@ -17,7 +17,7 @@ from typing import Any
 from app.errors import UnknownTrialError
 from app.settings import StudySettings
 from app.study.ratings import Opinion, Opinions, Rating, mean_opinion
-from app.study.stimuli import Key, Specimens
+from app.study.stimuli import Key, Stimuli
 from app.upscale.upscaler import Upscaler
 
 WORDS = {1: "Bad", 2: "Poor", 3: "Fair", 4: "Good", 5: "Excellent"}  # ITU-R BT.500, the quality scale
@@ -30,12 +30,12 @@ class Study:
     def __init__(self, settings: StudySettings, upscaler: Upscaler, deadline_seconds: float) -> None:
         assert settings.folder
         self.scale = settings.scale
-        self.specimens = Specimens(settings.folder, self.scale, settings.original, upscaler, deadline_seconds)
+        self.stimuli = Stimuli(settings.folder, self.scale, settings.original, upscaler, deadline_seconds)
         self.opinions = Opinions(settings.database or settings.folder / "study.sqlite3", self.scale)
 
     def trials(self, participant: str) -> dict[str, Key]:
         """What the participant is shown, by opaque id, in his order; the same for as long as the pictures are."""
-        keys = [(picture, version) for picture in self.specimens.pictures for version in self.specimens.versions]
+        keys = [(picture, version) for picture in self.stimuli.pictures for version in self.stimuli.versions]
         order = random.Random(self._hash(participant, "order"))
         return {self._hash(participant, *key)[:24]: key for key in apart(keys, order)}
 
@@ -57,7 +57,7 @@ class Study:
 
     def results(self) -> dict[str, Any]:
         """Mean opinion scores a model, and a model and picture, of what is in the study now; the best first."""
-        versions = self.specimens.versions
+        versions = self.stimuli.versions
         known = [each for each in self.opinions.ratings() if each.version in versions]
         ranking = sorted(by(known, "version").items(), key=lambda item: -item[1].mean)
         pictures: dict[str, dict[str, Any]] = defaultdict(dict)

@@ -54,10 +54,10 @@ async def get_participant(study: ThisStudy, participant: Participant) -> dict[st
 async def get_picture(request: Request, study: ThisStudy, participant: Participant, trial: str) -> Response:
     """Computed when it is first asked for: then it counts as a request that brings an image."""
     key = await run_beside(study.find, participant, trial)
-    png = study.specimens.made(key)
+    png = study.stimuli.made(key)
     if png is None:
         lease_of(request.scope).take(1)
-        png = await study.specimens.make(key, service_of(request).decoders)
+        png = await study.stimuli.make(key, service_of(request).decoders)
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 

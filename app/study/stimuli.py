@@ -55,7 +55,7 @@ class Pair:
     hr: bytes | None
 
 
-class Specimens:
+class Stimuli:
     """Every picture of the folder, in the version of every model that has the scale, and the original.
 
     ``StartupError`` for a folder without pictures, and for a scale without models.
