@@ -16,7 +16,7 @@ from typing import Any
 
 from app.errors import UnknownTrialError
 from app.settings import StudySettings
-from app.study.ratings import Opinion, Opinions, Rating, mean_opinion
+from app.study.ratings import MeanOpinionScore, Rating, RatingStore, mean_opinion_score
 from app.study.stimuli import Key, Stimuli
 from app.upscale.upscaler import Upscaler
 
@@ -31,7 +31,7 @@ class Study:
         assert settings.folder
         self.scale = settings.scale
         self.stimuli = Stimuli(settings.folder, self.scale, settings.original, upscaler, deadline_seconds)
-        self.opinions = Opinions(settings.database or settings.folder / "study.sqlite3", self.scale)
+        self.store = RatingStore(settings.database or settings.folder / "study.sqlite3", self.scale)
 
     def trials(self, participant: str) -> dict[str, Key]:
         """What the participant is shown, by opaque id, in his order; the same for as long as the pictures are."""
@@ -48,17 +48,17 @@ class Study:
 
     def session(self, participant: str) -> dict[str, Any]:
         """What the page needs: the trials in order, with the scores given so far."""
-        scores = {(rating.picture, rating.version): rating.score for rating in self.opinions.ratings(participant)}
+        scores = {(rating.picture, rating.version): rating.score for rating in self.store.ratings(participant)}
         trials = [{"id": trial, "score": scores.get(key)} for trial, key in self.trials(participant).items()]
         return {"participant": participant, "words": list(WORDS.values()), "trials": trials}
 
     def rate(self, participant: str, trial: str, score: int) -> None:
-        self.opinions.rate(Rating(participant, *self.find(participant, trial), score))
+        self.store.rate(Rating(participant, *self.find(participant, trial), score))
 
     def results(self) -> dict[str, Any]:
         """Mean opinion scores a model, and a model and picture, of what is in the study now; the best first."""
         versions = self.stimuli.versions
-        known = [each for each in self.opinions.ratings() if each.version in versions]
+        known = [each for each in self.store.ratings() if each.version in versions]
         ranking = sorted(by(known, "version").items(), key=lambda item: -item[1].mean)
         pictures: dict[str, dict[str, Any]] = defaultdict(dict)
         for version in versions:
@@ -75,14 +75,15 @@ class Study:
 
     def _hash(self, *parts: str) -> str:
         message = json.dumps([self.scale, *parts]).encode()
-        return hmac.new(self.opinions.secret, message, hashlib.sha256).hexdigest()
+        return hmac.new(self.store.secret, message, hashlib.sha256).hexdigest()
 
 
-def by(ratings: list[Rating], name: str) -> dict[str, Opinion]:
-    """Mean opinions of groups of ratings, by one of their members."""
+def by(ratings: list[Rating], name: str) -> dict[str, MeanOpinionScore]:
+    """Mean store of groups of ratings, by one of their members."""
     ordered = sorted(ratings, key=lambda rating: str(getattr(rating, name)))
     return {
-        key: mean_opinion(list(group)) for key, group in groupby(ordered, lambda rating: str(getattr(rating, name)))
+        key: mean_opinion_score(list(group))
+        for key, group in groupby(ordered, lambda rating: str(getattr(rating, name)))
     }
 
 

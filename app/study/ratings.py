@@ -40,7 +40,7 @@ class Rating:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class MeanOpinionScore:
     """A mean opinion score, 1 to 5, and half the width of its 95 % confidence interval (None of a single observer)."""
 
     mean: float
@@ -49,7 +49,7 @@ class Opinion:
     ratings: int
 
 
-class Opinions:
+class RatingStore:
     """The ratings of a study at one scale. May be used from any thread: each call has its own connection.
 
     ``secret`` is made with the file: what is derived from it stays the same over restarts, and nobody can guess it.
@@ -102,7 +102,7 @@ class Opinions:
             return [Rating(*row) for row in rows]
 
 
-def mean_opinion(ratings: Sequence[Rating]) -> Opinion:
+def mean_opinion_score(ratings: Sequence[Rating]) -> MeanOpinionScore:
     """The mean over observers, each by the mean of their own ratings, and its interval by Student's t.
 
     ITU-R BT.500-13 (annex 2) takes the observers as the sample, mean ± 1.96 · S / √N. With few of them 1.96, the
@@ -116,7 +116,7 @@ def mean_opinion(ratings: Sequence[Rating]) -> Opinion:
     half_width = None
     if len(means) > 1:
         half_width = t_quantile(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
-    return Opinion(statistics.fmean(means), half_width, len(means), len(ratings))
+    return MeanOpinionScore(statistics.fmean(means), half_width, len(means), len(ratings))
 
 
 def t_quantile(freedom: int) -> float:
