@@ -40,7 +40,7 @@ from app.study.routes import router as study_router
 from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import OpenTelemetry, PassOn
+from app.telemetry.tracing import OpenTelemetry, Propagator
 from app.upscale.memory import networks_bytes
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
@@ -90,7 +90,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     concurrency = ConcurrencyLimiter(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
     service = Service(settings, upscaler, engine.generators, metrics, in_flight=in_flight, concurrency=concurrency)
     describe(service, metrics, worker.restarts if worker else 0)
-    tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
+    tracer = OpenTelemetry(__version__) if settings.tracing else Propagator()
 
     jobs = create_jobs(settings) if settings.jobs.location else None
 

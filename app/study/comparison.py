@@ -79,7 +79,7 @@ class Study:
 
 
 def by(ratings: list[Rating], name: str) -> dict[str, MeanOpinionScore]:
-    """Mean store of groups of ratings, by one of their members."""
+    """Mean opinion scores of groups of ratings, by one of their members."""
     ordered = sorted(ratings, key=lambda rating: str(getattr(rating, name)))
     return {
         key: mean_opinion_score(list(group))

@@ -58,18 +58,18 @@ class RequestSpan(Protocol):
     def end(self, attributes: Mapping[str, str | int | float], failed: bool) -> None: ...
 
 
-class PassOn:
+class Propagator:
     """No tracing of our own: ids for the log and the response."""
 
-    def begin(self, name: str, headers: Mapping[str, str]) -> "PassedOn":
-        return PassedOn(child_of(headers.get("traceparent", "")))
+    def begin(self, name: str, headers: Mapping[str, str]) -> "PropagatedSpan":
+        return PropagatedSpan(child_of(headers.get("traceparent", "")))
 
     def close(self) -> None:
         """Nothing is kept."""
 
 
 @dataclass(frozen=True)
-class PassedOn:
+class PropagatedSpan:
     context: TraceContext
 
     def end(self, attributes: Mapping[str, str | int | float], failed: bool) -> None:

@@ -25,7 +25,7 @@ from app.http.streaming import PictureResponse
 from app.settings import Settings
 from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import PassOn
+from app.telemetry.tracing import Propagator
 from app.upscale.upscaler import Upscaler
 from harness import MODELS
 from harness.pictures import encode
@@ -90,7 +90,7 @@ class Watched:
         self.app = AccessLog(
             ConcurrencyLimit(app, self.limiter, on_enlarger_error),
             metrics=Metrics(),
-            tracer=PassOn(),
+            tracer=Propagator(),
             in_flight=InFlightTracker(),
         )
 

@@ -36,7 +36,7 @@ from app.inference.zoo import load_zoo
 from app.settings import Settings
 from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import PassOn
+from app.telemetry.tracing import Propagator
 from app.upscale import upscaler as upscaler_module
 from app.upscale.upscaler import Upscaler
 from harness import MODELS
@@ -109,7 +109,7 @@ def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fm
     app = FastAPI()
     app.include_router(router)
     add_error_handlers(app)
-    app.add_middleware(AccessLog, metrics=Metrics(), tracer=PassOn(), in_flight=InFlightTracker())
+    app.add_middleware(AccessLog, metrics=Metrics(), tracer=Propagator(), in_flight=InFlightTracker())
     app.state.service = Service(Settings(), Upscaler(load_zoo(MODELS), scheduler, {}), ready=True)
 
     async def ask() -> httpx.Response:
