@@ -42,15 +42,15 @@ WARM_UP_PICTURES = 16
 DEEP = "uint16"
 
 
-class Way(NamedTuple):
-    """How a network is run: by which runtime, in which precision."""
+class Backend(NamedTuple):
+    """What runs a network: a runtime, in a precision."""
 
     runtime: Runtime
     precision: str
 
     @property
     def file(self) -> str:
-        """Which of the network's files that is, by the manifest's name for it."""
+        """The network's file that it runs, by its name in the manifest."""
         return FILES.get(self.precision, self.precision)
 
 
@@ -63,7 +63,7 @@ class Network:
     """
 
     spec: ModelSpec
-    way: Way
+    backend: Backend
     provider: str
     precision: str
     seconds_per_pixel: float
@@ -81,7 +81,7 @@ class Network:
     @property
     def file(self) -> ModelFile:
         """The file that runs."""
-        return self.spec.files[self.way.file]
+        return self.spec.files[self.backend.file]
 
     @property
     def max_depth(self) -> int:
@@ -104,7 +104,7 @@ class PictureGenerator:
         return pictures
 
 
-class Key(NamedTuple):
+class SessionKey(NamedTuple):
     """Which session: of which file, by which runtime, for one run with all cores or several beside one another."""
 
     title: str
@@ -152,7 +152,7 @@ class Engine:
         self.zoo, self._threads = zoo, threads or usable_cores()
         self.shares_cores = not self.on_gpu and self._threads >= LANES
         self._making = threading.Lock()
-        self._sessions: dict[Key, Session] = {}
+        self._sessions: dict[SessionKey, Session] = {}
         self.networks = {network.spec.title: network for network in self._load()}
         self.zoo = replace(zoo, models=tuple(network.spec for network in self.networks.values()))
         self.generators = {spec.name: self._load_generator(spec) for spec in zoo.generators}
@@ -189,29 +189,29 @@ class Engine:
             self._further = None
             return network
         if self._named or other.seconds_per_pixel < CLEARLY * network.seconds_per_pixel:
-            return replace(other, deep=None if DEEP in other.way.runtime.depths else network)
+            return replace(other, deep=None if DEEP in other.backend.runtime.depths else network)
         return network
 
     def _prepare(self, spec: ModelSpec, runtime: Runtime) -> Network:
         """A network loaded by one runtime. It has run, and was not timed."""
-        way = Way(runtime, choose_precision(self.precision, runtime, spec))
-        spec = spec.at(way.file)
-        if way.precision == "fp16" and "fp32" in spec.files:
+        backend = Backend(runtime, choose_precision(self.precision, runtime, spec))
+        spec = spec.at(backend.file)
+        if backend.precision == "fp16" and "fp32" in spec.files:
             self.zoo.read(spec, "fp32")  # proven now, loaded when a picture needs it
-        key, session = self._make(spec, way)
+        key, session = self._make(spec, backend)
         self._sessions[key] = session
         try:
-            self._warm_up(spec, way)
+            self._warm_up(spec, backend)
             session.run(proving_tile(self.proof_side(spec))[np.newaxis])  # allocates and tunes
         except runtime.errors as error:  # also where the output does not fit the memory it is to be written to
             raise ModelFileError(f"{spec.title} does not enlarge a picture {spec.scale} times: {error}") from error
-        return Network(spec, way, session.provider, session.precision, 0.0)
+        return Network(spec, backend, session.provider, session.precision, 0.0)
 
     def _tried(self, network: Network) -> Network:
         """The same, timed and proven."""
-        spec, way = network.spec, network.way
+        spec, backend = network.spec, network.backend
         tile, run = proving_tile(self.proof_side(spec)), self._guarded if self._prove else self._infer
-        seconds, upscaled = timed(lambda: run(spec, way, tile[np.newaxis]))
+        seconds, upscaled = timed(lambda: run(spec, backend, tile[np.newaxis]))
         if self._prove:
             self._prove(spec.title, tile, upscaled[0])
         return replace(network, seconds_per_pixel=seconds / tile[..., 0].size)
@@ -227,38 +227,40 @@ class Engine:
             return WARM_UP_SIDE
         return CPU_SIDE if spec.macs <= DEAR_MACS else DEAR_SIDE
 
-    def _warm_up(self, spec: ModelSpec, way: Way) -> None:
+    def _warm_up(self, spec: ModelSpec, backend: Backend) -> None:
         """On a GPU: one run at the largest batch, so that memory grows now; where it does not suffice, by half less."""
         while count := min(MOST_WINDOWS, self.batch_macs // (WARM_UP_SIDE**2 * max(1, spec.macs))):
             try:
-                self._infer(spec, way, np.zeros((count, WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8))
+                self._infer(spec, backend, np.zeros((count, WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8))
             except OutOfMemoryError:
                 self.batch_macs //= 2
             else:
                 return
 
-    def session(self, spec: ModelSpec, way: Way, beside: bool = False, output: str = ALL_OUTPUTS) -> Session:
+    def session(self, spec: ModelSpec, backend: Backend, beside: bool = False, output: str = ALL_OUTPUTS) -> Session:
         """The session of a network's file, made when it is asked for first and again after it ran out of memory.
 
         One with all outputs, where there is one from the start on, serves for each of them.
         """
-        whole = Key(spec.title, way.runtime.name, way.precision, beside)
+        whole = SessionKey(spec.title, backend.runtime.name, backend.precision, beside)
         with self._making:
-            if whole in self._sessions or self.on_gpu or DEEP not in way.runtime.depths:
+            if whole in self._sessions or self.on_gpu or DEEP not in backend.runtime.depths:
                 output = ALL_OUTPUTS
             key = whole._replace(output=output)
             if key not in self._sessions:
-                _, self._sessions[key] = self._make(spec, way, beside, output)
+                _, self._sessions[key] = self._make(spec, backend, beside, output)
             return self._sessions[key]
 
-    def _make(self, spec: ModelSpec, way: Way, beside: bool = False, output: str = ALL_OUTPUTS) -> tuple[Key, Session]:
+    def _make(
+        self, spec: ModelSpec, backend: Backend, beside: bool = False, output: str = ALL_OUTPUTS
+    ) -> tuple[SessionKey, Session]:
         threads, callers = (self._threads // LANES, LANES) if beside else (self._threads, 1)
-        data, path = self.zoo.read(spec, way.file), spec.files[way.file].path
-        source = Source(spec.title, path, data, spec.scale, way.precision, output, spec.macs)
-        session = way.runtime.load(source, threads, callers)
+        data, path = self.zoo.read(spec, backend.file), spec.files[backend.file].path
+        source = Source(spec.title, path, data, spec.scale, backend.precision, output, spec.macs)
+        session = backend.runtime.load(source, threads, callers)
         if output == ALL_OUTPUTS:
-            check_face(session.face, spec.at(way.file))
-        return Key(spec.title, way.runtime.name, way.precision, beside, output), session
+            check_face(session.face, spec.at(backend.file))
+        return SessionKey(spec.title, backend.runtime.name, backend.precision, beside, output), session
 
     def _load_generator(self, spec: GeneratorSpec) -> PictureGenerator:
         session = self._onnx.load_plain(self.zoo.read(spec, "fp32"), spec.files["fp32"].path, self._threads)
@@ -291,21 +293,21 @@ class Engine:
 
     def _run(self, spec: ModelSpec, windows: Iterable[Pixels], beside: bool) -> list[Pixels]:
         batch = np.stack(list(windows))
-        return list(self._guarded(spec, self.network(spec).at(batch.dtype.name).way, batch, beside))
+        return list(self._guarded(spec, self.network(spec).at(batch.dtype.name).backend, batch, beside))
 
-    def _guarded(self, spec: ModelSpec, way: Way, batch: Pixels, beside: bool = False) -> Pixels:
+    def _guarded(self, spec: ModelSpec, backend: Backend, batch: Pixels, beside: bool = False) -> Pixels:
         """As ``_infer``; a batch that overflows in float16 is computed again in float32."""
-        upscaled = self._infer(spec, way, batch, beside)
-        guarded = way.precision == "fp16" and "fp32" in spec.files  # only a file under evaluation stands alone
+        upscaled = self._infer(spec, backend, batch, beside)
+        guarded = backend.precision == "fp16" and "fp32" in spec.files  # only a file under evaluation stands alone
         if guarded and any(is_poisoned(lr, hr, spec.scale) for lr, hr in zip(batch, upscaled, strict=True)):
             log.warning("%s: float16 overflowed on this picture; computed again in float32", spec.title)
             self.recomputed[spec.title] += 1
-            upscaled = self._infer(spec, way._replace(precision="fp32"), batch, beside)
+            upscaled = self._infer(spec, backend._replace(precision="fp32"), batch, beside)
         return upscaled
 
-    def _infer(self, spec: ModelSpec, way: Way, batch: Pixels, beside: bool = False) -> Pixels:
+    def _infer(self, spec: ModelSpec, backend: Backend, batch: Pixels, beside: bool = False) -> Pixels:
         """uint8 or uint16 ``[N, h, w, 3]`` to ``[N, h * scale, w * scale, 3]`` of the same depth."""
-        session = self.session(spec, way, beside, OUTPUTS[batch.dtype.name])
+        session = self.session(spec, backend, beside, OUTPUTS[batch.dtype.name])
         try:
             return session.run(batch)
         except OutOfMemoryError:

@@ -181,7 +181,7 @@ def test_int8_is_planned_with_the_context_of_its_file() -> None:
 
 def test_a_failing_run_is_told_apart_from_memory_that_is_missing(openvino_engine: Engine) -> None:
     spec = ZOO.find("bicubic", 4)
-    session = openvino_engine.session(spec, openvino_engine.network(spec).way)
+    session = openvino_engine.session(spec, openvino_engine.network(spec).backend)
     openvino_engine.run(spec, [noise(8, 8, 3)])  # of so many networks it may have been dropped since it was loaded
     compiled = session._compiled[ANY_SIZE]
     working = compiled.model
