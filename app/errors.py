@@ -249,7 +249,7 @@ class ModelFileError(StartupError):
     code, title = "bad_model_file", "A model file is missing, modified or has the wrong interface"
 
 
-class ProofError(StartupError):
+class SelfTestError(StartupError):
     code, title = "not_proven", "A network failed its self-test"
 
 

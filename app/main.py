@@ -29,10 +29,10 @@ from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
 from app.http.service import Service
 from app.images.formats import DecodeLimits
-from app.inference.engine import Engine, Prove
+from app.inference.engine import Engine, SelfTest
 from app.inference.providers import RUNTIME_VERSION, GpuOptions
 from app.inference.scheduler import OnBatch, nobody
-from app.inference.self_test import check_proof
+from app.inference.self_test import check_known_tile
 from app.inference.zoo import load_zoo
 from app.settings import Settings
 from app.study.comparison import Study
@@ -53,15 +53,15 @@ log = logging.getLogger("enlarger")
 ROUTERS = (upscale.router, catalogue.router, health.router, generate.router, pages.router)
 
 
-def create_engine(settings: Settings, prove: Prove | None = None, *names: str) -> Engine:
-    """Every network of the model folder, or those of ``names``, loaded and with ``prove`` proven on this provider.
+def create_engine(settings: Settings, self_test: SelfTest | None = None, *names: str) -> Engine:
+    """Every network of the model folder, or those of ``names``: loaded, and self-tested on this provider if asked for.
 
     Raises ``StartupError``.
     """
     gpu = GpuOptions(settings.advanced.gpu_memory_bytes)
     zoo = load_zoo(settings.models)
     zoo = zoo.only(*names) if names else zoo
-    return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, prove)
+    return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, self_test)
 
 
 def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Upscaler:
@@ -83,7 +83,7 @@ class Worker:
 
 def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
     """The application; loading happens here, before a port is opened, so a bad model stops the start."""
-    engine = create_engine(settings, check_proof)
+    engine = create_engine(settings, check_known_tile)
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
     in_flight = InFlightTracker(worker.pipe, worker.refused) if worker else InFlightTracker()

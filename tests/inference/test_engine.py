@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProofError, ProviderError
+from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProviderError, SelfTestError
 from app.inference import binding as binding_module
 from app.inference import providers as providers_module
 from app.inference.batching import LANES, MOST_WINDOWS
@@ -29,7 +29,7 @@ from app.inference.pruning import with_one_output
 from app.inference.runtimes import onnx_runtime
 from app.inference.runtimes.base import Session, Source
 from app.inference.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
-from app.inference.self_test import check_proof
+from app.inference.self_test import check_known_tile
 from app.inference.zoo import ModelFile, ModelSpec, Zoo, load_zoo
 from app.threads import usable_cores
 from harness import MODELS
@@ -304,14 +304,14 @@ def test_a_proven_network_is_let_go_on_a_cpu_and_made_again_when_asked_for(monke
     def held() -> int:
         return sum(each() is not None for each in made)
 
-    def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
-        check_proof(title, tile, upscaled)
+    def self_test(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
+        check_known_tile(title, tile, upscaled)
         proven.append((title, held()))
 
     monkeypatch.setattr(onnx_runtime, "create_session", watched)
     zoo = load_zoo(MODELS)
     few = dataclasses.replace(zoo, models=tuple(zoo.find(name, 2) for name in ("bicubic", "espcn")), generators=())
-    engine = Engine(few, "cpu", usable_cores(), prove=prove)
+    engine = Engine(few, "cpu", usable_cores(), self_test=self_test)
     assert proven == [("bicubic-x2", 1), ("espcn-x2", 1)], "one at a time"
     assert (len(made), held()) == (2, 0)
     spec, window = few.find("espcn", 2), noise(8, 8, 3)
@@ -321,11 +321,11 @@ def test_a_proven_network_is_let_go_on_a_cpu_and_made_again_when_asked_for(monke
 
 
 def test_a_network_that_is_not_proven_stops_the_start() -> None:
-    def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
-        check_proof(title, tile, upscaled // 2)
+    def self_test(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
+        check_known_tile(title, tile, upscaled // 2)
 
-    with pytest.raises(ProofError, match="bicubic-x2: its output is not the image"):
-        Engine(small_zoo(), "cpu", usable_cores(), prove=prove)
+    with pytest.raises(SelfTestError, match="bicubic-x2: its output is not the image"):
+        Engine(small_zoo(), "cpu", usable_cores(), self_test=self_test)
 
 
 def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:

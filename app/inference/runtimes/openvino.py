@@ -49,7 +49,7 @@ class OpenVinoRuntime:
         self.computes_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precisions = ("bf16", "fp32", "int8") if self.computes_bf16 else ("fp32", "int8")
         self.compiles_sizes = True
-        self.kept = Kept(MOST_COMPILED)
+        self.cache = CompiledCache(MOST_COMPILED)
 
     def load(self, source: Source, threads: int, callers: int = 1) -> "OpenVinoSession":
         try:
@@ -98,7 +98,7 @@ class Compiled:
             del session._compiled[self._shape]
 
 
-class Kept:
+class CompiledCache:
     """What is compiled in this process: the last ``most`` that ran, of which the idle ones hold no activations.
 
     Else each network that was ever asked for would keep those of its tiles: 25 to 90 MB a thread.
@@ -156,7 +156,7 @@ class OpenVinoSession:
         scale, title = self._source.scale, self._source.title
         upscaled: Pixels = np.empty((count, height * scale, width * scale, channels), np.uint8)
         compiled = self._compiled_for(batch.shape)
-        self._runtime.kept.begin(compiled)
+        self._runtime.cache.begin(compiled)
         started = time.perf_counter()
         try:
             compiled.run(np.ascontiguousarray(batch), upscaled)
@@ -165,7 +165,7 @@ class OpenVinoSession:
                 raise
             raise OutOfMemoryError(f"There is not enough memory for {title} now.") from error
         finally:
-            self._runtime.kept.end(compiled)
+            self._runtime.cache.end(compiled)
         self._seconds[batch.shape] = self._seconds.pop(batch.shape, 0.0) + time.perf_counter() - started
         while len(self._seconds) > MOST_SIZES:
             self._seconds.popitem(last=False)
@@ -202,7 +202,7 @@ class OpenVinoSession:
 
     def release(self) -> None:
         for compiled in list(self._compiled.values()):
-            self._runtime.kept.forget(compiled)
+            self._runtime.cache.forget(compiled)
 
 
 def place(result: Pixels, upscaled: Pixels) -> None:
