@@ -23,7 +23,7 @@ DONE, FAILED = 0, 1  # exit statuses
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchOptions:
     """What is to be done. ``output``: what was given as ``-o``; ``is_folder``: it ended in a slash."""
 
     named: Sequence[Path]
@@ -43,23 +43,23 @@ class StoppedError(Exception):
 
 
 class Batch:
-    """The images of an order. Raises ``EnlargerError`` where nothing can be begun.
+    """The images of an options. Raises ``EnlargerError`` where nothing can be begun.
 
     It runs in one thread and may be stopped by another one.
     """
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self, options: BatchOptions) -> None:
+        self.options = options
         self.counts: Counter[str] = Counter(done=0, skipped=0, failed=0)
         self.is_blocked = False  # it may wait for others for ever, and holds nothing that would have to be put away
         self._stopping = False
         self._job: Job | None = None
-        found = list(find(order.named, order.output))
+        found = list(find(options.named, options.output))
         self.sources = [each for each in found if isinstance(each, Source)]
-        self._names = Names(order.named, self.sources, order.output, order.is_folder)
-        named_format = None if order.parameters.format else self._names.format()
-        self._parameters = order.parameters.model_copy(update={"format": named_format}) if named_format else None
-        to_stream = self._names.file == STREAM or (order.output is None and any(s.is_stream for s in self.sources))
+        self._names = Names(options.named, self.sources, options.output, options.is_folder)
+        named_format = None if options.parameters.format else self._names.format()
+        self._parameters = options.parameters.model_copy(update={"format": named_format}) if named_format else None
+        to_stream = self._names.file == STREAM or (options.output is None and any(s.is_stream for s in self.sources))
         if to_stream and sys.stdout.isatty():
             raise EnlargerError("Standard output is a terminal; name a file with -o.")
         self._omissions = [each for each in found if isinstance(each, Omission)]
@@ -114,16 +114,16 @@ class Batch:
         with self._waiting(source.is_stream):
             data = source.read()
         image = upscaler.open(data)
-        plan = upscaler.plan(image, self._parameters or self.order.parameters)
+        plan = upscaler.plan(image, self._parameters or self.options.parameters)
         target = self._names.target(source, plan.output.format)
-        if self.order.skip_existing and is_there(target):
+        if self.options.skip_existing and is_there(target):
             raise SkippedError(f"{shown(target)} is there")
         if not self._names.file:
             check_replaceable(target)
         work = upscaler.decode(image, plan)
         del image, data
         total, title = len(plan.passes[-1].plan.rows) + 1, f"{shown(source.path)} ({number} of {len(self.sources)})"
-        times_of = source if self.order.keep_times else None
+        times_of = source if self.options.keep_times else None
         with (
             upscaler.admit(plan) as self._job,
             self._waiting(is_stream(target)),

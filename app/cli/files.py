@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app import __version__
 from app.cli import COMMANDS
-from app.cli.batch import Batch, Order
+from app.cli.batch import Batch, BatchOptions
 from app.errors import EnlargerError
 from app.images.encoders import FORMATS
 from app.inference.zoo import load_zoo
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
     if any(each.split("=")[0] in ("--remote", "--cluster") or "://" in each for each in arguments):
         return run_buckets(arguments)
     options = files_parser().parse_args(arguments)
-    order = Order(
+    batch_options = BatchOptions(
         named=[Path(name) for name in options.files],
         output=Path(options.output) if options.output else None,
         parameters=parameters_from(options),
@@ -36,9 +36,11 @@ def run(arguments: list[str]) -> int:
     )
     settings = Settings()
     zoo = load_zoo(settings.models)
-    name = order.parameters.model or zoo.default
+    name = batch_options.parameters.model or zoo.default
     zoo.scales(name)  # an unknown one fails before the first image
-    return run_until_stopped(Batch(order), lambda: create_upscaler(settings, create_engine(settings, None, name)))
+    return run_until_stopped(
+        Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, name))
+    )
 
 
 def run_buckets(arguments: list[str]) -> int:

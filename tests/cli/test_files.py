@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main
-from app.cli.batch import Batch, Order
+from app.cli.batch import Batch, BatchOptions
 from app.inference.engine import Engine
 from app.inference.zoo import Zoo, load_zoo
 from app.upscale.parameters import UpscaleParameters
@@ -345,7 +345,7 @@ def test_a_fault_in_the_middle_leaves_what_was_there_before(
     if earlier is not None:
         target.parent.mkdir()
         target.write_bytes(earlier)
-    order = Order([source], target, UpscaleParameters(scale=2))
+    order = BatchOptions([source], target, UpscaleParameters(scale=2))
     with running(engine) as scheduler:
         upscaler = Upscaler(zoo, scheduler, {}, budget=TileBudget(pixels=4096))
         assert Batch(order).run(lambda: upscaler) == 1
