@@ -1,4 +1,4 @@
-"""The Enlarger service: bytes of a picture in, bytes of a larger picture out, streamed."""
+"""The Enlarger service: bytes of an image in, bytes of a larger image out, streamed."""
 
 import os
 

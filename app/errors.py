@@ -84,7 +84,7 @@ class CodesUnavailableError(EnlargerError):
     status, code, title = 501, "decode_unavailable", "No bar code reader is installed"
 
 
-# -- the picture -------------------------------------------------------------------------------------------------
+# -- the image -------------------------------------------------------------------------------------------------
 
 
 class UnsupportedFormatError(EnlargerError):
@@ -122,7 +122,7 @@ class TooMuchWorkError(EnlargerError):
 
 
 class TooMuchMemoryError(EnlargerError):
-    """All that this service has for pictures would not hold what this one needs while it is computed and sent."""
+    """All that this service has for images would not hold what this one needs while it is computed and sent."""
 
     status, code, title = 422, "too_much_memory", "The image would take too much memory"
 

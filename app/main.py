@@ -168,7 +168,7 @@ def describe(service: Service, metrics: Metrics, restarts: int) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM or SIGINT: readiness is withdrawn and new pictures refused at once, those in flight may finish.
+    """On SIGTERM or SIGINT: readiness is withdrawn and new images refused at once, those in flight may finish.
 
     After SIGTERM the port stays open for ``drain_delay_seconds``, and every answer closes its connection: a balancer
     then finds out from a 503, not from a connection that is refused or breaks under its request. A second signal ends
@@ -199,7 +199,7 @@ def return_freed_memory() -> None:
     """Has glibc give back to the system what is free now, and from now on large blocks as soon as they are freed.
 
     Its own threshold rises to 32 MiB with the blocks it sees, and bands then leave holes: 10 to 20 MB of a process.
-    Fifteen networks, loaded, proven and let go, leave 35 MB in small pieces.
+    Fifteen networks, loaded, proven and released, leave 35 MB in small pieces.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc's, not musl's or macOS'

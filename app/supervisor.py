@@ -1,7 +1,7 @@
 """Keeps one worker alive: ``enlarger serve --supervise``, which becomes this process. Nothing heavy is imported here.
 
 It holds the listening socket, so that connections wait while a worker that crashed (a codec, a driver, kill -9) is
-replaced, and remembers the pictures that were being worked on: one that was there at two crashes is refused from then
+replaced, and remembers the images that were being worked on: one that was there at two crashes is refused from then
 on, by its sha256. The worker is ``enlarger serve --worker JSON``; it tells of itself by a pipe, see ``in_flight.py``.
 """
 
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from types import FrameType
 
-CRASHES = 2  # this many, and a picture is refused
+CRASHES = 2  # this many, and an image is refused
 MOST_SUSPECTS = 500  # remembered at a time
 SHORT_LIFE = 10.0  # seconds; a worker that lived for less is replaced after a pause that doubles
 LONGEST_PAUSE = 0.3  # seconds; a worker takes two or three to be ready, and is to be back within five
@@ -54,7 +54,7 @@ class Supervisor:
             self._restarts += 1
 
     def _run_worker(self) -> tuple[int, bool, list[str]]:
-        """A worker's whole life: its exit status, whether it was ever ready, and the pictures it left unfinished."""
+        """A worker's whole life: its exit status, whether it was ever ready, and the images it left unfinished."""
         reading, writing = os.pipe()
         refused = [digest for digest, crashes in self._suspects.items() if crashes >= CRASHES]
         told = {"socket": self._listener.fileno(), "pipe": writing, "refused": refused, "restarts": self._restarts}
@@ -85,7 +85,7 @@ class Supervisor:
             del self._suspects[digest]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Lets go of the socket, so that it closes when the worker closes it, and passes the signal on."""
+        """Releases the socket, so that it closes when the worker closes it, and passes the signal on."""
         self._stopping = True
         if self._worker is not None and self._worker.poll() is None:
             self._listener.close()

@@ -28,9 +28,9 @@ from app.upscale.upscaler import Upscaler
 
 Item = TypeVar("Item")
 
-AT_A_TIME = 8  # pictures in flight with a remote service, and jobs handed in at once
+AT_A_TIME = 8  # images in flight with a remote service, and jobs handed in at once
 LOOK_SECONDS, LOOK_COUNT = 1.0, 500
-SECONDS_A_BYTE = 4e-6  # a guess by which a job is small or large before anybody has seen its picture
+SECONDS_A_BYTE = 4e-6  # a guess by which a job is small or large before anybody has seen its image
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +151,7 @@ def follow(book: Book, waiting: dict[str, str]) -> int:
 def hand_to_remote(
     options: argparse.Namespace, plan: Plan, source: str, sink: str, parameters: UpscaleParameters
 ) -> int:
-    """By HTTP, from bucket to bucket: the pictures do not pass this machine."""
+    """By HTTP, from bucket to bucket: the images do not pass this machine."""
     remote, failed = remote_of(options), 0
     try:
 

@@ -1,4 +1,4 @@
-"""``POST /generate``: pictures drawn from noise by a generator of the zoo, as one PNG grid."""
+"""``POST /generate``: images drawn from noise by a generator of the zoo, as one PNG grid."""
 
 import math
 import secrets

@@ -10,7 +10,7 @@ from app.http.router import Router
 
 FOLDER = Path(__file__).parent.parent / "page"
 
-# Nothing from elsewhere, nothing inline (CSP level 3); blob: are the user's own pictures and the results.
+# Nothing from elsewhere, nothing inline (CSP level 3); blob: are the user's own images and the results.
 POLICY = "; ".join(
     (
         "default-src 'none'",

@@ -89,7 +89,7 @@ class PictureResponse(Response):
             log.error("transfer aborted: %s: %s", error.code, error.detail)
 
     async def _send_piece(self, send: Send) -> None:
-        piece, self._piece = self._piece or b"", None  # let go before the next one is computed
+        piece, self._piece = self._piece or b"", None  # released before the next one is computed
         for start in range(0, len(piece), CHUNK_BYTES):
             stalled = asyncio.get_running_loop().call_later(STALL_SECONDS, self._job.let_go)
             try:

@@ -1,4 +1,4 @@
-"""Bar codes and QR codes in a picture, read before and after it is enlarged (``decode=true``)."""
+"""Bar codes and QR codes in an image, read before and after it is enlarged (``decode=true``)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ def check_readable(height: int, width: int) -> None:
 
 
 def read_codes(pixels: NDArray[np.uint8 | np.uint16]) -> tuple[str, ...]:
-    """What ZXing reads in a picture, uint8 ``[H, W, 3]`` or ``[H, W]``, in its order; each text once."""
+    """What ZXing reads in an image, uint8 ``[H, W, 3]`` or ``[H, W]``, in its order; each text once."""
     import zxingcpp  # an extra: a service without it runs, and refuses decode=true
 
     found = zxingcpp.read_barcodes(np.ascontiguousarray(pixels))
@@ -54,7 +54,7 @@ def header_value(codes: Sequence[str]) -> str:
 
 
 def read_when_whole(pieces: Iterator[bytes], tell: Callable[[tuple[str, ...]], None]) -> Iterator[bytes]:
-    """All pieces of a file as one, after ``tell`` was told what its picture says."""
+    """All pieces of a file as one, after ``tell`` was told what its image says."""
     data = b"".join(pieces)
     # By our own decoder, which brings every depth to 8 bits by its range.
     tell(codes_of(decode(data, DecodeLimits(MAX_PIXELS, MAX_PIXELS))))
@@ -62,5 +62,5 @@ def read_when_whole(pieces: Iterator[bytes], tell: Callable[[tuple[str, ...]], N
 
 
 def codes_of(source: SourceImage) -> tuple[str, ...]:
-    """What is read in a decoded picture of any depth."""
+    """What is read in a decoded image of any depth."""
     return read_codes(at_depth(source.rows(0, source.height), 8))

@@ -10,7 +10,7 @@ from app.images.icc import plausible_profile, space_of
 from app.images.profiles import open_profile
 
 BAND_PIXELS = 1 << 20
-"""Conversions without a home in Pillow go band by band: temporaries of a few MB whatever the picture."""
+"""Conversions without a home in Pillow go band by band: temporaries of a few MB whatever the image."""
 
 _SPACES = {"L": b"GRAY", "RGB": b"RGB ", "CMYK": b"CMYK", "LAB": b"Lab "}
 """Pillow's mode -> the "data colour space" of an ICC profile for it (ICC.1 7.2.6)."""
@@ -32,7 +32,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Exif orientation -> what makes the picture upright (Exif 3.0, 4.6.4). Pillow turns counter-clockwise."""
+"""Exif orientation -> what makes the image upright (Exif 3.0, 4.6.4). Pillow turns counter-clockwise."""
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -63,7 +63,7 @@ def separate(image: Image.Image, container: Container) -> tuple[Image.Image, Ima
 
 
 def fitting_profile(profile: bytes | None, mode: str) -> bytes | None:
-    """``profile`` if it is one, and made for pixels of ``mode``. A broken or foreign one is as good as none."""
+    """``profile`` if it is one, and made for pixels of ``mode``. A broken or foreign one is treated as absent."""
     profile = plausible_profile(profile)
     return profile if profile is not None and space_of(profile) == _SPACES.get(mode) else None
 
@@ -73,7 +73,7 @@ def bleed(colour: Image.Image, alpha: Image.Image) -> None:
 
     Under a hole a file may hold any colour, often black. Networks and resampling look into holes, and would draw that
     colour into the edge as a fringe. Filled from a pyramid of averages, each half the size ("pull-push", Gortler et
-    al., The Lumigraph, 1996, 3.4), at the cost of one more third of the picture.
+    al., The Lumigraph, 1996, 3.4), at the cost of one more third of the image.
     """
     lowest, highest = alpha.getextrema()
     if lowest != 0 or highest == 0:

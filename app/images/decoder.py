@@ -1,4 +1,4 @@
-"""Bytes to a picture in memory: upright, 8 or 16 bits, gray or RGB, alpha apart, and what is to be restored.
+"""Bytes to an image in memory: upright, 8 or 16 bits, gray or RGB, alpha apart, and what is to be restored.
 
     bytes ─ formats (header, limits) ─▶ container ─ Pillow ─▶ pixels ─ colour ─▶ SourceImage
 
@@ -21,7 +21,7 @@ more than ``max_pixels`` or ``max_side``        ``TooManyPixelsError``, from the
 JPEG of over 100 scans, profiles over 4 MiB,     ``TooComplexError``
 also inflated, endless directories, chunks or
 boxes, large run-length BMP
-APNG, animated GIF and WebP, TIFF pages, MPO    the first picture (of an APNG the default image); the rest is not read
+APNG, animated GIF and WebP, TIFF pages, MPO    the first image (of an APNG the default image); the rest is not read
 orientation in Exif or TIFF                     applied. One in XMP or in PNG text is not, as browsers do
 1, 2, 4, 8 bits gray; gray palettes             gray
 16 bits gray, RGB, with or without alpha        16 bits (a TIFF in separate planes or of 16-bit ink: the upper 8)
@@ -34,7 +34,7 @@ AVIF and HEIC of 10 or 12 bits                  8 bits, as Pillow and libheif gi
 CMYK, YCCK (Adobe's inverted), LAB              sRGB: by the embedded profile if it fits, relative colorimetric with
                                                 black point compensation, else by formula; the profile is dropped
 profile of gray and RGB                         kept if it is whole and made for such pixels, else dropped; over gray
-                                                an RGB one becomes a gray one, or the picture an RGB one
+                                                an RGB one becomes a gray one, or the image an RGB one
 cICP, gAMA, cHRM (PNG), nclx (AVIF, HEIC), AV1  a profile of the same meaning, by browsers' rules
 sequence header
 IPTC-IIM (JPEG, TIFF)                           XMP, but for the place
@@ -43,7 +43,7 @@ text; gain maps (HDR)                           dropped, unread
 alpha, tRNS, a transparent palette entry        alpha of its own; colour below 0 is that of the visible neighbours
 premultiplied alpha (TIFF)                      divided out
 Exif                                            kept without position, maker notes, thumbnail and orientation
-resolution                                      kept as dots an inch
+resolution                                      kept as dots per inch
 ==============================================  ======================================================================
 """
 
@@ -106,7 +106,7 @@ def decode_container(container: Container) -> SourceImage:
 
 
 def _separated(container: Container) -> tuple[Planes, Image.Image | None, bool]:
-    """Colour and alpha as stored, not yet upright, and whether the picture was ink that has become light."""
+    """Colour and alpha as stored, not yet upright, and whether the image was ink that has become light."""
     header = container.header
     one_channel = container.gray_samples and (container.transparent is not None or not header.has_alpha)
     if header.format == "png" and header.bits == 16 and not one_channel:
@@ -130,7 +130,7 @@ def _load_by_kind(container: Container) -> Image.Image:
 
 
 def _load_blocks(container: Container) -> Image.Image:
-    """A picture of WebPs, each checked like one that comes alone."""
+    """An image of WebPs, each checked like one that comes alone."""
     image = Image.new("RGBA" if container.header.has_alpha else "RGB", container.stored_size)
     for block in container.blocks:
         data, width, height = bytes(block.data), block.width, block.height
@@ -159,7 +159,7 @@ def checksum(image: Image.Image) -> int:
 def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
     """Let Pillow make the pixels. Closing the stream frees the compressed bytes, to which some plugins cling.
 
-    ``raw_mode``: how to unpack the samples, of as many bytes a pixel as there are (Pillow, "Raw modes").
+    ``raw_mode``: how to unpack the samples, of as many bytes per pixel as there are (Pillow, "Raw modes").
     """
     kind, (width, height) = INPUTS[container.header.format], container.stored_size
     if container.bytewise:
@@ -175,7 +175,7 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
             return image.copy() if kind.copied else image
     except EnlargerError:
         raise
-    except MemoryError as error:  # the picture itself is within limits, so this is a codec led astray
+    except MemoryError as error:  # the image itself is within limits, so this is a codec led astray
         raise TooComplexError("The image asks for more memory than there is") from error
     except SyntaxError as error:  # of a TIFF written by ``formats``: Pillow has no mode for its samples
         if container.variety:

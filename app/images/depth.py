@@ -2,7 +2,7 @@
 
 The bytes of several channels come by ways that Pillow has: a PNG is read twice, for the upper and the lower bytes of
 its samples; a TIFF as the bytes it is (``formats.Bytewise``). Everything goes band by band from there into planes of
-mode I;16, 2 bytes a pixel each, which Pillow can turn and crop like any picture.
+mode I;16, 2 bytes per pixel each, which Pillow can turn and crop like any image.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def _scaled(samples: NDArray[np.generic], container: Container) -> Samples:
 def png_planes(read: Callable[[str], Image.Image], container: Container) -> tuple[Planes, Image.Image | None]:
     """Gray + alpha, RGB and RGB + alpha of 16 bits. ``read`` decodes the file by one of Pillow's raw modes.
 
-    Gray + alpha is four bytes a pixel, so one reading suffices; else the two readings give the upper and lower bytes.
+    Gray + alpha is four bytes per pixel, so one reading suffices; else the two readings give the upper and lower bytes.
     """
     if container.gray_samples:
         image = read("RGBA")
@@ -81,7 +81,7 @@ def png_planes(read: Callable[[str], Image.Image], container: Container) -> tupl
 
 
 def bytewise_planes(image: Image.Image, container: Container) -> tuple[Planes, Image.Image | None]:
-    """The samples whose bytes Pillow has read as a wide gray picture; see ``formats.Bytewise``."""
+    """The samples whose bytes Pillow has read as a wide gray image; see ``formats.Bytewise``."""
     bytewise, size = container.bytewise, container.stored_size
     assert bytewise is not None
     colours = 1 if container.gray_samples else 3

@@ -1,4 +1,4 @@
-"""A decoded picture's rows, held where they cost least: a small picture in memory, a large one in an unlinked file."""
+"""A decoded image's rows, held where they cost least: a small image in memory, a large one in an unlinked file."""
 
 import logging
 import os
@@ -13,8 +13,8 @@ from PIL import Image
 from app.images.pixels import Pixels
 
 SPILL_BYTES = 2**20
-"""A picture of more bytes than this goes to a file. Pillow holds RGB at 4 bytes a pixel, so the largest picture that is
-accepted would lie in memory with 200 MB for as long as its result is computed and sent, once a request."""
+"""An image of more bytes than this goes to a file. Pillow holds RGB at 4 bytes per pixel, so the largest image that is
+accepted would lie in memory with 200 MB for as long as its result is computed and sent, once per request."""
 STRIP_BYTES = 2**20
 
 log = logging.getLogger("enlarger.raster")
@@ -42,7 +42,7 @@ class Raster:
     def rows(self, top: int, bottom: int) -> Pixels:
         """The rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, channels]``, not to be written to.
 
-        Raises ``ValueError`` for an empty range and for rows that the picture does not have.
+        Raises ``ValueError`` for an empty range and for rows that the image does not have.
         """
         if not 0 <= top < bottom <= self.height:
             raise ValueError(f"rows {top} to {bottom} of a picture of {self.height}")

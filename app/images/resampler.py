@@ -1,4 +1,4 @@
-"""A picture's rows at one size to its rows at another, band by band: memory depends on the width, never on the height.
+"""An image's rows at one size to its rows at another, band by band: memory depends on the width, never on the height.
 
 Each target sample is a weighted sum of the source samples around it, first along the rows and then down the columns, as
 in Pillow's ``resize`` with the same kernel. Both passes are products with small dense blocks of the banded weight
@@ -84,9 +84,9 @@ class Axis:
 
 
 class Resampler:
-    """Takes the rows of a picture from the top, band by band, and gives the rows of the same picture at another size.
+    """Takes the rows of an image from the top, band by band, and gives the rows of the same image at another size.
 
-    One object serves one picture of ``channels`` interleaved channels, each resampled alone: alpha multiplies nothing.
+    One object serves one image of ``channels`` interleaved channels, each resampled alone: alpha multiplies nothing.
     ``source`` and ``target`` are (height, width). Bytes come out within one level of what Pillow makes of it by
     ``image.resize((width, image.height), kernel).resize((width, height), kernel)``. In one call, Pillow 13 may go down
     the columns first (when the height loses more than twice the pixels the width does), and clips other overshoots.
@@ -140,7 +140,7 @@ class Resampler:
         self._fed += len(rows)
 
     def _give(self, finished: NDArray[Depth]) -> None:
-        """Fills ``[n, width * C]`` with the next target rows, and lets go of the held rows that no later one needs."""
+        """Fills ``[n, width * C]`` with the next target rows, and releases the held rows that no later one needs."""
         top = self._fed - len(self._held)  # the source row that is held first
         starts = range(0, len(finished), ROWS)
         firsts, weights = self._down.weights(self._given + np.array(starts, np.int64), ROWS)
@@ -159,7 +159,7 @@ class Resampler:
 def blocks_across(axis: Axis, channels: int) -> Iterator[Block]:
     """The weights along a row of interleaved samples, about ``ACROSS`` target samples a block.
 
-    A block's matrix, float32 ``[source samples, target samples]``, holds each weight once a channel and zeros between
+    A block's matrix, float32 ``[source samples, target samples]``, holds each weight once per channel and zeros between
     the channels: they cost less than taking the channels apart and putting them together again.
     """
     size = max(1, ACROSS // channels)  # pixels

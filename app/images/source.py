@@ -1,4 +1,4 @@
-"""A decoded picture: its rows, and what is to be restored."""
+"""A decoded image: its rows, and what is to be restored."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from app.images.raster import Raster
 
 @dataclass(frozen=True, eq=False)
 class SourceImage:
-    """A decoded picture. Colour is held once, at 1 byte a sample or, of 16 bits, at 2; see ``Raster`` for where.
+    """A decoded image. Colour is held once, at 1 byte per sample or, of 16 bits, at 2; see ``Raster`` for where.
 
     ``width`` and ``height`` are upright. ``gray``: one colour channel came in, one should go out. ``alpha``: straight,
     one channel of colour's depth; or None. ``exif`` has no ``Exif\\0\\0`` before it.
@@ -29,7 +29,7 @@ class SourceImage:
 
     @property
     def depth(self) -> int:
-        """Bits a sample: 8 or 16."""
+        """Bits per sample: 8 or 16."""
         return 8 * self._colour.dtype.itemsize
 
     @property
@@ -41,7 +41,7 @@ class SourceImage:
         """Colour of the rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, 3]``, R = G = B if gray.
 
         uint8 or uint16 by ``depth``; not to be written to. Raises ``ValueError`` for an empty range and for rows that
-        the picture does not have.
+        the image does not have.
         """
         rows = self._colour.rows(top, bottom)
         return rows if rows.shape[2] == 3 else np.repeat(rows, 3, axis=2)

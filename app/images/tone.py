@@ -65,11 +65,11 @@ def far_curve(profile: bytes | None) -> ToneCurve | None:
     except KeyError:
         srgb = gray_axis(profile, encoded)
     except (struct.error, ValueError):
-        return None  # damaged: as good as none
+        return None  # damaged: treated as absent
     if srgb is None or np.abs(srgb - encoded).mean() < FAR or (np.diff(srgb, axis=1) < 0).any():
         return None
     if max(np.unique(curve, return_counts=True)[1].max() for curve in np.rint(srgb[:, ::257] * PEAK)) > MOST_ALIKE:
-        return None  # light beyond the range, or a power of absurd height: the numbers are the better picture
+        return None  # light beyond the range, or a power of absurd height: the numbers are the better image
     there = tuple(np.rint(curve * PEAK).astype(np.uint16) for curve in srgb)
     back = tuple(np.rint(np.interp(encoded, curve, encoded) * PEAK).astype(np.uint16) for curve in srgb)
     return ToneCurve(there, back)

@@ -2,7 +2,7 @@
 
 A value beyond 65,504 becomes infinite in float16, and the sums it enters NaN. From there on it spreads with every
 convolution, to all channels and to at least 3 x 3 LR pixels; narrowed to an integer, it is black or saturated. A
-picture's own black and white are no such trace: what is enlarged stays near what it was made from.
+image's own black and white are no such trace: what is enlarged stays near what it was made from.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ def is_poisoned(lr: NDArray[np.unsignedinteger], hr: NDArray[np.unsignedinteger]
 
     ``lr`` ``[h, w, 3]``, ``hr`` ``[h * scale, w * scale, 3]``, both uint8 or both uint16. One HR pixel is looked at for
     each LR pixel, as NaN inside a network reaches all of them; where it is suspect, the mean of them all must be far
-    too, which it is not of text and line art. True for a sound picture costs time, no more; not seen is what lies
+    too, which it is not of text and line art. True for a sound image costs time, no more; not seen is what lies
     within ``DISTANCE`` of the right black or white.
     """
     peak = int(np.iinfo(hr.dtype).max)

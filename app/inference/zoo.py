@@ -49,7 +49,7 @@ class Spec:
 class ModelSpec(Spec):
     """One network at one scale.
 
-    ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
+    ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole image.
     ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``alignment``: LR pixels of which the places
     where windows begin must be multiples, for networks whose trunk works in cells of several pixels. ``pixel_bytes``:
     of memory a run takes for one LR pixel, as measured where the network is another's; 0: as little as those trained
@@ -73,10 +73,10 @@ class ModelSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSpec(Spec):
-    """A network of the other kind: it draws pictures from noise. The manifest's ``generators`` lists them.
+    """A network of the other kind: it draws images from noise. The manifest's ``generators`` lists them.
 
-    It takes ``latent`` random numbers per picture and gives ``height`` x ``width`` pixels of ``channels`` samples.
-    ``macs``: multiply-accumulates per picture.
+    It takes ``latent`` random numbers per image and gives ``height`` x ``width`` pixels of ``channels`` samples.
+    ``macs``: multiply-accumulates per image.
     """
 
     latent: int

@@ -1,8 +1,8 @@
-"""A blind comparison of the models: each participant rates every version of every picture, in an order of his own.
+"""A blind comparison of the models: each participant rates every version of every image, in an order of his own.
 
-The design is the mean-opinion-score test of SRGAN (Ledig et al. 2017, 3.4): single pictures, rated from 1 to 5, the
+The design is the mean-opinion-score test of SRGAN (Ledig et al. 2017, 3.4): single images, rated from 1 to 5, the
 originals and plain interpolation among them. The scale's words are those of ITU-R BT.500. Nothing that reaches a
-participant names a model: trials are told apart by a keyed hash, and versions of a picture do not follow one another.
+participant names a model: trials are told apart by a keyed hash, and versions of an image do not follow one another.
 """
 
 import hashlib
@@ -34,13 +34,13 @@ class Study:
         self.store = RatingStore(settings.database or settings.folder / "study.sqlite3", self.scale)
 
     def trials(self, participant: str) -> dict[str, Key]:
-        """What the participant is shown, by opaque id, in his order; the same for as long as the pictures are."""
+        """What the participant is shown, by opaque id, in his order; the same for as long as the images are."""
         keys = [(picture, version) for picture in self.stimuli.pictures for version in self.stimuli.versions]
         order = random.Random(self._hash(participant, "order"))
         return {self._hash(participant, *key)[:24]: key for key in apart(keys, order)}
 
     def find(self, participant: str, trial: str) -> Key:
-        """Picture and version of a trial."""
+        """Image and version of a trial."""
         key = self.trials(participant).get(trial)
         if key is None:
             raise UnknownTrialError("No such trial. The study's images may have changed; reload the page.")
@@ -56,7 +56,7 @@ class Study:
         self.store.rate(Rating(participant, *self.find(participant, trial), score))
 
     def results(self) -> dict[str, Any]:
-        """Mean opinion scores a model, and a model and picture, of what is in the study now; the best first."""
+        """Mean opinion scores a model, and a model and image, of what is in the study now; the best first."""
         versions = self.stimuli.versions
         known = [each for each in self.store.ratings() if each.version in versions]
         ranking = sorted(by(known, "version").items(), key=lambda item: -item[1].mean)
@@ -88,7 +88,7 @@ def by(ratings: list[Rating], name: str) -> dict[str, MeanOpinionScore]:
 
 
 def apart(keys: list[Key], order: random.Random) -> list[Key]:
-    """All keys shuffled; of two or more pictures none comes twice in succession, as BT.500 wants it."""
+    """All keys shuffled; of two or more images none comes twice in succession, as BT.500 wants it."""
     left: dict[str, list[Key]] = defaultdict(list)
     for key in order.sample(keys, len(keys)):
         left[key[0]].append(key)
@@ -96,7 +96,7 @@ def apart(keys: list[Key], order: random.Random) -> list[Key]:
     while left:
         last = shown[-1][0] if shown else None
         most = max(map(len, left.values()))
-        # One with the most left, so that at the end not only versions of one picture remain.
+        # One with the most left, so that at the end not only versions of one image remain.
         fitting = [name for name in left if name != last and len(left[name]) == most] or [n for n in left if n != last]
         name = order.choice(fitting or list(left))
         shown.append(left[name].pop())

@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS ratings (
 
 @dataclass(frozen=True)
 class Rating:
-    """One participant's opinion, 1 (bad) to 5 (excellent), of one version of a picture."""
+    """One participant's opinion, 1 (bad) to 5 (excellent), of one version of an image."""
 
     participant: str
     picture: str
@@ -107,7 +107,7 @@ def mean_opinion_score(ratings: Sequence[Rating]) -> MeanOpinionScore:
 
     ITU-R BT.500-13 (annex 2) takes the observers as the sample, mean ± 1.96 · S / √N. With few of them 1.96, the
     normal distribution's, is too small: for it stands t of N - 1 degrees of freedom. One observer's ratings of several
-    pictures are not independent of one another, so they do not count as several observers.
+    images are not independent of one another, so they do not count as several observers.
     """
     own: dict[str, list[int]] = defaultdict(list)
     for rating in ratings:

@@ -1,4 +1,4 @@
-"""The pictures of a study in the versions to be compared, each made by the service's own path when first looked at."""
+"""The images of a study in the versions to be compared, each made by the service's own path when first looked at."""
 
 import io
 import threading
@@ -21,14 +21,14 @@ from app.upscale.upscaler import Upscaler
 
 ORIGINAL = "original"
 MAX_PICTURES = 500
-MAX_SIDE = 1024  # HR pixels: of a larger picture the middle is shown, so that it fits a screen at 1:1
+MAX_SIDE = 1024  # HR pixels: of a larger image the middle is shown, so that it fits a screen at 1:1
 CACHE_BYTES = 128 * 2**20
 
-Key = tuple[str, str]  # picture, version
+Key = tuple[str, str]  # image, version
 
 
 class Cache:
-    """Files by key, the longest unused let go when they are more than ``CACHE_BYTES`` together."""
+    """Files by key, the longest unused released when they are more than ``CACHE_BYTES`` together."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[Key, bytes] = OrderedDict()
@@ -49,16 +49,16 @@ class Cache:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture as the models get it, and the original that they are to reach, where there is one: both PNG files."""
+    """An image as the models get it, and the original that they are to reach, where there is one: both PNG files."""
 
     lr: bytes
     hr: bytes | None
 
 
 class Stimuli:
-    """Every picture of the folder, in the version of every model that has the scale, and the original.
+    """Every image of the folder, in the version of every model that has the scale, and the original.
 
-    ``StartupError`` for a folder without pictures, and for a scale without models.
+    ``StartupError`` for a folder without images, and for a scale without models.
     """
 
     def __init__(self, folder: Path, scale: int, original: bool, upscaler: Upscaler, deadline_seconds: float) -> None:
@@ -112,7 +112,7 @@ class Stimuli:
 
 
 def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:
-    """The middle of the picture, cut to a multiple of ``scale`` of at most ``MAX_SIDE`` HR pixels, and its reduction.
+    """The middle of the image, cut to a multiple of ``scale`` of at most ``MAX_SIDE`` HR pixels, and its reduction.
 
     Reduced by bicubic with antialiasing, as the test sets of the field are. Transparency is left out.
     """
@@ -126,7 +126,7 @@ def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:
 
 
 def middle(source: SourceImage, width: int, height: int) -> Image.Image:
-    """Of that size, black where the picture is smaller; no more of it than that is read."""
+    """Of that size, black where the image is smaller; no more of it than that is read."""
     left, top = (source.width - width) // 2, (source.height - height) // 2
     rows = source.rows(max(top, 0), min(top + height, source.height))
     image = Image.fromarray(at_depth(rows[:, max(left, 0) : left + width], 8))

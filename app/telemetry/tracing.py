@@ -43,7 +43,7 @@ def child_of(traceparent: str) -> TraceContext:
 
 
 class Tracer(Protocol):
-    """Begins a span a request; ``Attributes`` are told to its end."""
+    """Begins a span per request; ``Attributes`` are told to its end."""
 
     def begin(self, name: str, headers: Mapping[str, str]) -> "RequestSpan": ...
 

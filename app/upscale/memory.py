@@ -1,6 +1,6 @@
-"""How much memory a request holds at most while its picture is computed and sent, known before anything is computed.
+"""How much memory a request holds at most while its image is computed and sent, known before anything is computed.
 
-Beside that a process has what it needs at rest, what its runs take, and pictures on their way in, all bounded
+Beside that a process has what it needs at rest, what its runs take, and images on their way in, all bounded
 elsewhere: ``Settings.most_bytes`` adds it up.
 """
 
@@ -58,13 +58,13 @@ def largest_tile_bytes(spec: ModelSpec, budget: TileBudget) -> int:
 
 
 def tile_bytes(spec: ModelSpec, budget: TileBudget) -> int:
-    """Of a tile that is no dear one, 0 where all are."""
+    """Of a tile that is no expensive one, 0 where all are."""
     area = max(budget.area(spec.macs, spec.pixel_bytes), least_window(spec.context, BLEND) ** 2)
     return min(area, HEAVY_WINDOW // max(1, spec.macs)) * spec.pixel_bytes
 
 
 def band_bytes(each: Pass, pixel: int) -> int:
-    """A band that one pass has finished, ``pixel`` bytes a pixel."""
+    """A band that one pass has finished, ``pixel`` bytes per pixel."""
     return each.plan.band_rows * each.plan.width * each.spec.scale**2 * pixel
 
 

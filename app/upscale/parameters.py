@@ -77,7 +77,7 @@ class UpscaleParameters(BaseModel):
         return self
 
     def result_size(self, height: int, width: int) -> Size:
-        """(height, width) of the result for a picture of that size; it is never distorted, so it fits into the box."""
+        """(height, width) of the result for an image of that size; it is never distorted, so it fits into the box."""
         if self.width is None and self.height is None:
             factor = self.scale or DEFAULT_SCALE
         else:

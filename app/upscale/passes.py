@@ -1,4 +1,4 @@
-"""One network over a whole picture: its windows queued, its rows handed on; and one network after another."""
+"""One network over a whole image: its windows queued, its rows handed on; and one network after another."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from app.upscale.stitcher import Stitcher
 from app.upscale.tiler import Plan, Span, TileBudget, choose_tile, plan_tiles
 
 Read = Callable[[int, int], Pixels]
-"""Rows ``[top, bottom)`` of a picture, ``[bottom - top, width, C]``, asked for from the top down."""
+"""Rows ``[top, bottom)`` of an image, ``[bottom - top, width, C]``, asked for from the top down."""
 
 Submit = Callable[[ModelSpec, Pixels, Job], Callable[[], Pixels]]
 
@@ -26,7 +26,7 @@ AHEAD_BYTES = 8 * 2**20  # HR pixels computed ahead of those that are waited for
 
 @dataclass(frozen=True)
 class Pass:
-    """One network over a whole picture. The first pass sees the source, a second one what the first has made."""
+    """One network over a whole image. The first pass sees the source, a second one what the first has made."""
 
     spec: ModelSpec
     plan: Plan
@@ -37,7 +37,7 @@ class Pass:
 
 
 def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> tuple[Pass, ...]:
-    """The tiles of each network in turn, for a picture of ``size``."""
+    """The tiles of each network in turn, for an image of ``size``."""
     passes: list[Pass] = []
     for spec in specs:
         tile = choose_tile(size, spec.scale, spec.macs, spec.context, BLEND, budget, spec.alignment, spec.pixel_bytes)
@@ -47,7 +47,7 @@ def plan_passes(size: Size, specs: Sequence[ModelSpec], budget: TileBudget) -> t
 
 
 def load_of(passes: Sequence[Pass], has_alpha: bool) -> list[tuple[ModelSpec, int]]:
-    """LR pixels each network will be shown; alpha goes through them as a picture of its own."""
+    """LR pixels each network will be shown; alpha goes through them as an image of its own."""
     return [(each.spec, (1 + has_alpha) * each.plan.computed_pixels) for each in passes]
 
 
@@ -76,7 +76,7 @@ def submitted(each: Pass, read: Read, submit: Submit, job: Job) -> Iterator[Ahea
 def mirrored_strip(plan: Plan, row: Span, read: Read) -> Pixels:
     """The source rows of one row of windows, from the first one's left to the last one's right: ``[h, w, C]``.
 
-    Beyond its ends a picture goes on as its own mirror image, the outermost pixel doubled (NumPy's "symmetric"), as in
+    Beyond its ends an image goes on as its own mirror image, the outermost pixel doubled (NumPy's "symmetric"), as in
     the reductions that the networks were trained on. Mean error of the outer four rows and columns on B100 x4, inside
     8.94 (``fast``) and 8.78 (``balanced``): 8.03 and 7.90; mirrored about the outermost pixel 9.20 and 9.20, that pixel
     repeated 8.58 and 8.67; over the networks' zeros 8.02 and 7.83, but with tinted edges.
@@ -97,7 +97,7 @@ def windows_ahead(each: Pass) -> int:
 
 
 def finished(queued: Iterator[Ahead], ahead: int) -> Iterator[Pixels]:
-    """The HR windows in order, with ``ahead`` more queued behind each; it is let go once it is pasted."""
+    """The HR windows in order, with ``ahead`` more queued behind each; it is released once it is pasted."""
     waiting = deque(islice(queued, ahead))
     while waiting:
         waiting.extend(islice(queued, 1))
@@ -110,7 +110,7 @@ def submit_colour(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pix
 
 
 class PassedRows:
-    """The bands of one pass as the source of the next; rows above those asked for last are let go."""
+    """The bands of one pass as the source of the next; rows above those asked for last are released."""
 
     def __init__(self, bands: Iterator[Pixels]) -> None:
         self._bands, self._top = bands, 0

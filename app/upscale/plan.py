@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def overlap(self) -> float:
-        """LR pixels computed beside the picture's own, as a share of those, of all passes together.
+        """LR pixels computed beside the image's own, as a share of those, of all passes together.
 
         That is where tiles overlap, and the mirror image beyond its ends: for a few pixels many times those.
         """

@@ -1,9 +1,9 @@
-"""Where the tiles of a picture lie: pure geometry in LR pixels, no image data.
+"""Where the tiles of an image lie: pure geometry in LR pixels, no image data.
 
-Every tile of a picture has the same shape, so that the engine sees few shapes. A tile's *window* is what the network is
+Every tile of an image has the same shape, so that the engine sees few shapes. A tile's *window* is what the network is
 shown; its *core* is what is kept of the result. Between the two lies at least the network's context. Beyond the
-picture's ends lies its mirror image (``mirrored_beyond``), so windows begin before the picture and end after it; where
-the mirror image ends a window ends too, and the network pads exactly as it would for the whole mirrored picture. The
+image's ends lies its mirror image (``mirrored_beyond``), so windows begin before the image and end after it; where
+the mirror image ends a window ends too, and the network pads exactly as it would for the whole mirrored image. The
 cores of neighbours share ``blend`` pixels, over which the stitcher fades from one to the other.
 Of a network that works in cells of ``alignment`` pixels every window is whole cells, counted from the mirror image's
 first pixel.
@@ -15,13 +15,13 @@ from itertools import pairwise
 
 from app.inference.batching import LANES
 
-FIRST_BAND = 1 / 4  # of the picture's height and of the time, where a band can be as flat as that
+FIRST_BAND = 1 / 4  # of the image's height and of the time, where a band can be as flat as that
 SMALLEST_CORE = 32  # LR pixels a tile keeps at least in each direction, however much a network costs
-DEAR = 5_000_000  # multiply-accumulates a LR pixel, from which a network is so dear that its tiles may be larger
+DEAR = 5_000_000  # multiply-accumulates per LR pixel, from which a network is so expensive that its tiles may be larger
 DEAR_BANDS = 4  # times as tall as others' its bands may be: little memory beside that of its tiles
-OVERLAP = 1.2  # computed pixels over a picture's own, beyond which a larger tile is tried
+OVERLAP = 1.2  # computed pixels over an image's own, beyond which a larger tile is tried
 MOST_MIRRORED = 16
-"""LR pixels of mirror image beyond each end of a picture, at most. A network pads with zeros, as if the picture lay on
+"""LR pixels of mirror image beyond each end of an image, at most. A network pads with zeros, as if the image lay on
 black: saturated flat colours come out up to 34 levels of 255 wrong at the border, behind so much mirror image none by
 more than inside (``tests/upscale/test_borders.py``)."""
 
@@ -57,7 +57,7 @@ class TileBudget:
 class Span:
     """One tile along one axis, LR pixels: the window ``[start, stop)`` and the core ``[core_start, core_stop)``.
 
-    The picture begins at 0; before that, and after its end, a window lies in its mirror image.
+    The image begins at 0; before that, and after its end, a window lies in its mirror image.
     """
 
     start: int
@@ -68,8 +68,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Plan:
-    """The tiles of one picture: the product of ``rows`` and ``columns``. ``blend`` is shared by neighbouring cores;
-    ``mirrored``: LR pixels of mirror image before the picture; beyond its end up to ``alignment`` - 1 more."""
+    """The tiles of one image: the product of ``rows`` and ``columns``. ``blend`` is shared by neighbouring cores;
+    ``mirrored``: LR pixels of mirror image before the image; beyond its end up to ``alignment`` - 1 more."""
 
     height: int
     width: int
@@ -101,9 +101,9 @@ class Plan:
 def plan_tiles(
     height: int, width: int, tile: tuple[int, int], context: int, blend: int, alignment: int = 1, macs: int = 0
 ) -> Plan:
-    """Tiles for a picture of ``height`` x ``width``, windows no larger than ``tile`` (rows, columns).
+    """Tiles for an image of ``height`` x ``width``, windows no larger than ``tile`` (rows, columns).
 
-    A picture that fits one tile with its mirror image gets exactly one, of that size.
+    An image that fits one tile with its mirror image gets exactly one, of that size.
     """
     rows = spans(height, tile[0], context, blend, alignment, macs)
     columns = spans(width, tile[1], context, blend, alignment, macs)
@@ -111,7 +111,7 @@ def plan_tiles(
 
 
 def mirrored_beyond(context: int, alignment: int = 1, macs: int = 0) -> int:
-    """LR pixels of mirror image that a network of that context and cost is shown beyond each end of a picture."""
+    """LR pixels of mirror image that a network of that context and cost is shown beyond each end of an image."""
     most = MOST_MIRRORED if macs <= DEAR else MOST_MIRRORED // 2
     return cells(min(context, most), alignment) * alignment
 
@@ -123,7 +123,7 @@ def cells(pixels: int, alignment: int) -> int:
 
 @dataclass(frozen=True)
 class Tiling:
-    """One way to cut a picture: so many windows of ``rows`` x ``columns``."""
+    """One way to cut an image: so many windows of ``rows`` x ``columns``."""
 
     rows: int
     columns: int
@@ -157,12 +157,12 @@ def choose_tile(
     alignment: int = 1,
     pixel_bytes: int = 0,
 ) -> tuple[int, int]:
-    """The tile (rows, columns) within the budget with which a picture of ``size`` is computed soonest.
+    """The tile (rows, columns) within the budget with which an image of ``size`` is computed soonest.
 
-    That is with the least ``cost``, mirror image included. ``macs`` are the network's multiply-accumulates a pixel. Of
-    equally good tiles the flattest is chosen: its band is finished first, and no band of a large picture is more than
+    That is with the least ``cost``, mirror image included. ``macs`` are the network's multiply-accumulates per pixel. Of
+    equally good tiles the flattest is chosen: its band is finished first, and no band of a large image is more than
     ``FIRST_BAND`` of it, so that its reader need not wait long; nor does it take more than that of the time, where half
-    a tile's pixels more suffice for that. Of a dear network the tiles grow, by a quarter at a time, while they overlap
+    a tile's pixels more suffice for that. Of a expensive network the tiles grow, by a quarter at a time, while they overlap
     much and ``tile_bytes`` allows it: no reader is served sooner by what is computed several times. Where
     ``alignment`` is not 1 the same is chosen in cells.
     """
@@ -205,7 +205,7 @@ def best_tiling(shown: tuple[int, int], band: int, area: int, context: int, blen
 
 def tilings_within(shown: tuple[int, int], band: int, area: int, context: int, blend: int) -> "list[Tiling]":
     """All with windows of ``area`` pixels at most, and bands of ``band`` rows where windows can be as flat as that; the
-    whole picture as one where it is no larger."""
+    whole image as one where it is no larger."""
     if shown[0] * shown[1] <= area:
         return [Tiling(*shown, 1, 1)]
     least = least_window(context, blend)
@@ -213,7 +213,7 @@ def tilings_within(shown: tuple[int, int], band: int, area: int, context: int, b
 
 
 def tilings_of(size: tuple[int, int], least: int, tallest: int, area: int, lost: int) -> Iterator[Tiling]:
-    """All ways to cut a picture, its mirror image included in ``size``, by tiles of ``least`` to ``tallest`` rows and
+    """All ways to cut an image, its mirror image included in ``size``, by tiles of ``least`` to ``tallest`` rows and
     as many columns as ``area`` leaves them, with no larger windows than are needed; and of each number of bands one
     with a window more.
 

@@ -40,7 +40,7 @@ DEFAULTS = Options()
 
 
 def create_encoder(format: str, picture: Picture, options: Options = DEFAULTS) -> Encoder:
-    """The encoder for one picture; cheap, and the check, before any compute, that the result fits the format.
+    """The encoder for one image; cheap, and the check, before any compute, that the result fits the format.
 
     Raises OutputFormatError, InvalidParameterError, UnfitFormatError or OutputTooLargeError.
     """
@@ -52,7 +52,7 @@ def create_encoder(format: str, picture: Picture, options: Options = DEFAULTS) -
 
 
 def check_fit(format: str, picture: Picture, options: Options) -> None:
-    """Raises UnfitFormatError where the format has no place for the picture's samples or is never lossless."""
+    """Raises UnfitFormatError where the format has no place for the image's samples or is never lossless."""
     kind, name = FORMATS[format], format.upper()
     if picture.depth > kind.bits:
         detail = f"{name} holds 8 bits per sample and the image has 16; ask for PNG or TIFF, or for depth=8."

@@ -33,11 +33,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Picture:
-    """The picture about to be written: its size in pixels, its channels and what travels beside the pixels.
+    """The image about to be written: its size in pixels, its channels and what travels beside the pixels.
 
     ``channels``: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha (alpha straight, not premultiplied).
-    ``depth``: bits a sample, 8 or 16. ``xmp``: a whole packet.
-    ``dpi``: horizontal and vertical resolution in pixels an inch. ``exif``: a TIFF-structured block without the
+    ``depth``: bits per sample, 8 or 16. ``xmp``: a whole packet.
+    ``dpi``: horizontal and vertical resolution in pixels per inch. ``exif``: a TIFF-structured block without the
     ``Exif\\0\\0`` prefix.
     """
 
@@ -62,7 +62,7 @@ class Encoder(Protocol):
     returns what is finished so far (possibly nothing); ``finish`` returns the rest. The bytes of all calls, joined,
     are the file.
 
-    The constructor checks every limit of the format and allocates nothing that grows with the picture, so making an
+    The constructor checks every limit of the format and allocates nothing that grows with the image, so making an
     encoder is the way to learn, before any compute, whether the result will fit.
     """
 
@@ -78,9 +78,9 @@ class OutputFormat:
     """All that the service knows of a format that it writes, and what that can hold.
 
     ``suffixes``: of its files' names, with their dot, the usual one first. ``create`` makes an encoder. ``bits``: the
-    most a sample may have. Without ``alpha`` the caller flattens the picture first. ``streamed``: sent as it is
+    most a sample may have. Without ``alpha`` the caller flattens the image first. ``streamed``: sent as it is
     computed, else encoded whole at the end. ``quality``, ``subsampling`` and ``lossless``: whether these options mean
-    something to it. ``max_side`` and ``max_pixels`` are the result's, ``max_bytes`` the file's. ``held``: bytes a pixel
+    something to it. ``max_side`` and ``max_pixels`` are the result's, ``max_bytes`` the file's. ``held``: bytes per pixel
     of the result, at most, where it is encoded whole.
     """
 
@@ -114,7 +114,7 @@ class RowCounter:
         self._missing = picture.height
 
     def accept(self, rows: Rows) -> None:
-        """Count a band ``[h, width, channels]``, or raise ValueError if it is not one of this picture."""
+        """Count a band ``[h, width, channels]``, or raise ValueError if it is not one of this image."""
         if rows.dtype != self._type or rows.ndim != 3 or rows.shape[1:] != self._row_shape:
             expected = ("h", *self._row_shape)
             raise ValueError(f"a band must be {self._type} {expected}, this is {rows.dtype} {rows.shape}")
@@ -123,7 +123,7 @@ class RowCounter:
         self._missing -= len(rows)
 
     def complete(self) -> None:
-        """Raise ValueError unless every row of the picture was counted."""
+        """Raise ValueError unless every row of the image was counted."""
         if self._missing:
             raise ValueError(f"the picture ends {self._missing} rows too early")
 

@@ -2,7 +2,7 @@
 
 A restart marker resets the prediction of the DC coefficients (ITU T.81, F.1.1.5.1), so what follows one does not depend
 on what came before. With a marker after each row of MCUs, the scan of a band is exactly the piece of the whole
-picture's scan, as long as the markers are numbered alike: they count RST0..RST7 and around again (B.2.1).
+image's scan, as long as the markers are numbered alike: they count RST0..RST7 and around again (B.2.1).
 """
 
 import io
@@ -38,7 +38,7 @@ SOF0, EOI, SOS = 0xC0, b"\xff\xd9", 0xDA  # T.81 table B.1
 
 
 class JpegEncoder:
-    """Gray or RGB; the caller has flattened alpha. Gives the same pixels as Pillow encoding the whole picture."""
+    """Gray or RGB; the caller has flattened alpha. Gives the same pixels as Pillow encoding the whole image."""
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, subsampling: Subsampling = "4:2:0") -> None:
         check_quality(quality)
@@ -51,7 +51,7 @@ class JpegEncoder:
         self._first_band = True
 
     def begin(self) -> bytes:
-        """Everything up to the scan, taken from a picture of the same width and one row."""
+        """Everything up to the scan, taken from an image of the same width and one row."""
         picture = self._picture
         row = np.zeros((1, picture.width, picture.channels), np.uint8)
         density = whole_density(*picture.dpi, MAX_DENSITY) if picture.dpi else None

@@ -24,7 +24,7 @@ COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> colour type, PNG table 8
 METRES_AN_INCH = 0.0254
 
 FILTER_UP = 2  # PNG table 15
-# One filter for everything. Measured on Kodak pictures enlarged four times (ISA-L level 1; Pillow's file = 1): up 1.11,
+# One filter for everything. Measured on Kodak images enlarged four times (ISA-L level 1; Pillow's file = 1): up 1.11,
 # average 1.14, sub 1.30, Paeth 1.11 at a third of the speed. The best of up, average and sub, chosen per band by an
 # oracle, is 1.11 again, and choosing by the sum of absolute residuals is worse than up alone.
 LEVEL = 1  # of ISA-L's: 0 is 4 % faster with files 12 % larger, 2 is 3 % slower, files 1 % smaller; 3 loses both ways
@@ -132,7 +132,7 @@ def adler32_combine(first: int, second: int, second_size: int) -> int:
     RFC 1950: the low half is a = 1 + the sum of the bytes, the high half b = the sum of a after each byte, both modulo
     65521. Joined, the second string starts from the first one's (a, b) instead of (1, 0).
 
-    >>> adler32_combine(zlib.adler32(b"large"), zlib.adler32(b"r picture"), 9) == zlib.adler32(b"larger picture")
+    >>> adler32_combine(zlib.adler32(b"large"), zlib.adler32(b"r image"), 9) == zlib.adler32(b"larger image")
     True
     """
     first_a, first_b = first & 0xFFFF, first >> 16

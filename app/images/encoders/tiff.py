@@ -13,7 +13,7 @@ from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows
 from app.images.formats import ifd
 
 MAX_BYTES = 2**32 - 1  # offsets have 32 bits, TIFF 6.0 section 2
-STRIP_BYTES = 2**20  # of a strip, at least: section 7 asks for 8 KB, but then a large picture has a table of 100,000
+STRIP_BYTES = 2**20  # of a strip, at least: section 7 asks for 8 KB, but then a large image has a table of 100,000
 BLACK_IS_ZERO, RGB = 1, 2
 CHUNKY, INCH, UNASSOCIATED = 1, 2, 2
 UNDEFINED, BYTE = 7, 1
@@ -47,7 +47,7 @@ def row_bytes(picture: Picture) -> int:
 
 
 def header(picture: Picture) -> bytes:
-    """The first eight bytes, the directories of Exif that there are, and the directory of the picture."""
+    """The first eight bytes, the directories of Exif that there are, and the directory of the image."""
     fields, details, index = ifd.exif_fields(picture.exif) if picture.exif else ({}, {}, {})
     block = ifd.write_directory(index, "<", 8) if index else b""
     if index:

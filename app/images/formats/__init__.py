@@ -3,7 +3,7 @@
 Each reader takes the file apart far enough to know the size, the channels and the metadata, checks every limit, and
 names the ``stream``: the parts of the file from which Pillow is to make the pixels, and nothing else. Pillow thus never
 sees text chunks, Exif, profiles, later frames or trailing data. So bombs hidden in them cannot go off, Pillow's
-warnings about them (which no thread can silence for itself alone) cannot arise, and it cannot read another picture out
+warnings about them (which no thread can silence for itself alone) cannot arise, and it cannot read another image out
 of the file than the one whose size was checked.
 
 A header is a stranger's. Whatever it counts is bounded in all and not a part at a time; what is not used is neither

@@ -2,7 +2,7 @@
 
 What the boxes of ``meta`` tell is held against the AV1 streams themselves, of every tile and of alpha: libavif decodes
 what the streams say. Pillow (libavif) is given another file, written by ``heif_stream``, with those items alone that
-were looked at: no track, whose pictures it would prefer, no layer of another size, no Exif, profile or text.
+were looked at: no track, whose images it would prefer, no layer of another size, no Exif, profile or text.
 """
 
 from PIL.AvifImagePlugin import AvifImageFile
@@ -70,7 +70,7 @@ def read_avif(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits) -> CodePoints:
-    """What will be decoded for a plane, each picture and all together; the colour that the first one tells."""
+    """What will be decoded for a plane, each image and all together; the colour that the first one tells."""
     total, points = 0, None
     for number in plane.tiles:
         item = meta.item(number)

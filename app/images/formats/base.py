@@ -17,9 +17,9 @@ MAX_PROFILE = 4 << 20
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """How large a picture may be before it is enlarged.
+    """How large an image may be before it is enlarged.
 
-    Decoded colour takes 4 bytes a pixel (gray 1) and alpha 1 more; of 16 bits 6 (gray 2) and 2 more. While it is
+    Decoded colour takes 4 bytes per pixel (gray 1) and alpha 1 more; of 16 bits 6 (gray 2) and 2 more. While it is
     decoded, turned upright or converted from ink to light it takes up to twice that, a progressive JPEG 6 bytes more, a
     WebP, AVIF or HEIC 12; samples of 32 bits and more are bounded by their bytes (``tiff.py``). So ``max_pixels``
     bounds memory: 50 million are 0.2 GB, and 0.8 GB for the instant in which a WebP of that size is decoded.
@@ -49,7 +49,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
-    """What a file says of its (first) picture. ``width`` and ``height`` are as seen, after ``orientation``."""
+    """What a file says of its (first) image. ``width`` and ``height`` are as seen, after ``orientation``."""
 
     format: str
     """The name of its ``InputFormat``."""
@@ -59,21 +59,21 @@ class ImageHeader:
     """One colour channel, or a palette of nothing but grays."""
     has_alpha: bool
     bits: int = 8
-    """Bits a sample has in the file (the colours of a palette: 8)."""
+    """Bits per sample has in the file (the colours of a palette: 8)."""
     depth: Literal[8, 16] = 8
-    """Bits a sample has once it is decoded."""
+    """Bits per sample has once it is decoded."""
     orientation: int = 1
     """As in Exif: 1 to 8, 1 upright."""
     gain_map: bool = False
-    """There is a second picture that brightens this one on HDR screens. It is not enlarged and does not travel on."""
+    """There is a second image that brightens this one on HDR screens. It is not enlarged and does not travel on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bytewise:
-    """Samples of 2, 4 or 8 bytes that travel through Pillow as a gray picture as many times as wide, a byte a pixel.
+    """Samples of 2, 4 or 8 bytes that travel through Pillow as a gray image as many times as wide, a byte per pixel.
 
     ``kind``: "u2", "u4", "f2", "f4" or "f8", as numpy writes it, stored in the byte order ``order`` ("<" or ">"),
-    ``samples`` a pixel. ``width``: pixels in a stored row, more than the picture's where tiles reach over its edge.
+    ``samples`` a pixel. ``width``: pixels in a stored row, more than the image's where tiles reach over its edge.
     ``predictor``: 1 stored plainly, 2 each as its difference from the one before, 3 the same of bytes whose planes lie
     one after another (TIFF section 14, and Adobe's technical note 3); of ``run`` pixels at a time.
     """
@@ -96,7 +96,7 @@ class Bytewise:
 
 
 class Block(NamedTuple):
-    """A piece of a picture that is a WebP of its own; its size, and where it lies."""
+    """A piece of an image that is a WebP of its own; its size, and where it lies."""
 
     left: int
     top: int
@@ -132,9 +132,9 @@ class Container:
     """Samples run from white to black and Pillow will not turn them round (TIFF with more than 8 bits)."""
     sample: Literal["unsigned", "signed", "float"] = "unsigned"
     bytewise: "Bytewise | None" = None
-    """Set where ``stream`` is no picture but the bytes of one, which Pillow has no mode for."""
+    """Set where ``stream`` is no image but the bytes of one, which Pillow has no mode for."""
     blocks: tuple[Block, ...] = ()
-    """Set where not ``stream`` is the picture but these together are."""
+    """Set where not ``stream`` is the image but these together are."""
     variety: str = ""
     """What kind of samples a TIFF has, in words, for whoever cannot read it."""
 
@@ -170,12 +170,12 @@ class InputFormat:
 
 
 def upright(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """The size as seen of a picture stored as ``width`` x ``height``, or the reverse: 5 to 8 swap the sides."""
+    """The size as seen of an image stored as ``width`` x ``height``, or the reverse: 5 to 8 swap the sides."""
     return (height, width) if orientation >= 5 else (width, height)
 
 
 def is_gray_palette(colours: Buffer, stride: int = 3) -> bool:
-    """Whether a palette (three bytes a colour, then ``stride`` - 3 of padding) holds nothing but grays."""
+    """Whether a palette (three bytes per colour, then ``stride`` - 3 of padding) holds nothing but grays."""
     first, second, third = (bytes(colours[channel::stride]) for channel in range(3))
     return first == second == third
 

@@ -55,7 +55,7 @@ def read_bmp(data: bytes, limits: DecodeLimits) -> Container:
         ),
         stream=(data,),
         icc_profile=_profile(data, header_size),
-        dpi=plausible_dpi(x_density * 0.0254, y_density * 0.0254),  # stored as pixels a metre
+        dpi=plausible_dpi(x_density * 0.0254, y_density * 0.0254),  # stored as pixels per metre
     )
 
 

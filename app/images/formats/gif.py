@@ -7,7 +7,7 @@ from PIL.GifImagePlugin import GifImageFile
 from app.errors import CorruptImageError, TooComplexError
 from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, is_gray_palette
 
-MAX_SUB_BLOCKS = 16_384  # of 255 bytes, in the extensions before the first picture: 4 MB
+MAX_SUB_BLOCKS = 16_384  # of 255 bytes, in the extensions before the first image: 4 MB
 _EXTENSION, _PICTURE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
 
 
@@ -16,7 +16,7 @@ def read_gif(data: bytes, limits: DecodeLimits) -> Container:
     start = 13 + _palette_size(flags)
     position, transparent = _first_picture(data, start)
     left, top, frame_width, frame_height, frame_flags = struct.unpack_from("<HHHHB", data, position + 1)
-    # A frame that reaches over the edge enlarges the picture, as in Pillow.
+    # A frame that reaches over the edge enlarges the image, as in Pillow.
     width, height = max(width, left + frame_width), max(height, top + frame_height)
     limits.check(width, height)
     own = data[position + 10 : position + 10 + _palette_size(frame_flags)]
@@ -37,12 +37,12 @@ def read_gif(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _palette_size(flags: int) -> int:
-    """Bytes of the colour table that the flags of a screen or a picture announce (sections 18 and 20)."""
+    """Bytes of the colour table that the flags of a screen or an image announce (sections 18 and 20)."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _first_picture(data: bytes, position: int) -> tuple[int, int | None]:
-    """Where the first picture's descriptor stands, and the palette index that is transparent in it."""
+    """Where the first image's descriptor stands, and the palette index that is transparent in it."""
     transparent = None
     blocks = 0
     while data[position] != _PICTURE:

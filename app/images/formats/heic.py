@@ -32,14 +32,14 @@ from app.images.formats.isobmff import Item, Meta
 
 AVAILABLE = find_spec("pillow_heif") is not None
 MAX_BOXES = 16  # before ``meta``, which comes second as a rule
-PADDING = 64  # a coded picture is a multiple of up to so many pixels, of which the rest is cut
+PADDING = 64  # a coded image is a multiple of up to so many pixels, of which the rest is cut
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _NO_CHROMA = 0
 
 
 def is_heic(data: bytes) -> bool:
-    """By its brands. A film or a sequence, which has no still picture (``meta``), is none."""
+    """By its brands. A film or a sequence, which has no still image (``meta``), is none."""
     return has_brand(data, *_BRANDS) and b"meta" in _names_after_brands(data)
 
 
@@ -92,7 +92,7 @@ def read_heic(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits) -> None:
-    """What will be decoded for a plane, each picture and all together."""
+    """What will be decoded for a plane, each image and all together."""
     total, configured = 0, {}  # tiles share their configuration
     for number in plane.tiles:
         item = meta.item(number)
@@ -141,7 +141,7 @@ def _cut(item: Item) -> tuple[int, int]:
 
 
 def _open_image(stream: io.BytesIO) -> ImageFile.ImageFile:
-    """libheif's picture. The library is loaded with the first one that comes."""
+    """libheif's image. The library is loaded with the first one that comes."""
     import pillow_heif
 
     pillow_heif.options.DECODE_THREADS = 1  # the cores are the networks'

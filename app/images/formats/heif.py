@@ -17,7 +17,7 @@ MAX_METADATA = 1 << 20
 
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 _GAIN_MAPS = (b"urn:com:apple:photo:2020:aux:hdrgainmap",)
-_TONE_MAPPED = b"tmap"  # ISO 21496-1: an item derived from a picture and its gain map
+_TONE_MAPPED = b"tmap"  # ISO 21496-1: an item derived from an image and its gain map
 
 
 def has_brand(data: bytes, *brands: bytes) -> bool:
@@ -35,7 +35,7 @@ def size_of(item: Item) -> tuple[int, int]:
 
 
 def plane_of(codec: Codec, meta: Meta, number: int) -> Plane:
-    """An item that is one picture, or a grid of them (HEIF 6.6.2.3)."""
+    """An item that is one image, or a grid of them (HEIF 6.6.2.3)."""
     item = meta.item(number)
     if item.kind == codec.item:
         return Plane(number, (number,))
@@ -52,7 +52,7 @@ def plane_of(codec: Codec, meta: Meta, number: int) -> Plane:
 
 
 def alpha_of(codec: Codec, meta: Meta, colour: Plane) -> Plane | None:
-    """The item of the whole picture's alpha, or the grid of alphas of its tiles."""
+    """The item of the whole image's alpha, or the grid of alphas of its tiles."""
     alphas = {
         target: each.source
         for each in meta.references
@@ -135,7 +135,7 @@ def xmp_in(meta: Meta) -> bytes | None:
 
 
 def _describing(meta: Meta, kind: bytes) -> Item | None:
-    """The item of that kind which describes the picture, not one of its depth or gain maps; else the first there is."""
+    """The item of that kind which describes the image, not one of its depth or gain maps; else the first there is."""
     described = {each.source for each in meta.references if each.kind == b"cdsc" and meta.primary in each.targets}
     numbers = [number for number, item in meta.items.items() if item.kind == kind]
     return next((meta.items[number] for number in sorted(numbers, key=lambda each: each not in described)), None)

@@ -1,4 +1,4 @@
-"""An AVIF or HEIC of nothing but what is decoded: the pictures, alpha, and the properties that tell how."""
+"""An AVIF or HEIC of nothing but what is decoded: the images, alpha, and the properties that tell how."""
 
 import struct
 from collections.abc import Mapping
@@ -130,7 +130,7 @@ def _box(name: bytes, *parts: bytes) -> bytes:
 def _head(codec: Codec, parts: list[_Part], offsets: Mapping[int, int]) -> bytes:
     """``ftyp`` and ``meta``, with the position in the file of each content, by its id."""
     numbered = list(enumerate(parts, 1))
-    kinds = [  # the flag hides all but the first, the picture
+    kinds = [  # the flag hides all but the first, the image
         _box(b"infe", struct.pack(">IHH4sx", 2 << 24 | (number > 1), number, 0, part.kind)) for number, part in numbered
     ]
     places = [

@@ -2,7 +2,7 @@
 
 Read here and not by Pillow for two reasons: Pillow answers damaged tables with ``warnings.warn``, which no thread can
 silence for itself alone, and a table taken apart here can be written again without what must not travel on (where a
-picture was taken, how it was to be turned, the thumbnail of the small picture).
+image was taken, how it was to be turned, the thumbnail of the small image).
 """
 
 import math
@@ -37,9 +37,9 @@ _NOT_KEPT = frozenset(
         34853,  # GPS: where somebody lives is nobody's business
         37500,  # MakerNote: private to the maker, with offsets that break when it moves
         40962,  # PixelXDimension and
-        40963,  # PixelYDimension: of the small picture
+        40963,  # PixelYDimension: of the small image
         *(700, 33723, 34377, 34675, 50341),  # XMP, IPTC, Photoshop, ICC (kept elsewhere), PrintIM
-        *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # travel as dots an inch, whatever the format
+        *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # travel as dots per inch, whatever the format
         *_POINTERS,  # to directories that are written anew
     )
 )
@@ -181,7 +181,7 @@ def header(order: str, offset: int) -> bytes:
 
 
 def read_exif(block: bytes | memoryview) -> Exif:
-    """Read and clean an Exif block, with or without ``Exif\\0\\0`` before it. A broken one is as good as none."""
+    """Read and clean an Exif block, with or without ``Exif\\0\\0`` before it. A broken one is treated as absent."""
     if bytes(block[:6]) == b"Exif\0\0":
         block = block[6:]
     try:
@@ -197,7 +197,7 @@ def exif_of(main: Directory, data: bytes | memoryview) -> Exif:
 
 
 def _cleaned(main: Directory, data: bytes | memoryview) -> tuple[bytes | None, bytes | None]:
-    """A new block with what describes the picture as a whole: the camera, the exposure, author and copyright. And one
+    """A new block with what describes the image as a whole: the camera, the exposure, author and copyright. And one
     with what of that says how its colours are meant, where they are not sRGB's.
 
     Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of storage.
@@ -226,7 +226,7 @@ def _directory_at(main: Directory, data: bytes | memoryview, tag: int) -> Direct
 def write_exif(
     main: Mapping[int, Field], details: Mapping[int, Field], index: Mapping[int, Field], order: str
 ) -> bytes:
-    """A block of the picture's directory, the exposure's and that of interoperability, those that have any fields."""
+    """A block of the image's directory, the exposure's and that of interoperability, those that have any fields."""
     if index:
         details = {**details, INTEROPERABILITY: _long(0, order)}
     if details:

@@ -1,6 +1,6 @@
 """IPTC-IIM (Information Interchange Model 4.2): captions, keywords, copyright, as news desks and old editors write.
 
-Carried on as XMP, by the IPTC Photo Metadata Standard's mapping. Where a picture was taken is left out, as of XMP.
+Carried on as XMP, by the IPTC Photo Metadata Standard's mapping. Where an image was taken is left out, as of XMP.
 """
 
 import re
@@ -13,7 +13,7 @@ from app.images.formats.base import Buffer
 MAX_RESOURCES = 1000  # of Photoshop's, of which a file has about 20
 MAX_DATASETS = 2000
 MAX_BLOCK = 1 << 20  # bytes that are looked at
-MAX_VALUES = 500  # kept; few pictures have 50 keywords
+MAX_VALUES = 500  # kept; few images have 50 keywords
 MAX_KEPT = 32_768  # bytes of text, all together; a caption has 2,000 at most
 IPTC_RESOURCE = 0x0404
 
@@ -75,7 +75,7 @@ def photoshop_iptc(resources: Buffer) -> bytes:
 
 
 def xmp_properties(block: bytes) -> dict[Property, list[str]]:
-    """What an IPTC block says of the picture, as properties of XMP."""
+    """What an IPTC block says of the image, as properties of XMP."""
     found: dict[int, list[bytes]] = {}
     charset, left, values = b"", MAX_KEPT, 0
     for record, number, value in _datasets(block):

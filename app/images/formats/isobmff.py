@@ -7,7 +7,7 @@ from typing import NamedTuple
 from app.errors import CorruptImageError, TooComplexError
 
 MAX_PARTS = 8192
-"""Boxes, items, pieces of items, properties of items, references and units of streams, all together. A still picture
+"""Boxes, items, pieces of items, properties of items, references and units of streams, all together. A still image
 has some twenty, one in 256 tiles with alpha in as many 5,900. A few bytes make one; lists of lists multiply them."""
 
 

@@ -1,4 +1,4 @@
-"""JPEG (ITU-T T.81; JFIF 1.02; ICC.1 B.4). An MPO, which cameras and telephones write, is its first picture."""
+"""JPEG (ITU-T T.81; JFIF 1.02; ICC.1 B.4). An MPO, which cameras and telephones write, is its first image."""
 
 import re
 import struct
@@ -83,7 +83,7 @@ def _is(segment: Segment, marker: int, name: bytes) -> bool:
 
 
 def _has_gain_map(segments: list[Segment], xmp: bytes, scans: memoryview) -> bool:
-    """By ISO 21496-1, or by XMP that tells of one beside a second picture: in an index (MPF) or plainly behind this."""
+    """By ISO 21496-1, or by XMP that tells of one beside a second image: in an index (MPF) or plainly behind this."""
     if any(_is(segment, APP2, _GAIN_MAP) for segment in segments):
         return True
     if not any(name in xmp for name in _GAIN_MAPS_IN_XMP):
@@ -137,9 +137,9 @@ def _segment(data: bytes, marker: int, position: int) -> Segment:
 
 
 def check_scans(container: Container) -> None:
-    """Refuse a picture of very many scans: each may have a few bytes and visit every pixel (Red Hat bug 1344214)."""
+    """Refuse an image of very many scans: each may have a few bytes and visit every pixel (Red Hat bug 1344214)."""
     data = container.stream[-1]
-    # Entropy-coded data holds no FF DA, so this counts too many (metadata, later pictures), never too few.
+    # Entropy-coded data holds no FF DA, so this counts too many (metadata, later images), never too few.
     if sum(bytes(data[at : at + PIECE + 1]).count(b"\xff\xda") for at in range(0, len(data), PIECE)) <= MAX_SCANS:
         return
     if sum(marker == SOS for marker, _ in segments_of(container)) > MAX_SCANS:
@@ -175,12 +175,12 @@ def _profile(parts: list[memoryview]) -> bytes | None:
     ordered = sorted((part for part in parts if len(part) > 14), key=lambda part: part[12])
     numbers = [part[12] for part in ordered]
     if not numbers or numbers != list(range(1, ordered[0][13] + 1)):
-        return None  # a part is missing: as good as none
+        return None  # a part is missing: treated as absent
     return checked_profile(*(part[14:] for part in ordered))
 
 
 def _dpi(payload: memoryview) -> tuple[float, float] | None:
-    """The density of a JFIF segment: unit 1 is dots an inch, 2 dots a centimetre, 0 only their ratio."""
+    """The density of a JFIF segment: unit 1 is dots per inch, 2 dots per centimetre, 0 only their ratio."""
     unit, x, y = struct.unpack_from(">BHH", payload, 7)
     inches = {1: 1.0, 2: 2.54}.get(unit)
     return plausible_dpi(x * inches, y * inches) if inches else None

@@ -94,7 +94,7 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def check_pixels(container: Container) -> None:
-    """The checksums of the pixels, which Pillow leaves unread: a flipped bit may still inflate, to another picture."""
+    """The checksums of the pixels, which Pillow leaves unread: a flipped bit may still inflate, to another image."""
     for part in container.stream[1:-1]:
         chunk = next(_chunks(part, 0))
         if not chunk.intact():
@@ -177,7 +177,7 @@ def _palette_alpha(used: dict[bytes, Chunk], colours: int) -> bytes | None:
 
 
 def _exif(used: dict[bytes, Chunk]) -> Exif:
-    """After the pixels it does not turn the picture: a browser has shown it by then."""
+    """After the pixels it does not turn the image: a browser has shown it by then."""
     if b"eXIf" in used:
         return read_exif(used[b"eXIf"].payload)
     return replace(read_exif(used[_LATE_EXIF].payload), orientation=1) if _LATE_EXIF in used else Exif()
@@ -193,7 +193,7 @@ def _xmp(payload: memoryview) -> bytes | None:
     try:
         return cleaned_xmp(_inflate(text, 2 * MAX_XMP) if compressed else text)
     except (zlib.error, TooComplexError):
-        return None  # damaged or too large: as good as none
+        return None  # damaged or too large: treated as absent
 
 
 def _profile(payload: memoryview) -> bytes | None:
@@ -202,7 +202,7 @@ def _profile(payload: memoryview) -> bytes | None:
     try:
         return _inflate(payload[end + 2 :], MAX_PROFILE) or None if end > 0 else None
     except zlib.error:
-        return None  # a broken profile is as good as none
+        return None  # a broken profile is treated as absent
 
 
 def _dpi(payload: memoryview) -> tuple[float, float] | None:

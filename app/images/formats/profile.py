@@ -17,7 +17,7 @@ def settled(container: Container) -> Container:
     """The container with a profile for such pixels as it has, or with none. Raises ``UnsupportedFormatError`` for HDR.
 
     Browsers show gray by an RGB profile, too. Where that is a shade of gray, the profile becomes one for gray; where it
-    may be a tint, the picture counts as a coloured one. An RGB picture under a gray profile they show as sRGB.
+    may be a tint, the image counts as a coloured one. An RGB image under a gray profile they show as sRGB.
     """
     profile = plausible_profile(container.icc_profile)
     if profile is None:

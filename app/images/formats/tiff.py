@@ -27,7 +27,7 @@ from app.images.formats.iptc import MAX_BLOCK, Property, photoshop_iptc, xmp_pro
 from app.images.formats.xmp import cleaned_xmp, with_properties
 
 MAX_BLOCKS = 100_000
-"""Strips or tiles; each costs an object. The highest picture allowed has 32,768 rows."""
+"""Strips or tiles; each costs an object. The highest image allowed has 32,768 rows."""
 
 MAX_SAMPLES = 6
 """A pixel; with more, Pillow refuses by way of the log."""
@@ -110,7 +110,7 @@ def _iptc(tags: ifd.Directory) -> dict[Property, list[str]]:
 
 
 def _check_kind(tags: ifd.Directory) -> None:
-    if DNG_VERSION in tags.fields or tags.number(SUBFILE_TYPE, 0) & 1:  # bit 0: a smaller version of another picture
+    if DNG_VERSION in tags.fields or tags.number(SUBFILE_TYPE, 0) & 1:  # bit 0: a smaller version of another image
         raise UnsupportedFormatError("This is a camera's raw file or begins with a thumbnail; send a developed picture")
     if (compression := tags.number(COMPRESSION, 1)) not in _COMPRESSIONS:
         raise UnsupportedFormatError(f"TIFF compression {compression} is not supported")
@@ -122,7 +122,7 @@ def _check_kind(tags: ifd.Directory) -> None:
 
 
 def _count_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLimits) -> int:
-    """How many strips or tiles the picture needs and has; the tiles may not be much larger than it."""
+    """How many strips or tiles the image needs and has; the tiles may not be much larger than it."""
     planes = tags.number(SAMPLES, 1) if tags.number(PLANES, 1) == 2 else 1
     if _is_tiled(tags):
         tile_width, tile_height = tags.number(TILE_WIDTH, 0), tags.number(TILE_HEIGHT, 0)

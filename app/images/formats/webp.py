@@ -11,7 +11,7 @@ from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader
 from app.images.formats.ifd import Exif, read_exif
 from app.images.formats.xmp import cleaned_xmp
 
-MAX_CHUNKS = 1000  # a still picture has six
+MAX_CHUNKS = 1000  # a still image has six
 _PROFILE, _ALPHA, _ANIMATION = 0x20, 0x10, 0x02  # flags of VP8X
 _PIXELS = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"))
 
@@ -61,7 +61,7 @@ def _has_profile(first: Chunk) -> bool:
 
 
 def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
-    """The picture itself, or the first frame of an animation, tells a size of its own, by which it is decoded."""
+    """The image itself, or the first frame of an animation, tells a size of its own, by which it is decoded."""
     frame = next((chunk for chunk in chunks if chunk.name in (b"VP8 ", b"VP8L", b"ANMF")), None)
     if frame is None:
         raise CorruptImageError("The WebP has no picture")
@@ -79,7 +79,7 @@ def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
 def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
     """The chunks of the file, or of a frame; of an animation those up to and including the first frame.
 
-    Bytes after the length that the file gives are no part of it. After the picture nothing has to be whole.
+    Bytes after the length that the file gives are no part of it. After the image nothing has to be whole.
     """
     view = memoryview(data)
     seen_picture = False

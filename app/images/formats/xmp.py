@@ -1,6 +1,6 @@
 """XMP packets (ISO 16684-1, Adobe's XMP specification part 1): what may travel on of one, and the mark of enlarging.
 
-A packet is kept by a list of what describes the picture as a whole. What is not on it (where the picture was taken, its
+A packet is kept by a list of what describes the image as a whole. What is not on it (where the image was taken, its
 orientation and size, thumbnails, edit histories, developing settings, gain maps) would be private, or no longer true.
 """
 
@@ -50,7 +50,7 @@ _BEGIN, _END = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 
 
 def cleaned_xmp(packet: Buffer) -> bytes | None:
-    """The packet less what must not travel on. One damaged, too large or with a document type is as good as none."""
+    """The packet less what must not travel on. One damaged, too large or with a document type is treated as absent."""
     root = _parsed(packet)
     if root is None:
         return None
@@ -69,9 +69,9 @@ def cleaned_xmp(packet: Buffer) -> bytes | None:
 
 
 def enlarged_xmp(kept: bytes | None) -> bytes:
-    """A packet that says the picture was enhanced by an algorithm, beside what ``cleaned_xmp`` has left of its own.
+    """A packet that says the image was enhanced by an algorithm, beside what ``cleaned_xmp`` has left of its own.
 
-    IPTC Photo Metadata Standard, "Digital Source Type". A picture that said it was generated goes on saying so.
+    IPTC Photo Metadata Standard, "Digital Source Type". An image that said it was generated goes on saying so.
     """
     root = _parsed(kept or b"") or _parsed(_EMPTY.encode())
     assert root is not None  # _EMPTY is a packet

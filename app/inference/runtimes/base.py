@@ -73,8 +73,8 @@ class Session(Protocol):
 class Runtime(Protocol):
     """``name`` is a provider's, as the settings have it. ``precisions``: what it runs, the one for "auto" first.
 
-    ``depths``: the dtypes of pictures it may be shown. ``errors``: what a run may raise. ``on_gpu``: batches pay, and
-    sessions are dear to make.
+    ``depths``: the dtypes of images it may be shown. ``errors``: what a run may raise. ``on_gpu``: batches pay, and
+    sessions are expensive to make.
     """
 
     @property

@@ -18,7 +18,7 @@ MOVING = ("Result", "Reshape", "Transpose", "Convert")  # operations that change
 
 
 def with_channels_last(model: Model, output: str, scale: int) -> Model:
-    """The same network for pictures as they are, uint8 ``[N, H, W, 3]``, with that uint8 output alone.
+    """The same network for images as they are, uint8 ``[N, H, W, 3]``, with that uint8 output alone.
 
     What it gives is ``[N, H, W, s, s * 3]``, the runs of the ``s`` HR rows of each LR row, or ``[N, H * s, W * s, 3]``
     where the network itself ends in planes. ``ValueError`` where it does not end as the face has it.
@@ -52,7 +52,7 @@ def quantised(node: Any) -> Any:
 
 
 def without_picture(levels: Any, image: Any) -> Any:
-    """f32 planes ``[N, C, H, W]`` to each of which the picture is added to make ``levels``
+    """f32 planes ``[N, C, H, W]`` to each of which the image is added to make ``levels``
     (``training/export/shortcut.py``), None where they are made otherwise."""
     addition = producer(levels, "Reshape")
     residual, picture = (
