@@ -258,4 +258,4 @@ def misspelt(environment: Iterable[str]) -> Iterator[str]:
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known and not name.startswith(_INJECTED):
             near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-            yield f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ".")
+            yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ".")

@@ -46,7 +46,7 @@ class Supervisor:
                 return status if status >= 0 else 128 - status
             if status != 0:
                 self._blame(in_flight)
-            say(f"the worker ended with status {status}, {len(in_flight)} pictures in flight; starting another")
+            say(f"the worker ended with status {status}, {len(in_flight)} images in flight; starting another")
             pause = 0.0 if time.monotonic() - started > SHORT_LIFE else min(LONGEST_PAUSE, 2 * pause + 0.1)
             time.sleep(pause)
             if self._stopping:

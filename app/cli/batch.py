@@ -117,7 +117,7 @@ class Batch:
         plan = upscaler.plan(image, self._parameters or self.options.parameters)
         target = self._names.target(source, plan.output.format)
         if self.options.skip_existing and is_there(target):
-            raise SkippedError(f"{shown(target)} is there")
+            raise SkippedError(f"{shown(target)} already exists")
         if not self._names.file:
             check_replaceable(target)
         work = upscaler.decode(image, plan)
@@ -157,7 +157,7 @@ def plan_files(
     found = list(find(named, output))
     sources = [each for each in found if isinstance(each, Source)]
     if output == STREAM or any(source.is_stream for source in sources):
-        raise EnlargerError("Standard input, standard output and pipes are not for --remote; name files.")
+        raise EnlargerError("--remote takes files, not standard input, standard output or pipes.")
     names = Names(named, sources, output, is_folder=False)
     format_name = format_name or names.format()
     for each in found:
@@ -170,7 +170,7 @@ def plan_files(
             own = DEFAULT_FORMAT  # the service, or reading it again, tells what is wrong
         target = names.target(source, format_name or (own if own in FORMATS else DEFAULT_FORMAT))
         if skip_existing and is_there(target):
-            tell("skipped", source.path, f"{shown(target)} is there")
+            tell("skipped", source.path, f"{shown(target)} already exists")
         else:
             yield Task(source.path, target)
 

@@ -34,7 +34,7 @@ SECONDS_A_BYTE = 4e-6  # a guess by which a job is small or large before anybody
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--remote", metavar="URL", help=f"let this service do the work (its key: {CLIENT_KEY})")
+    parser.add_argument("--remote", metavar="URL", help=f"send the work to this service (its key: {CLIENT_KEY})")
     parser.add_argument("--cluster", action="store_true", help="share the work among the replicas of ENLARGER_JOBS")
 
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, parameters: UpscaleParameters) -> int:
     source, only = open_source(options.files[0], SUFFIXES)
     plan = plan_copies(source, only, Store.open(options.output), SUFFIXES, lambda own: extension(own, options.format))
     if plan.skipped:
-        print(f"{plan.skipped} are there already", file=sys.stderr)
+        print(f"{plan.skipped} already exist", file=sys.stderr)
     if options.cluster or options.remote:
         base = options.files[0].rpartition("/")[0] if only else options.files[0]
         for place in (base, options.output):
@@ -125,7 +125,7 @@ def hand_to_cluster(
             return book.enqueue(new_id(), "cluster", spec, once=target), copy.source
 
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            waiting = dict(tqdm(pool.map(hand_in, plan.copies), total=len(plan.copies), desc="handed in", unit="job"))
+            waiting = dict(tqdm(pool.map(hand_in, plan.copies), total=len(plan.copies), desc="submitted", unit="job"))
         return 1 if follow(book, waiting) else 0
     finally:
         book.close()

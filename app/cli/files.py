@@ -82,7 +82,7 @@ def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
             signal.signal(each, before[each])
         if not received:
             return running.result()
-        print("enlarger: stopped; with --skip-existing it goes on from here", file=sys.stderr, flush=True)
+        print("enlarger: stopped; run it again with --skip-existing to continue", file=sys.stderr, flush=True)
         if not running.done():
             os._exit(128 + received[0])
     return 128 + received[0]  # as shells have it
@@ -91,37 +91,35 @@ def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
 def files_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="enlarger",
-        description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
-        epilog="Exit status: 0 if every picture was enlarged or left out with a reason, 1 if one failed or a folder "
-        "has none, 2 if nothing could be begun, 128 and the signal's number if it was stopped. "
+        description="Enlarge images: enlarger photo.jpg -o big.png --scale 4",
+        epilog="Exit status: 0 if every image was enlarged or skipped, 1 if one failed or a folder "
+        "has none, 2 if nothing could be started, 128 plus the signal's number if it was stopped. "
         f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
         "--cluster and --remote: enlarger --remote --help.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, - for standard input")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="images, folders of images, - for standard input")
     parser.add_argument(
         "-o",
         "--output",
-        help="file, folder for several, or - for standard output (default: beside each, NAME-enlarged.EXT)",
+        help="file, folder, or - for standard output (default: next to each input, as NAME-enlarged.EXT)",
     )
-    parser.add_argument("--skip-existing", action="store_true", help="leave out what has a result already")
-    parser.add_argument("--keep-times", action="store_true", help="give each result the time stamps of its source")
+    parser.add_argument("--skip-existing", action="store_true", help="skip images that already have a result")
+    parser.add_argument("--keep-times", action="store_true", help="copy the time stamps of each source to its result")
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
-    parser.add_argument("--width", type=int, help="in place of --scale: the most pixels across")
-    parser.add_argument("--height", type=int, help="in place of --scale: the most pixels down")
+    parser.add_argument("--width", type=int, help="instead of --scale: maximum width in pixels")
+    parser.add_argument("--height", type=int, help="instead of --scale: maximum height in pixels")
     parser.add_argument(
         "--format",
         choices=sorted(FORMATS),
-        help="default: by the output's name, else the input's own if it can hold the result, else PNG",
+        help="default: from the output's name, else the input's format if it can hold the result, else PNG",
     )
     parser.add_argument("--quality", type=int, help="1 to 100, for JPEG, WebP and AVIF")
-    parser.add_argument("--subsampling", choices=("4:2:0", "4:4:4"), help="of the colour of JPEG and AVIF")
+    parser.add_argument("--subsampling", choices=("4:2:0", "4:4:4"), help="chroma subsampling, for JPEG and AVIF")
     parser.add_argument("--lossless", action="store_true", help="for WebP")
-    parser.add_argument("--depth", choices=("8", "16"), help="bits a sample (default: the input's own)")
-    parser.add_argument("--background", default="ffffff", help="behind transparency, for JPEG (default: ffffff)")
-    parser.add_argument(
-        "--strip", action="store_true", help="leave out EXIF, XMP and resolution (GPS is always left out)"
-    )
+    parser.add_argument("--depth", choices=("8", "16"), help="bits per sample (default: the input's)")
+    parser.add_argument("--background", default="ffffff", help="rrggbb behind transparency, for JPEG (default: ffffff)")
+    parser.add_argument("--strip", action="store_true", help="remove EXIF, XMP and resolution (GPS is always removed)")
     parser.add_argument("--version", action="version", version=f"enlarger {__version__}")
     return parser
 

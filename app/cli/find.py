@@ -53,7 +53,7 @@ def find(named: Sequence[Path], output: Path | None) -> Iterator[Source | Omissi
         elif path.is_dir():
             yield from find_in(path, output, seen)
         elif (place := place_of(path)) in seen:
-            yield Omission(path, "it was named before")
+            yield Omission(path, "already named")
         else:
             seen.add(place)
             yield Source(path, Path(path.name))
@@ -62,24 +62,24 @@ def find(named: Sequence[Path], output: Path | None) -> Iterator[Source | Omissi
 def find_in(folder: Path, output: Path | None, seen: set[str]) -> Iterator[Source | Omission]:
     """A folder that was named; one without any image is a mistake of whoever named it."""
     if os.path.realpath(folder) in seen:
-        yield Omission(folder, "it was met before")
+        yield Omission(folder, "already searched")
         return
     count = 0
     for found in walk(folder, Path(), os.path.realpath(output) if output else None, seen):
         count += isinstance(found, Source)
         yield found
     if not count:
-        yield Omission(folder, "no image to enlarge was found in it", failed=True)
+        yield Omission(folder, "there is no image to enlarge in it", failed=True)
 
 
 def walk(folder: Path, relative: Path, output: str | None, seen: set[str]) -> Iterator[Source | Omission]:
     """The images below a folder, links followed; ``seen``: files and folders that were met."""
     real = os.path.realpath(folder)
     if real == output and relative.parts:
-        yield Omission(folder, "results go there")
+        yield Omission(folder, "it is the output folder")
         return
     if real in seen:
-        yield Omission(folder, "the same folder was met before")
+        yield Omission(folder, "the same folder was already searched")
         return
     seen.add(real)
     try:
@@ -98,13 +98,13 @@ def walk(folder: Path, relative: Path, output: str | None, seen: set[str]) -> It
             seen.add(place_of(path))
             yield judged(path, relative / name, known)
         else:
-            yield Omission(path, "it was named before")
+            yield Omission(path, "already named")
 
 
 def judged(path: Path, relative: Path, known: set[str]) -> Source | Omission:
     """Whether a file in a folder is an image, by its content; ``known``: names of the files beside it, and stems."""
     if not path.is_file():
-        return Omission(path, "a link to nothing" if path.is_symlink() else "neither a file nor a folder")
+        return Omission(path, "a broken link" if path.is_symlink() else "not a regular file")
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
@@ -113,7 +113,7 @@ def judged(path: Path, relative: Path, known: set[str]) -> Source | Omission:
     except OSError as error:
         return Omission(path, str(error.strerror), failed=True)
     if head.startswith(APPLE_DOUBLE):
-        return Omission(path, "macOS' notes on another file")
+        return Omission(path, "macOS' metadata of another file")
     if path.name.startswith(".enlarger-") and path.suffix == ".part":
         return Omission(path, "an unfinished result")
     if path.suffix.lower() not in SUFFIXES:  # else opening it tells what is wrong

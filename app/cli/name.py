@@ -29,22 +29,24 @@ class Names:
         self.file = None if several else output
         self.folder = output if several else None
         if several and output == STREAM:
-            raise EnlargerError("Several images do not go to standard output; name a folder with -o.")
+            raise EnlargerError("Standard output takes only one image; name a folder with -o.")
         if several and output and output.suffix.lower() in SUFFIXES and not output.is_dir():
-            raise EnlargerError(f"{output} is a file name, but there are several pictures; name a folder.")
+            raise EnlargerError(f"{output} is a file name, but there are several images; name a folder.")
         self._taken = {key_of(source.path) for source in sources}
         if self.file and self.file != STREAM and key_of(self.file) in self._taken:
             raise EnlargerError(f"{sources[0].path} would overwrite {output}; give its output another name.")
         for path in named:
             if self.folder and path.is_dir() and os.path.realpath(path) == os.path.realpath(self.folder):
-                raise EnlargerError(f"The results would lie among the images of {path}; name another folder with -o.")
+                raise EnlargerError(
+                    f"The results would end up among the images of {path}; name another folder with -o."
+                )
         self._stems = Counter(self._stem(source) for source in sources)
 
     def format(self) -> str | None:
         """The format that the only result's name asks for."""
         suffix = self.file.suffix.lower() if self.file else ""
         if suffix in NOT_WRITTEN:
-            raise EnlargerError(f"{suffix} is not written; there are: {', '.join(FORMATS)}.")
+            raise EnlargerError(f"{suffix} cannot be written; choose one of: {', '.join(FORMATS)}.")
         return BY_SUFFIX.get(suffix)
 
     def target(self, source: Source, format: str) -> Path:

@@ -28,7 +28,9 @@ def is_stream(target: Path) -> bool:
 def check_replaceable(target: Path) -> None:
     """Raises ``EnlargerError`` where a name that nobody gave belongs to a file that is not a result."""
     if is_there(target) and not is_marked(target):
-        raise EnlargerError(f"{target} is there and no earlier result; move it, or give another folder with -o.")
+        raise EnlargerError(
+            f"{target} exists and is not a result of this command; move it, or name another folder with -o."
+        )
 
 
 @contextmanager

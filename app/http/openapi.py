@@ -48,11 +48,11 @@ HEADERS = {
     "Enlarger-Precision": ("The precision of the networks' files.", "fp32"),
     "Enlarger-Output-Size": ("Width and height of the result.", "4096x3072"),
     "Enlarger-Metadata": (
-        "What happened to it; GPS and gain maps (HDR) are always removed.",
+        "What was done with it; GPS and gain maps (HDR) are always removed.",
         "keep; position removed",
     ),
     "Enlarger-Tiles": ("The number of tiles that were computed.", "24"),
-    "Enlarger-Overlap": ("The share of pixels computed beside the picture's own.", "0.08"),
+    "Enlarger-Overlap": ("Pixels computed in excess of the image's own, as a share of those.", "0.08"),
     "Enlarger-Estimated-Seconds": ("Estimated compute time on an idle engine.", "2.41"),
     "X-Request-Id": ("The id in the log; the client's own if it sent a valid one.", "5c1f..."),
 }
@@ -96,7 +96,7 @@ _MODEL = {
 _JPEG = {"name": "jpeg", "media_type": "image/jpeg", "extension": ".jpg", "max_depth": 8, "alpha": False}
 MODEL = example("The network at all of its scales.", _MODEL)
 MENU = example(
-    "Everything that a menu needs; a limit of null means none.",
+    "Everything a front end needs; a limit of null means none.",
     {
         "default": "fast",
         "models": [_MODEL],

@@ -37,7 +37,7 @@ def is_identity(codings: str) -> bool:
 
 def encoding_error(what: str, codings: str) -> UnsupportedEncodingError:
     return UnsupportedEncodingError(
-        f"The {what} is encoded as {codings[:40]!r}; it is taken as it is only. Send the image file itself."
+        f"The {what} has the content coding {codings[:40]!r}, which is not accepted. Send the image file itself."
     )
 
 
@@ -45,7 +45,7 @@ def check_http_version(request: Request) -> None:
     """For routes that stream: towards HTTP/1.0 a body of unknown length ends with its connection, so a truncated image
     would look complete."""
     if request.scope["http_version"] in ("0.9", "1.0"):
-        raise HttpVersionError("Images are sent by HTTP/1.1 or later.")
+        raise HttpVersionError("Images are sent over HTTP/1.1 or later only.")
 
 
 async def check_parameters(request: Request) -> None:

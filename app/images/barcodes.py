@@ -24,7 +24,7 @@ def check_readable(height: int, width: int) -> None:
         raise CodesUnavailableError("No bar code reader is installed here (pip install enlarger[codes]).")
     if height * width > MAX_PIXELS:
         raise TooManyPixelsError(
-            "With decode=true a result is read before it is sent, so it may have no more pixels than that.",
+            "With decode=true the result is read before it is sent, so its number of pixels is limited.",
             limit=MAX_PIXELS,
             actual=height * width,
         )

@@ -50,7 +50,7 @@ class CodePoints(NamedTuple):
 def check_standard_light(transfer: int) -> None:
     """Raises ``UnsupportedFormatError`` for PQ and HLG."""
     if transfer in HDR:
-        raise UnsupportedFormatError(f"This is an HDR picture ({HDR[transfer]}); send a standard one")
+        raise UnsupportedFormatError(f"This is an HDR image ({HDR[transfer]}); send a standard-range one")
 
 
 def profile_of(points: CodePoints, gray: bool) -> bytes | None:
@@ -61,7 +61,7 @@ def profile_of(points: CodePoints, gray: bool) -> bytes | None:
     check_standard_light(points.transfer)
     if points.transfer in _NO_CURVE:
         told = f"{points.transfer} ({_NO_CURVE[points.transfer]})"
-        raise UnsupportedFormatError(f"Pictures of transfer characteristics {told} are not supported")
+        raise UnsupportedFormatError(f"Transfer characteristics {told} are not supported")
     if points.primaries == 0 or points.transfer in (0, 3):
         return None
     primaries = PRIMARIES.get(points.primaries, BT709)

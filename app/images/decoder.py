@@ -101,7 +101,7 @@ def decode_container(container: Container) -> SourceImage:
         _colour=Raster(colour),
     )
     if (source.depth, source.has_alpha, ink) != (header.depth, header.has_alpha, container.ink):
-        raise CorruptImageError("The image has another kind of samples than its header says")
+        raise CorruptImageError("The image's samples are of a different kind than its header says")
     return source
 
 
@@ -135,10 +135,10 @@ def _load_blocks(container: Container) -> Image.Image:
     for block in container.blocks:
         data, width, height = bytes(block.data), block.width, block.height
         if sniff(data).name != "webp":
-            raise CorruptImageError("A piece of the TIFF is not the WebP that its header says")
+            raise CorruptImageError("A strip or tile of the TIFF is not the WebP that its header says")
         piece = _load(read_container(data, DecodeLimits(width * height, max(width, height))))
         if piece.size != (width, height):
-            raise CorruptImageError("A piece of the TIFF has another size than its header says")
+            raise CorruptImageError("A strip or tile of the TIFF has a different size than its header says")
         image.paste(piece.convert(image.mode), (block.left, block.top))
     return image
 
@@ -168,7 +168,7 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
         with io.BytesIO(b"".join(container.stream)) as stream:
             image = kind.plugin(stream)
             if image.size != (width, height):
-                raise CorruptImageError("The picture has another size than its header says")
+                raise CorruptImageError("The image has a different size than its header says")
             if raw_mode:
                 image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
             image.load()
@@ -176,10 +176,10 @@ def _load(container: Container, raw_mode: str | None = None) -> Image.Image:
     except EnlargerError:
         raise
     except MemoryError as error:  # the image itself is within limits, so this is a codec led astray
-        raise TooComplexError("The image asks for more memory than there is") from error
+        raise TooComplexError("Decoding the image needs more memory than there is") from error
     except SyntaxError as error:  # of a TIFF written by ``formats``: Pillow has no mode for its samples
         if container.variety:
-            raise UnsupportedFormatError(f"A TIFF of {container.variety} is not supported") from error
+            raise UnsupportedFormatError(f"A TIFF with {container.variety} is not supported") from error
         raise CorruptImageError("The image is damaged, or of a variety that is not supported") from error
     except Exception as error:
         # The one broad except on this path. Hostile files make codecs raise nearly anything (OSError, SyntaxError,

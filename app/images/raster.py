@@ -45,7 +45,7 @@ class Raster:
         Raises ``ValueError`` for an empty range and for rows that the image does not have.
         """
         if not 0 <= top < bottom <= self.height:
-            raise ValueError(f"rows {top} to {bottom} of a picture of {self.height}")
+            raise ValueError(f"rows {top} to {bottom} of an image of {self.height}")
         if self._pixels is not None:
             return self._pixels[top:bottom]
         assert self._file is not None

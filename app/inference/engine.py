@@ -204,7 +204,7 @@ class Engine:
             self._warm_up(spec, backend)
             session.run(known_tile(self.known_tile_side(spec))[np.newaxis])  # allocates and tunes
         except runtime.errors as error:  # also if the output does not fit its buffer
-            raise ModelFileError(f"{spec.title} does not enlarge a picture {spec.scale} times: {error}") from error
+            raise ModelFileError(f"{spec.title} does not enlarge an image {spec.scale} times: {error}") from error
         return Network(spec, backend, session.provider, session.precision, 0.0)
 
     def _tried(self, network: Network) -> Network:

@@ -33,6 +33,4 @@ def check_known_tile(title: str, tile: Pixels, upscaled: Pixels) -> None:
     means = upscaled.reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
     difference = float(np.abs(means - tile).mean())
     if not difference <= MOST_DIFFERENCE:
-        raise SelfTestError(
-            f"{title}: its output is not the image that it was given: {difference:.1f} of 255 away from it."
-        )
+        raise SelfTestError(f"{title}: its output is not the image that it was given: off by {difference:.1f} of 255.")

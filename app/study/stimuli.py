@@ -76,9 +76,7 @@ class Stimuli:
         except OSError as error:
             raise StartupError(f"The study's folder {self._folder}: {error.strerror}.") from error
         if not 1 <= len(names) <= MAX_PICTURES:
-            raise StartupError(
-                f"The study's folder {self._folder} must hold 1 to {MAX_PICTURES} pictures: {len(names)}."
-            )
+            raise StartupError(f"The study's folder {self._folder} must hold 1 to {MAX_PICTURES} images: {len(names)}.")
         self.pictures = names
 
     def made(self, key: Key) -> bytes | None:

@@ -125,7 +125,7 @@ def unknown_parameter(name: str, known: Iterable[str]) -> InvalidParameterError:
     """The error for a name that nothing reads, with the known one closest to it."""
     known = list(known)
     if not known:
-        return InvalidParameterError(f"Unknown parameter {name[:40]!r}; this address has none.")
+        return InvalidParameterError(f"Unknown parameter {name[:40]!r}; this route has none.")
     close = get_close_matches(name[:40].lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? Known" if close else "known"
     return InvalidParameterError(f"Unknown parameter {name[:40]!r}; {hint}: {', '.join(known)}.")

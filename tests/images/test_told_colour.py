@@ -192,7 +192,7 @@ WAYS: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_refused_alike_however_it_is_told(way: str, transfer: int, name: str) -> None:
     for read in (inspect, decode):
-        with pytest.raises(UnsupportedFormatError, match=rf"HDR picture \({name}\)"):
+        with pytest.raises(UnsupportedFormatError, match=rf"HDR image \({name}\)"):
             read(WAYS[way](transfer), LIMITS)
 
 

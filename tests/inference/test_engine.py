@@ -457,7 +457,7 @@ def load_engine(folder: Path, spec: ModelSpec, data: bytes) -> Engine:
 
 
 def test_an_output_of_another_scale_than_said_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"tiny-x2 does not enlarge a picture 2 times: .*\{1,64,64,3\}"):
+    with pytest.raises(ModelFileError, match=r"tiny-x2 does not enlarge an image 2 times: .*\{1,64,64,3\}"):
         load_engine(tmp_path, make_spec("tiny", scale=2, context=0), face(told=TOLD | {"scale": "2"}))
 
 

@@ -59,4 +59,4 @@ def check_fit(format: str, picture: Picture, options: Options) -> None:
         raise UnfitFormatError(detail, limit=kind.bits, actual=picture.depth)
     if options.lossless and not kind.lossless:
         able = ", ".join(other.upper() for other, found in FORMATS.items() if found.lossless)
-        raise UnfitFormatError(f"{name} is never lossless here; choose one of: {able}.")
+        raise UnfitFormatError(f"{name} cannot be lossless here; choose one of: {able}.")

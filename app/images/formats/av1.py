@@ -87,9 +87,9 @@ def read_av1(data: Buffer, count: Callable[[int], None]) -> Stream:
             size = frame_size(payload, sequences[-1])
             frames += [size] if size else []
             if len(frames) > MAX_FRAMES:
-                raise CorruptImageError("The AV1 stream has more frames than a picture")
+                raise CorruptImageError("The AV1 stream has more frames than an image")
     if not frames:
-        raise CorruptImageError("The AV1 stream has no picture")
+        raise CorruptImageError("The AV1 stream contains no image")
     width, height = max(each.width for each in sequences), max(each.height for each in sequences)
     return Stream(width, height, tuple(frames), sequences[0].points)
 
@@ -119,7 +119,7 @@ def _leb128(view: memoryview, position: int) -> tuple[int, int]:
         number |= (byte & 127) << 7 * index
         if byte < 128:
             return number, position + index + 1
-    raise CorruptImageError("A unit of the AV1 stream is cut short")
+    raise CorruptImageError("A unit of the AV1 stream is truncated")
 
 
 def read_sequence(payload: Buffer) -> Sequence:

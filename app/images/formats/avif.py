@@ -75,7 +75,7 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
     for number in plane.tiles:
         item = meta.item(number)
         if item.kind != b"av01":
-            raise UnsupportedFormatError("An AVIF of anything but AV1 is not supported")
+            raise UnsupportedFormatError("An AVIF with another codec than AV1 is not supported")
         stream = read_av1(contents[number], meta.count)
         points = points or CodePoints(*stream.points)
         for width, height in ((stream.width, stream.height), *stream.frames):
@@ -83,7 +83,7 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
         total += sum(width * height for width, height in stream.frames)
         layered = len(stream.frames) > 1 or item.property(b"lsel") or item.property(b"a1op")
         if not layered and size_of(item) != (stream.width, stream.height):
-            raise CorruptImageError("The AVIF's picture has another size than its header says")
+            raise CorruptImageError("The AVIF's image has a different size than its header says")
     if total > limits.max_pixels:
         detail = f"Tiles and layers of {total} pixels are more than the {limits.max_pixels} allowed"
         raise TooManyPixelsError(detail, limit=limits.max_pixels, actual=total)

@@ -39,7 +39,7 @@ def read_bmp(data: bytes, limits: DecodeLimits) -> Container:
         height = abs(height)  # negative: the top row comes first
     limits.check(width, height)
     if compression in _RLE and width * height > MAX_RLE_PIXELS:
-        detail = "The BMP is run-length coded and too large for that"
+        detail = "The BMP is run-length encoded and too large for that"
         raise TooComplexError(detail, limit=MAX_RLE_PIXELS, actual=width * height)
     stride = 3 if header_size == _CORE else 4
     start = 14 + header_size

@@ -47,7 +47,7 @@ def _first_picture(data: bytes, position: int) -> tuple[int, int | None]:
     blocks = 0
     while data[position] != _PICTURE:
         if data[position] != _EXTENSION:
-            raise CorruptImageError("The GIF has no picture")
+            raise CorruptImageError("The GIF contains no image")
         if data[position + 1] == _GRAPHIC_CONTROL and data[position + 2] >= 4:
             transparent = data[position + 6] if data[position + 3] & 1 else None
         position += 2
@@ -57,7 +57,7 @@ def _first_picture(data: bytes, position: int) -> tuple[int, int | None]:
         position += 1
         blocks += 1
         if blocks > MAX_SUB_BLOCKS:
-            raise TooComplexError("The GIF has too many extensions before its picture", limit=MAX_SUB_BLOCKS)
+            raise TooComplexError("The GIF has too many extensions before its image", limit=MAX_SUB_BLOCKS)
     return position, transparent
 
 

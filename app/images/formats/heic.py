@@ -60,7 +60,7 @@ def read_heic(data: bytes, limits: DecodeLimits) -> Container:
     colour = plane_of(HEIC, meta, meta.primary)
     alpha = alpha_of(HEIC, meta, colour)
     if alpha and alpha.item is None:
-        raise UnsupportedFormatError("A HEIC whose tiles have an alpha each is not supported")
+        raise UnsupportedFormatError("A HEIC with a separate alpha for each tile is not supported")
     contents = contents_of(meta, (colour, alpha) if alpha else (colour,))
     for plane in (colour, alpha) if alpha else (colour,):
         _check_streams(meta, plane, contents, limits)
@@ -97,7 +97,7 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
     for number in plane.tiles:
         item = meta.item(number)
         if item.kind != HEIC.item:
-            raise UnsupportedFormatError("A HEIC of anything but HEVC is not supported")
+            raise UnsupportedFormatError("A HEIC with another codec than HEVC is not supported")
         width, height = size_of(item)
         limits.check(width, height)
         configuration = _configuration(item)
@@ -105,10 +105,10 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
             configured[id(configuration)] = configured_sizes(configuration, meta.count)
         own = sizes_in(contents[number], (configuration[21] & 3) + 1, meta.count)
         if not configured[id(configuration)]:
-            raise CorruptImageError("The HEIC does not tell how large its coded picture is")
+            raise CorruptImageError("The HEIC does not state the size of its coded picture")
         for coded in (*configured[id(configuration)], *own):
             if not (0 <= coded[0] - width < PADDING and 0 <= coded[1] - height < PADDING):
-                raise CorruptImageError("The HEIC's picture has another size than its header says")
+                raise CorruptImageError("The HEIC's image has a different size than its header says")
         total += width * height
     if plane.is_grid and total > 2 * limits.max_pixels:  # tiles reach over the edge
         detail = f"Tiles of {total} pixels are more than twice the {limits.max_pixels} allowed"
@@ -118,7 +118,7 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
 def _configuration(item: Item) -> memoryview:
     configuration = item.property(b"hvcC")
     if configuration is None or len(configuration) < 23:
-        raise CorruptImageError("The HEIC does not tell how its picture is coded")
+        raise CorruptImageError("The HEIC does not state how its image is coded")
     return configuration
 
 
@@ -130,13 +130,13 @@ def _cut(item: Item) -> tuple[int, int]:
     if clap is None:
         return width, height
     if any(turn in names and names.index(turn) < names.index(b"clap") for turn in (b"irot", b"imir")):
-        raise UnsupportedFormatError("A HEIC that is turned before it is cut is not supported")
+        raise UnsupportedFormatError("A HEIC that is rotated before it is cropped is not supported")
     across, parts_across, down, parts_down = struct.unpack_from(">4I", clap)
     if not parts_across or not parts_down or across % parts_across or down % parts_down:
-        raise UnsupportedFormatError("A HEIC that is cut to a part of a pixel is not supported")
+        raise UnsupportedFormatError("A HEIC that is cropped to a fraction of a pixel is not supported")
     cut = across // parts_across, down // parts_down
     if not (0 < cut[0] <= width and 0 < cut[1] <= height):
-        raise CorruptImageError("The HEIC is cut to more than there is of it")
+        raise CorruptImageError("The HEIC's crop is larger than the image")
     return cut
 
 

@@ -29,7 +29,7 @@ def has_brand(data: bytes, *brands: bytes) -> bool:
 def size_of(item: Item) -> tuple[int, int]:
     size = item.property(b"ispe")
     if size is None:
-        raise CorruptImageError("The picture does not tell its size")
+        raise CorruptImageError("The image does not state its size")
     width, height = struct.unpack_from(">II", size, 4)
     return width, height
 
@@ -41,13 +41,13 @@ def plane_of(codec: Codec, meta: Meta, number: int) -> Plane:
         return Plane(number, (number,))
     if item.kind != b"grid":
         kind = item.kind.decode("latin-1")
-        raise UnsupportedFormatError(f"Pictures in {codec.name} made by way of {kind!r} are not supported")
+        raise UnsupportedFormatError(f"{codec.name} images derived by {kind!r} are not supported")
     grid = meta.content(item, MAX_METADATA)
     rows, columns = grid[2] + 1, grid[3] + 1
     size = struct.unpack_from(">II" if grid[1] & 1 else ">HH", grid, 4)
     tiles = meta.targets(b"dimg", number)
     if len(tiles) != rows * columns or len(tiles) > MAX_TILES or size != size_of(item):
-        raise CorruptImageError(f"A grid of {columns} x {rows} does not fit its {len(tiles)} tiles or its size")
+        raise CorruptImageError(f"A grid of {columns} x {rows} does not match its {len(tiles)} tiles or its size")
     return Plane(number, tiles)
 
 
@@ -84,7 +84,7 @@ def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
     numbers = {tile for plane in planes for tile in plane.tiles}
     extents = {meta.item(number).extents for number in numbers}
     if sum(length for each in extents for _, length in each) > len(meta.data):
-        raise CorruptImageError("The pictures are larger than the file")
+        raise CorruptImageError("The images are larger than the file")
     read: dict[tuple[tuple[int, int], ...], memoryview] = {}
     for number in numbers:
         item = meta.item(number)

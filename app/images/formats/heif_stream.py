@@ -113,7 +113,7 @@ def _properties(codec: Codec, item: Item) -> tuple[Property, ...]:
     for each in item.properties:
         if each.essential and each.box.name not in codec.needed | codec.done_here:
             name = each.box.name.decode("latin-1")
-            raise UnsupportedFormatError(f"Pictures in {codec.name} to be shown by way of {name!r} are not supported")
+            raise UnsupportedFormatError(f"{codec.name} images with the essential property {name!r} are not supported")
         if each.box.name in codec.needed and len(each.box.payload) > MAX_PROPERTY and not _is_profile(each):
             raise TooComplexError(f"A property of the {codec.name} is too large", limit=MAX_PROPERTY)
     return tuple(each for each in item.properties if each.box.name in codec.needed and not _is_profile(each))

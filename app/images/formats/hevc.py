@@ -86,7 +86,7 @@ class _Bits:
     def take(self, count: int) -> int:
         self._left -= count
         if self._left < 0:
-            raise CorruptImageError("A parameter set of the HEVC picture is cut short")
+            raise CorruptImageError("A parameter set of the HEVC stream is truncated")
         return self._bits >> self._left & (1 << count) - 1
 
     def skip(self, count: int) -> None:
@@ -98,5 +98,5 @@ class _Bits:
         while not self.take(1):
             zeros += 1
             if zeros > 32:
-                raise CorruptImageError("A parameter set of the HEVC picture holds an impossible number")
+                raise CorruptImageError("A parameter set of the HEVC stream holds an impossible number")
         return (1 << zeros | self.take(zeros)) - 1

@@ -59,7 +59,7 @@ class Meta:
         inner = {box.name: box for box in self.boxes(meta.payload[4:], meta.start + 4)}
         parts = {name: box.payload for name, box in inner.items()}
         if not {b"pitm", b"iinf", b"iloc", b"iprp"} <= set(parts):
-            raise CorruptImageError("The file lacks what its picture is made of")
+            raise CorruptImageError("The file lacks the items of its image")
         wide = parts[b"pitm"][0]
         (self.primary,) = struct.unpack_from(">I" if wide else ">H", parts[b"pitm"], 4)
         self._item_data = inner.get(b"idat")
@@ -74,7 +74,7 @@ class Meta:
     def count(self, parts: int) -> None:
         self._parts += parts
         if self._parts > MAX_PARTS:
-            raise TooComplexError("The file has too many boxes, items and pieces", limit=MAX_PARTS)
+            raise TooComplexError("The file has too many boxes, items and extents", limit=MAX_PARTS)
 
     def boxes(self, view: memoryview, start: int = 0) -> Iterator[Box]:
         """The boxes one after another: size, name, contents; size 1 means a longer size follows, 0 the rest.
@@ -91,7 +91,7 @@ class Meta:
                 head = 16
             size = size or len(view) - position
             if size < head:
-                raise CorruptImageError("A box is smaller than its own head")
+                raise CorruptImageError("A box is smaller than its own header")
             yield Box(name, view[position + head : position + size], start + position + head)
             position += size
 

@@ -50,7 +50,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
     precision, height, width, components = struct.unpack_from(">BHHB", frame.payload)
     limits.check(width, height)
     if precision != 8 or components not in (1, 3, 4):
-        raise UnsupportedFormatError(f"A JPEG of {components} channels of {precision} bits is not supported")
+        raise UnsupportedFormatError(f"A JPEG with {components} channels of {precision} bits is not supported")
     scan = segments[-1]
     exif = read_exif(_joined(segments, APP1, b"Exif\0\0"))
     jfif = next((s for s in segments if _is(s, APP0, b"JFIF\0") and _is_whole(s)), None)
@@ -110,7 +110,7 @@ def _segments(data: bytes) -> Iterator[Segment]:
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, position, end)
         if found is None and end < len(data):
-            raise TooComplexError("There is too much between the segments of the JPEG", limit=MAX_GAP)
+            raise TooComplexError("There are too many bytes between the segments of the JPEG", limit=MAX_GAP)
         if found is None or found[1][0] == EOI:
             raise CorruptImageError("The JPEG ends before its first scan")
         marker, position = found[1][0], found.end()
@@ -131,7 +131,7 @@ def _segment(data: bytes, marker: int, position: int) -> Segment:
         raise CorruptImageError("A JPEG segment is shorter than its own length")
     end = position + max(2, length)  # libjpeg passes over a segment of metadata that gives less
     if end > len(data):
-        raise CorruptImageError("A JPEG segment is cut short")
+        raise CorruptImageError("A JPEG segment is truncated")
     view = memoryview(data)
     return Segment(marker, view[position + 2 : end], view[position - 2 : end], end)
 

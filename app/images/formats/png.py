@@ -143,7 +143,7 @@ def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
         if end > len(view) or not name.isalpha():  # of bytes: the letters of ASCII
             if seen_pixels and name != b"IDAT":
                 return
-            raise CorruptImageError("A PNG chunk is cut short or has no name")
+            raise CorruptImageError("A PNG chunk is truncated or has no name")
         yield Chunk(name, view[start + 8 : end - 4], struct.unpack_from(">I", view, end - 4)[0], view[start:end], start)
         seen_pixels |= name == b"IDAT"
         start = end

@@ -111,11 +111,11 @@ def _iptc(tags: ifd.Directory) -> dict[Property, list[str]]:
 
 def _check_kind(tags: ifd.Directory) -> None:
     if DNG_VERSION in tags.fields or tags.number(SUBFILE_TYPE, 0) & 1:  # bit 0: a smaller version of another image
-        raise UnsupportedFormatError("This is a camera's raw file or begins with a thumbnail; send a developed picture")
+        raise UnsupportedFormatError("This is a camera's raw file or begins with a thumbnail; send a developed image")
     if (compression := tags.number(COMPRESSION, 1)) not in _COMPRESSIONS:
         raise UnsupportedFormatError(f"TIFF compression {compression} is not supported")
     if (samples := tags.number(SAMPLES, 1)) > MAX_SAMPLES:
-        raise UnsupportedFormatError(f"A TIFF of {samples} samples a pixel is not supported")
+        raise UnsupportedFormatError(f"A TIFF with {samples} samples per pixel is not supported")
     for tag in _LISTS & set(tags.fields):
         if (size := len(tags.fields[tag].value)) > MAX_LIST:
             raise TooComplexError(f"The TIFF's tag {tag} has too many values", limit=MAX_LIST, actual=size)
@@ -216,13 +216,13 @@ def _webp_blocks(data: bytes, tags: ifd.Directory, width: int, height: int) -> t
     """The strips or tiles of a TIFF of WebPs (Adobe's and GDAL's compression 50001)."""
     plain = set(tags.numbers(BITS, MAX_SAMPLES)) == {8} and tags.number(PLANES, 1) == 1
     if not plain or tags.number(PHOTOMETRIC, WHITE_IS_ZERO) != RGB or tags.number(SAMPLES, 1) not in (3, 4):
-        raise UnsupportedFormatError(f"A TIFF of WebP and {_variety(tags)} is not supported")
+        raise UnsupportedFormatError(f"A TIFF with WebP and {_variety(tags)} is not supported")
     tiled = _is_tiled(tags)
     rows = tags.number(STRIP_ROWS, height) or height
     across, down = (tags.number(TILE_WIDTH, 0), tags.number(TILE_HEIGHT, 0)) if tiled else (width, min(rows, height))
     corners = [(left, top) for top in range(0, height, down) for left in range(0, width, across)]
     if len(corners) > MAX_WEBP_BLOCKS:
-        raise TooComplexError("The TIFF has too many WebPs", limit=MAX_WEBP_BLOCKS, actual=len(corners))
+        raise TooComplexError("The TIFF has too many WebP images", limit=MAX_WEBP_BLOCKS, actual=len(corners))
     offsets = tags.numbers(TILE_OFFSETS if tiled else STRIP_OFFSETS, len(corners))
     sizes = tags.numbers(TILE_SIZES if tiled else STRIP_SIZES, len(corners))
     view = memoryview(data)

@@ -64,7 +64,7 @@ def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
     """The image itself, or the first frame of an animation, tells a size of its own, by which it is decoded."""
     frame = next((chunk for chunk in chunks if chunk.name in (b"VP8 ", b"VP8L", b"ANMF")), None)
     if frame is None:
-        raise CorruptImageError("The WebP has no picture")
+        raise CorruptImageError("The WebP contains no image")
     left = top = 0
     whole = width, height
     if frame.name == b"ANMF":  # RFC 9649, 2.7.1.1: a head of 16 bytes, numbers of 24 bits; then chunks
@@ -73,7 +73,7 @@ def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
         inner = _chunks(frame.payload, 16, len(frame.payload))
         frame = next((chunk for chunk in inner if chunk.name in (b"VP8 ", b"VP8L")), frame)
     if _size(frame)[:2] != whole or 2 * left + whole[0] > width or 2 * top + whole[1] > height:
-        raise CorruptImageError("The WebP's picture has another size than its header says")
+        raise CorruptImageError("The WebP's image has a different size than its header says")
 
 
 def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
@@ -91,7 +91,7 @@ def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
         if position > end:
             if seen_picture:
                 return
-            raise CorruptImageError("A WebP chunk is cut short")
+            raise CorruptImageError("A WebP chunk is truncated")
         padding = b"\0" * (length % 2)  # to an even length; the last may lack it
         yield Chunk(name, view[start + 8 : position], view[start:position], padding)
         position += len(padding)
@@ -113,7 +113,7 @@ def _size(chunk: Chunk) -> tuple[int, int, bool]:
     if chunk.name == b"VP8X" and len(payload) >= 10:  # RFC 9649, 2.7: 24 bits each
         width, height = (int.from_bytes(payload[at : at + 3], "little") + 1 for at in (4, 7))
         return width, height, bool(payload[0] & _ALPHA)
-    raise CorruptImageError("The WebP does not begin with a picture")
+    raise CorruptImageError("The WebP does not begin with an image")
 
 
 FORMAT = InputFormat(

@@ -82,7 +82,7 @@ class OnnxSession:
         except RUN_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemoryError(f"There is not enough memory for {self._title} now.") from error
+            raise OutOfMemoryError(f"There is not enough memory for {self._title} at the moment.") from error
 
     @contextmanager
     def _free_session(self) -> Iterator[ort.InferenceSession]:

@@ -163,7 +163,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemoryError(f"There is not enough memory for {title} now.") from error
+            raise OutOfMemoryError(f"There is not enough memory for {title} at the moment.") from error
         finally:
             self._runtime.cache.end(compiled)
         self._seconds[batch.shape] = self._seconds.pop(batch.shape, 0.0) + time.perf_counter() - started
