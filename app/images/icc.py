@@ -1,7 +1,8 @@
-"""ICC profiles of primaries and a tone curve: written for colours told in other words, and turned from gray to RGB.
+"""ICC profiles of primaries and a tone curve: written for colours signalled in other ways, and converted from gray to
+RGB.
 
-A browser gives code points, gAMA and cHRM the same meaning as such a profile (measured; docs/colour.md), and every
-output format holds one. Profiles here are of version 4.3 (ICC.1:2010; section numbers are its).
+Browsers give code points, gAMA and cHRM the same meaning as such a profile (measured; docs/colour.md), and every output
+format can hold one. Profiles here are of version 4.3 (ICC.1:2010; section numbers are its).
 """
 
 import struct
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 Chromaticity = tuple[float, float]
-"""x and y of CIE 1931."""
+"""CIE 1931 x and y."""
 
 D50 = (0.9642, 1.0, 0.8249)  # the profile connection space's white (7.2.16)
 MAX_TAGS = 200
@@ -34,14 +35,14 @@ class Primaries:
 
 @dataclass(frozen=True)
 class Curve:
-    """A ``parametricCurveType`` (10.16): encoded to light. ``kind`` 0: x^g; 1: (ax + b)^g; 3: with a straight foot."""
+    """A ``parametricCurveType`` (10.16), value to light. ``kind`` 0: x^g; 1: (ax + b)^g; 3: with a linear foot."""
 
     kind: int
     parameters: tuple[float, ...]
 
 
 def rgb_profile(name: str, primaries: Primaries, curve: Curve) -> bytes | None:
-    """None where the primaries are none: outside of 0 to 1, or all on one line."""
+    """None if the primaries are invalid: outside 0 to 1, or collinear."""
     colorants = colorants_at_d50(primaries)
     if colorants is None:
         return None
@@ -53,7 +54,7 @@ def gray_profile(name: str, curve: Curve) -> bytes:
 
 
 def plausible_profile(profile: bytes | None) -> bytes | None:
-    """A profile by its header and its signature (7.2), cut to the length it gives; None for anything else."""
+    """A profile checked by its header and signature (7.2), cut to the length in its header; None for anything else."""
     if profile is None or len(profile) < 132 or profile[36:40] != b"acsp":
         return None
     size = int.from_bytes(profile[:4])
@@ -61,14 +62,14 @@ def plausible_profile(profile: bytes | None) -> bytes | None:
 
 
 def space_of(profile: bytes) -> bytes:
-    """The data colour space (7.2.8): ``RGB``, ``GRAY``, ``CMYK``, four bytes with their blanks."""
+    """The data colour space (7.2.8): ``RGB``, ``GRAY``, ``CMYK``, padded to four bytes."""
     return profile[16:20]
 
 
 def as_gray(profile: bytes) -> bytes | None:
-    """A profile for gray pixels that shows them as the RGB one shows equal channels.
+    """The profile for gray pixels that shows them as this RGB profile shows equal channels.
 
-    None where that is no shade of gray: three curves that differ, tables, or code points that overrule the curves.
+    None if that is not a shade of gray: the three curves differ, it is table-based, or code points override the curves.
     """
     tags = tag_table(profile)
     red = tags.get(b"rTRC")
@@ -78,8 +79,8 @@ def as_gray(profile: bytes) -> bytes | None:
 
 
 def for_rgb(profile: bytes | None) -> bytes | None:
-    """The profile for pixels that are written as RGB. A gray one, under which browsers show RGB as sRGB or not at all,
-    becomes one that shows equal channels the same; None if it has no curve."""
+    """The profile for pixels written as RGB. A gray profile, under which browsers show RGB as sRGB or not at all,
+    becomes one that shows equal channels the same way; None if it has no curve."""
     if profile is None or space_of(profile) != b"GRAY":
         return profile
     curve = tag_table(profile).get(b"kTRC")
@@ -100,12 +101,13 @@ def tag_table(profile: bytes) -> dict[bytes, bytes]:
 
 
 def colorants_at_d50(primaries: Primaries) -> Matrix | None:
-    """XYZ of red, green and blue as columns, ``[3, 3]``, their sum D50's: adapted from the primaries' own white."""
+    """XYZ of red, green and blue as columns, ``[3, 3]``; their sum is D50, adapted from the white point of the
+    primaries."""
     corners = np.array([(x, y, 1 - x - y) for x, y in (primaries.red, primaries.green, primaries.blue)]).T
     x, y = primaries.white
     if not ((corners[:2] >= 0).all() and (corners[:2] <= 1).all() and 0 <= x <= 1 and 0 < y <= 1):
         return None
-    if abs(np.linalg.det(corners)) < 1e-6:  # on one line
+    if abs(np.linalg.det(corners)) < 1e-6:  # collinear
         return None
     white = np.array([x / y, 1, (1 - x - y) / y])
     of_own_white = corners * np.linalg.solve(corners, white)
@@ -125,7 +127,7 @@ def _rgb(name: str, colorants: Matrix, curve: bytes) -> bytes:
 
 
 def _profile(space: bytes, name: str, tags: Mapping[bytes, bytes]) -> bytes:
-    """Header (7.2), tag table (7.3) and tags, equal ones stored once; a monitor's, to XYZ."""
+    """Header (7.2), tag table (7.3) and tags, equal ones stored once; of the monitor class, to XYZ."""
     white = b"XYZ \0\0\0\0" + _fixed(*D50)
     tags = {b"desc": _text(name), b"cprt": _text("No copyright"), b"wtpt": white, **tags}
     start = 132 + 12 * len(tags)
