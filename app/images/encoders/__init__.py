@@ -1,4 +1,4 @@
-"""Rows of finished pixels to the bytes of a file: the list of formats, and how to make an encoder for one."""
+"""Rows of finished pixels to the bytes of a file: the output formats, and how to make an encoder for one."""
 
 from collections.abc import Mapping
 
@@ -31,16 +31,16 @@ __all__ = [
 FORMATS: Mapping[str, OutputFormat] = {
     each.name: each for each in (png.FORMAT, jpeg.FORMAT, webp.FORMAT, avif.FORMAT, tiff.FORMAT)
 }
-"""Every format that is written, by its name."""
+"""Every output format by its name."""
 
 BY_SUFFIX: Mapping[str, str] = {suffix: each.name for each in FORMATS.values() for suffix in each.suffixes}
-"""The format that a file's name asks for, by its suffix in lower case."""
+"""The output format that a file name asks for, by its suffix in lower case."""
 
 DEFAULTS = Options()
 
 
 def create_encoder(format: str, picture: Picture, options: Options = DEFAULTS) -> Encoder:
-    """The encoder for one image; cheap, and the check, before any compute, that the result fits the format.
+    """The encoder for one image. Cheap; checks, before anything is computed, that the result fits the format.
 
     Raises OutputFormatError, InvalidParameterError, UnfitFormatError or OutputTooLargeError.
     """
@@ -52,7 +52,7 @@ def create_encoder(format: str, picture: Picture, options: Options = DEFAULTS) -
 
 
 def check_fit(format: str, picture: Picture, options: Options) -> None:
-    """Raises UnfitFormatError where the format has no place for the image's samples or is never lossless."""
+    """Raises UnfitFormatError if the format cannot hold the image's samples or cannot be lossless."""
     kind, name = FORMATS[format], format.upper()
     if picture.depth > kind.bits:
         detail = f"{name} holds 8 bits per sample and the image has 16; ask for PNG or TIFF, or for depth=8."

@@ -1,4 +1,4 @@
-"""For formats whose libraries want the whole image at once: the rows are collected, then Pillow writes the file."""
+"""For formats whose libraries need the whole image at once: collects the rows, then lets Pillow write the file."""
 
 import io
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class WholeEncoder:
 
 
 def check_size(picture: Picture, kind: OutputFormat) -> None:
-    """Raises OutputTooLargeError for what the format, or the memory its library takes, cannot bear."""
+    """Raises OutputTooLargeError if the result exceeds the format, or the memory its library would need."""
     longest, pixels = max(picture.width, picture.height), picture.width * picture.height
     if kind.max_side and longest > kind.max_side:
         detail = f"A side of a {kind.name.upper()} image has at most {kind.max_side} pixels"
