@@ -27,7 +27,7 @@ FILTER_UP = 2  # PNG table 15
 # One filter for everything. Measured on Kodak images enlarged four times (ISA-L level 1; Pillow's file = 1): up 1.11,
 # average 1.14, sub 1.30, Paeth 1.11 at a third of the speed. The best of up, average and sub, chosen per band by an
 # oracle, is 1.11 again, and choosing by the sum of absolute residuals is worse than up alone.
-LEVEL = 1  # of ISA-L's: 0 is 4 % faster with files 12 % larger, 2 is 3 % slower, files 1 % smaller; 3 loses both ways
+LEVEL = 1  # of ISA-L: 0 is 4 % faster, files 12 % larger; 2 is 3 % slower, files 1 % smaller; 3 is worse in both
 SLICE_BYTES = 2**19  # filtered and deflated at a time: fits a core's L2 cache; restarting deflate costs 0.2 %
 
 THREADS = 2  # that deflate; a strip from the pipeline has two slices

@@ -4,12 +4,12 @@ What a container says of a stream's size may be untrue; a decoder believes the s
 to know how many frames are decoded and how large each may be.
 """
 
-import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from app.errors import CorruptImageError
 from app.images.formats.base import Buffer
+from app.images.formats.bits import Bits
 
 MAX_FRAMES = 8
 """Decoded for one picture: one, or one a layer."""
@@ -21,27 +21,6 @@ UNSPECIFIED = 2  # CP_UNSPECIFIED and TC_UNSPECIFIED (6.4.2)
 _SELECT = 2  # SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV (3)
 _MAX_HEAD = 512
 """Bytes of an OBU in which what is read here must stand. 32 operating points with all they may tell take 370."""
-
-
-class Bits:
-    """Numbers of any width, the highest bit first. Raises ``struct.error`` past the end."""
-
-    def __init__(self, data: Buffer) -> None:
-        head = bytes(data[:_MAX_HEAD])
-        self._number, self._left = int.from_bytes(head), 8 * len(head)
-
-    def read(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise struct.error("the AV1 header ends early")
-        return self._number >> self._left & (1 << count) - 1
-
-    def read_uvlc(self) -> int:
-        """4.10.3: so many zeros, a one, so many bits."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.read(zeros) if zeros < 32 else (1 << 32) - 1
 
 
 class Sequence(NamedTuple):
@@ -124,7 +103,7 @@ def _leb128(view: memoryview, position: int) -> tuple[int, int]:
 
 def read_sequence(payload: Buffer) -> Sequence:
     """5.5.1, up to the colour."""
-    bits = Bits(payload)
+    bits = Bits(payload[:_MAX_HEAD])
     profile = bits.read(3)
     bits.read(1)  # still_picture
     reduced = bool(bits.read(1))
@@ -170,7 +149,7 @@ def _read_operating_points(bits: Bits) -> int:
         bits.read(64)
         equal_interval = bool(bits.read(1))
         if equal_interval:
-            bits.read_uvlc()
+            bits.read_exp_golomb()
         if bits.read(1):  # decoder model
             delay_bits = bits.read(5) + 1
             bits.read(32 + 5)
@@ -194,7 +173,7 @@ def frame_size(payload: Buffer, sequence: Sequence) -> tuple[int, int] | None:
     """
     if sequence.reduced:
         return sequence.width, sequence.height
-    bits = Bits(payload)
+    bits = Bits(payload[:_MAX_HEAD])
     if bits.read(1):  # shows a frame that was decoded before
         return None
     kind, shown = bits.read(2), bits.read(1)

@@ -6,27 +6,15 @@ libheif is given another file, of those items alone that were looked at: no thum
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 from PIL import ImageFile
 
 from app.errors import CorruptImageError, TooManyPixelsError, UnsupportedFormatError
-from app.images.code_points import UNSPECIFIED, CodePoints
-from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, upright
-from app.images.formats.heif import (
-    alpha_of,
-    contents_of,
-    exif_in,
-    has_brand,
-    has_gain_map,
-    orientation_of,
-    plane_of,
-    profile_in,
-    size_of,
-    xmp_in,
-)
-from app.images.formats.heif_stream import HEIC, Plane, write_heif
+from app.images.formats.base import Container, DecodeLimits, InputFormat
+from app.images.formats.heif import Coding, has_brand, read_heif, size_of
+from app.images.formats.heif_stream import HEIC, Plane
 from app.images.formats.hevc import configured_sizes, sizes_in
 from app.images.formats.isobmff import Item, Meta
 
@@ -54,45 +42,13 @@ def _names_after_brands(data: bytes) -> Iterator[bytes]:
 
 
 def read_heic(data: bytes, limits: DecodeLimits) -> Container:
-    meta = Meta(data)
-    primary = meta.item(meta.primary)
-    limits.check(*size_of(primary))
-    colour = plane_of(HEIC, meta, meta.primary)
-    alpha = alpha_of(HEIC, meta, colour)
-    if alpha and alpha.item is None:
+    return read_heif("heic", HEIC, data, limits, check_streams, cropped_size)
+
+
+def check_streams(meta: Meta, plane: Plane, contents: Mapping[int, memoryview], limits: DecodeLimits) -> Coding:
+    """Checks what will be decoded for a plane, each image and all together."""
+    if plane.item is None:
         raise UnsupportedFormatError("A HEIC with a separate alpha for each tile is not supported")
-    contents = contents_of(meta, (colour, alpha) if alpha else (colour,))
-    for plane in (colour, alpha) if alpha else (colour,):
-        _check_streams(meta, plane, contents, limits)
-    orientation = orientation_of(primary)
-    width, height = upright(*_cut(primary), orientation)
-    exif = exif_in(meta)
-    configuration = _configuration(meta.item(colour.tiles[0]))
-    gray, bits = configuration[16] & 3 == _NO_CHROMA, 8 + (configuration[17] & 7)
-    is_deep = gray and bits > 8 and alpha is None  # all other comes from libheif in 8 bits
-    return Container(
-        header=ImageHeader(
-            format="heic",
-            width=width,
-            height=height,
-            gray=gray,
-            has_alpha=alpha is not None,
-            bits=16 if is_deep else 8,
-            depth=16 if is_deep else 8,
-            orientation=orientation,
-            gain_map=has_gain_map(meta),
-        ),
-        stream=write_heif(HEIC, meta, colour, alpha, contents),
-        icc_profile=profile_in(meta, colour, CodePoints(UNSPECIFIED, UNSPECIFIED), gray),
-        exif=exif.block,
-        exif_colour=exif.colour,
-        dpi=exif.dpi,
-        xmp=xmp_in(meta),
-    )
-
-
-def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], limits: DecodeLimits) -> None:
-    """What will be decoded for a plane, each image and all together."""
     total, configured = 0, {}  # tiles share their configuration
     for number in plane.tiles:
         item = meta.item(number)
@@ -113,6 +69,9 @@ def _check_streams(meta: Meta, plane: Plane, contents: dict[int, memoryview], li
     if plane.is_grid and total > 2 * limits.max_pixels:  # tiles reach over the edge
         detail = f"Tiles of {total} pixels are more than twice the {limits.max_pixels} allowed"
         raise TooManyPixelsError(detail, limit=2 * limits.max_pixels, actual=total)
+    configuration = _configuration(meta.item(plane.tiles[0]))
+    gray, bits = configuration[16] & 3 == _NO_CHROMA, 8 + (configuration[17] & 7)
+    return Coding(gray, is_deep=gray and bits > 8)  # libheif gives 8 bits of anything else
 
 
 def _configuration(item: Item) -> memoryview:
@@ -122,7 +81,7 @@ def _configuration(item: Item) -> memoryview:
     return configuration
 
 
-def _cut(item: Item) -> tuple[int, int]:
+def cropped_size(item: Item) -> tuple[int, int]:
     """The size after ``clap`` (14496-12, 12.1.4), which libheif cuts by, and which stands before any turn."""
     width, height = size_of(item)
     names = [each.box.name for each in item.properties]

@@ -1,12 +1,13 @@
 """What AVIF and HEIC share as kinds of HEIF (ISO/IEC 23008-12): size, grid, alpha, orientation, colour, metadata."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
 
 from app.errors import CorruptImageError, UnsupportedFormatError
-from app.images.code_points import CodePoints, check_standard_light, profile_of
-from app.images.formats.base import checked_profile
-from app.images.formats.heif_stream import Codec, Plane
+from app.images.code_points import UNSPECIFIED, CodePoints, check_standard_light, profile_of
+from app.images.formats.base import Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.images.formats.heif_stream import Codec, Plane, write_heif
 from app.images.formats.ifd import Exif, read_exif
 from app.images.formats.isobmff import Item, Meta
 from app.images.formats.xmp import cleaned_xmp
@@ -18,6 +19,63 @@ MAX_METADATA = 1 << 20
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 _GAIN_MAPS = (b"urn:com:apple:photo:2020:aux:hdrgainmap",)
 _TONE_MAPPED = b"tmap"  # ISO 21496-1: an item derived from an image and its gain map
+
+
+UNTOLD = CodePoints(UNSPECIFIED, UNSPECIFIED)
+
+
+class Coding(NamedTuple):
+    """What the streams of a plane say of its samples. ``is_deep``: decoded to 16 bits, unless there is alpha."""
+
+    gray: bool
+    points: CodePoints = UNTOLD
+    is_deep: bool = False
+
+
+CheckStreams = Callable[[Meta, Plane, Mapping[int, memoryview], DecodeLimits], Coding]
+"""Checks the streams of a plane, by tile, against its boxes and the limits."""
+
+
+def read_heif(
+    name: str,
+    codec: Codec,
+    data: bytes,
+    limits: DecodeLimits,
+    check_streams: CheckStreams,
+    shown_size: Callable[[Item], tuple[int, int]] | None = None,
+) -> Container:
+    """Reads a HEIF of one codec. ``shown_size``: the size that the library shows, if it crops."""
+    meta = Meta(data)
+    primary = meta.item(meta.primary)
+    limits.check(*size_of(primary))
+    colour = plane_of(codec, meta, meta.primary)
+    alpha = alpha_of(codec, meta, colour)
+    planes = (colour, alpha) if alpha else (colour,)
+    contents = contents_of(meta, planes)
+    coding, *_ = [check_streams(meta, plane, contents, limits) for plane in planes]
+    orientation = orientation_of(primary)
+    width, height = upright(*(shown_size or size_of)(primary), orientation)
+    depth: Literal[8, 16] = 16 if coding.is_deep and alpha is None else 8
+    exif = exif_in(meta)
+    return Container(
+        header=ImageHeader(
+            format=name,
+            width=width,
+            height=height,
+            gray=coding.gray,
+            has_alpha=alpha is not None,
+            bits=depth,
+            depth=depth,
+            orientation=orientation,
+            gain_map=has_gain_map(meta),
+        ),
+        stream=write_heif(codec, meta, colour, alpha, contents),
+        icc_profile=profile_in(meta, colour, coding.points, coding.gray),
+        exif=exif.block,
+        exif_colour=exif.colour,
+        dpi=exif.dpi,
+        xmp=xmp_in(meta),
+    )
 
 
 def has_brand(data: bytes, *brands: bytes) -> bool:

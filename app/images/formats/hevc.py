@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from app.errors import CorruptImageError
 from app.images.formats.base import Buffer
+from app.images.formats.bits import Bits
 
 SPS = 33  # of NAL unit types (table 7-1)
 FIRST_PARAMETERS = 32  # below are the slices of pictures
@@ -62,41 +63,16 @@ def _units(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> Ite
 
 def size_of(unit: Buffer) -> tuple[int, int]:
     """Width and height of the coded picture, before it is cropped."""
-    bits = _Bits(bytes(unit[2:MAX_SPS]).replace(b"\0\0\3", b"\0\0"))  # 7.3.1.1: the 3 keeps a start code from appearing
-    bits.skip(4)
-    layers = bits.take(3)  # sps_max_sub_layers_minus1
-    bits.skip(1)
-    bits.skip(96)  # profile_tier_level (7.3.3), the general part
-    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    bits = Bits(bytes(unit[2:MAX_SPS]).replace(b"\0\0\3", b"\0\0"))  # 7.3.1.1: the 3 keeps a start code from appearing
+    bits.read(4)
+    layers = bits.read(3)  # sps_max_sub_layers_minus1
+    bits.read(1)
+    bits.read(96)  # profile_tier_level (7.3.3), the general part
+    present = [(bits.read(1), bits.read(1)) for _ in range(layers)]
     if layers:
-        bits.skip(2 * (8 - layers))
-    bits.skip(sum(88 * profile + 8 * level for profile, level in present))
-    bits.exponential()  # sps_seq_parameter_set_id
-    if bits.exponential() == 3:  # chroma_format_idc
-        bits.skip(1)
-    return bits.exponential(), bits.exponential()
-
-
-class _Bits:
-    """Bits, the highest first. Past the end ``CorruptImageError``."""
-
-    def __init__(self, data: bytes) -> None:
-        self._bits, self._left = int.from_bytes(data), 8 * len(data)
-
-    def take(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise CorruptImageError("A parameter set of the HEVC stream is truncated")
-        return self._bits >> self._left & (1 << count) - 1
-
-    def skip(self, count: int) -> None:
-        self.take(count)
-
-    def exponential(self) -> int:
-        """ue(v) (9.2): as many zeros as bits follow the first one."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 32:
-                raise CorruptImageError("A parameter set of the HEVC stream holds an impossible number")
-        return (1 << zeros | self.take(zeros)) - 1
+        bits.read(2 * (8 - layers))
+    bits.read(sum(88 * profile + 8 * level for profile, level in present))
+    bits.read_exp_golomb()  # sps_seq_parameter_set_id
+    if bits.read_exp_golomb() == 3:  # chroma_format_idc
+        bits.read(1)
+    return bits.read_exp_golomb(), bits.read_exp_golomb()
