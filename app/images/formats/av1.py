@@ -1,7 +1,7 @@
-"""AV1 streams (AV1 Bitstream & Decoding Process Specification; the numbers of sections below are its).
+"""AV1 streams (AV1 Bitstream & Decoding Process Specification, whose section numbers appear below).
 
-What a container says of a stream's size may be untrue; a decoder believes the stream. It is read here just far enough
-to know how many frames are decoded and how large each may be.
+A container may misstate the size of its stream, and the decoder believes the stream. The stream is parsed just far
+enough to know how many frames are decoded and how large each may be.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,28 +12,32 @@ from app.images.formats.base import Buffer
 from app.images.formats.bits import Bits
 
 MAX_FRAMES = 8
-"""Decoded for one picture: one, or one a layer."""
+"""Decoded for one image: one, or one per layer."""
 
 _SEQUENCE_HEADER = 1  # OBU types (6.2.2)
-_FRAME_HEADERS = (3, 6, 7)  # alone, with its tiles, and repeated, which dav1d takes for a new one between frames
+_FRAME_HEADERS = (
+    3,
+    6,
+    7,
+)  # alone, with its tiles, and repeated, which dav1d takes for a new one if it stands between frames
 _KEY_FRAME, _SWITCH_FRAME = 0, 3
 UNSPECIFIED = 2  # CP_UNSPECIFIED and TC_UNSPECIFIED (6.4.2)
 _SELECT = 2  # SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV (3)
 _MAX_HEAD = 512
-"""Bytes of an OBU in which what is read here must stand. 32 operating points with all they may tell take 370."""
+"""Bytes of an OBU that are read; everything needed lies within. 32 operating points with all their fields take 370."""
 
 
 class Sequence(NamedTuple):
-    """What of a sequence header (5.5) a frame's size depends on."""
+    """The fields of a sequence header (5.5) on which the size of a frame depends."""
 
     width: int
     height: int
     reduced: bool
-    """A still picture without any choice: its one frame has the sequence's size."""
+    """A still picture with a reduced header: its only frame has the sequence's size."""
     override: tuple[int, int] = (0, 0)
-    """The largest size that a frame may give itself."""
+    """The largest size that a frame may state for itself."""
     timed_bits: int = 0
-    """Of the presentation time in each shown frame's header; 0: there is none."""
+    """Bits of the presentation time in each shown frame's header; 0 if there is none."""
     screen_content: int = _SELECT
     integer_motion: int = _SELECT
     id_bits: int = 0
@@ -51,9 +55,9 @@ class Stream(NamedTuple):
 
 
 def read_av1(data: Buffer, count: Callable[[int], None]) -> Stream:
-    """The sizes in a stream of OBUs, each of which is told to ``count``.
+    """The sizes in a stream of OBUs; each OBU is passed to ``count``.
 
-    Raises ``CorruptImageError`` or ``struct.error`` where there are none, or more frames than one picture has.
+    Raises ``CorruptImageError`` or ``struct.error`` if there are none, or more frames than one image has.
     """
     sequences: list[Sequence] = []
     frames: list[tuple[int, int]] = []
@@ -89,7 +93,7 @@ def _units(data: Buffer, count: Callable[[int], None]) -> Iterator[tuple[int, Bu
 
 
 def _leb128(view: memoryview, position: int) -> tuple[int, int]:
-    """A number in bytes of seven bits, the lowest first (4.10.5), and the position after it."""
+    """A number in bytes of seven bits, least significant first (4.10.5), and the position after it."""
     number = 0
     for index in range(8):
         if position + index >= len(view):
@@ -131,7 +135,7 @@ def read_sequence(payload: Buffer) -> Sequence:
 
 
 def _read_points(bits: Bits, profile: int) -> tuple[int, int]:
-    """Of ``color_config`` (5.5.2), after three more tools."""
+    """The code points of ``color_config`` (5.5.2), after three more tools."""
     bits.read(3)  # scaling, two more filters
     deep = bits.read(1)
     if profile == 2 and deep:
@@ -142,7 +146,8 @@ def _read_points(bits: Bits, profile: int) -> tuple[int, int]:
 
 
 def _read_operating_points(bits: Bits) -> int:
-    """Timing and operating points (5.5.1, 5.5.3 to 5.5.5); how many bits a shown frame's presentation time has."""
+    """Skips timing and operating points (5.5.1, 5.5.3 to 5.5.5); returns the bits of a shown frame's presentation
+    time."""
     delay_bits = time_bits = 0
     equal_interval = False
     if bits.read(1):  # timing
@@ -167,14 +172,15 @@ def _read_operating_points(bits: Bits) -> int:
 
 
 def frame_size(payload: Buffer, sequence: Sequence) -> tuple[int, int] | None:
-    """The size that a frame may have at most, from the beginning of its header (5.9.2); None if it is one shown again.
+    """The largest size that a frame may have, from the beginning of its header (5.9.2); None if an earlier frame is
+    shown again.
 
-    A size of its own is not read but taken to be the largest that can be told: sequences of still pictures have none.
+    A size of its own is not read but assumed to be the largest possible: sequences of still pictures have none.
     """
     if sequence.reduced:
         return sequence.width, sequence.height
     bits = Bits(payload[:_MAX_HEAD])
-    if bits.read(1):  # shows a frame that was decoded before
+    if bits.read(1):  # show_existing_frame
         return None
     kind, shown = bits.read(2), bits.read(1)
     if shown:

@@ -1,4 +1,4 @@
-"""GIF (GIF89a specification). An animation is its first frame, and what follows that is not read."""
+"""GIF (GIF89a specification). Of an animation only the first frame is read."""
 
 import struct
 
@@ -16,7 +16,7 @@ def read_gif(data: bytes, limits: DecodeLimits) -> Container:
     start = 13 + _palette_size(flags)
     position, transparent = _first_picture(data, start)
     left, top, frame_width, frame_height, frame_flags = struct.unpack_from("<HHHHB", data, position + 1)
-    # A frame that reaches over the edge enlarges the image, as in Pillow.
+    # A frame that extends beyond the edge enlarges the image, as in Pillow.
     width, height = max(width, left + frame_width), max(height, top + frame_height)
     limits.check(width, height)
     own = data[position + 10 : position + 10 + _palette_size(frame_flags)]
@@ -37,12 +37,12 @@ def read_gif(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _palette_size(flags: int) -> int:
-    """Bytes of the colour table that the flags of a screen or an image announce (sections 18 and 20)."""
+    """The size in bytes of the colour table that the flags of a screen or an image announce (sections 18 and 20)."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _first_picture(data: bytes, position: int) -> tuple[int, int | None]:
-    """Where the first image's descriptor stands, and the palette index that is transparent in it."""
+    """The offset of the first image's descriptor, and the palette index that is transparent in it."""
     transparent = None
     blocks = 0
     while data[position] != _PICTURE:

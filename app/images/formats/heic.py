@@ -1,7 +1,7 @@
-"""HEIC, HEVC in HEIF (ISO/IEC 23008-12, annex B), as telephones write it; needs the extra ``heif``.
+"""HEIC, HEVC in HEIF (ISO/IEC 23008-12, annex B), as phones write it; needs the extra ``heif``.
 
-As with AVIF, what the boxes tell is held against the parameter sets of the streams, of every tile and of alpha, and
-libheif is given another file, of those items alone that were looked at: no thumbnail, depth or gain map, no metadata.
+As with AVIF, the boxes are checked against the parameter sets of the streams, for every tile and for alpha, and
+libheif is given a new file that holds only the checked items: no thumbnail, depth or gain map, no metadata.
 """
 
 import io
@@ -19,15 +19,15 @@ from app.images.formats.hevc import configured_sizes, sizes_in
 from app.images.formats.isobmff import Item, Meta
 
 AVAILABLE = find_spec("pillow_heif") is not None
-MAX_BOXES = 16  # before ``meta``, which comes second as a rule
-PADDING = 64  # a coded image is a multiple of up to so many pixels, of which the rest is cut
+MAX_BOXES = 16  # before ``meta``, which usually comes second
+PADDING = 64  # coded pictures are padded to a multiple of at most this many pixels
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _NO_CHROMA = 0
 
 
 def is_heic(data: bytes) -> bool:
-    """By its brands. A film or a sequence, which has no still image (``meta``), is none."""
+    """Whether ``ftyp`` has a brand of HEIC and there is a ``meta`` box: films and sequences have no still image."""
     return has_brand(data, *_BRANDS) and b"meta" in _names_after_brands(data)
 
 
@@ -66,7 +66,7 @@ def check_streams(meta: Meta, plane: Plane, contents: Mapping[int, memoryview], 
             if not (0 <= coded[0] - width < PADDING and 0 <= coded[1] - height < PADDING):
                 raise CorruptImageError("The HEIC's image has a different size than its header says")
         total += width * height
-    if plane.is_grid and total > 2 * limits.max_pixels:  # tiles reach over the edge
+    if plane.is_grid and total > 2 * limits.max_pixels:  # tiles extend beyond the edge
         detail = f"Tiles of {total} pixels are more than twice the {limits.max_pixels} allowed"
         raise TooManyPixelsError(detail, limit=2 * limits.max_pixels, actual=total)
     configuration = _configuration(meta.item(plane.tiles[0]))
@@ -82,7 +82,7 @@ def _configuration(item: Item) -> memoryview:
 
 
 def cropped_size(item: Item) -> tuple[int, int]:
-    """The size after ``clap`` (14496-12, 12.1.4), which libheif cuts by, and which stands before any turn."""
+    """The size after ``clap`` (14496-12, 12.1.4), by which libheif crops; it must precede any rotation."""
     width, height = size_of(item)
     names = [each.box.name for each in item.properties]
     clap = item.property(b"clap")
@@ -100,10 +100,10 @@ def cropped_size(item: Item) -> tuple[int, int]:
 
 
 def _open_image(stream: io.BytesIO) -> ImageFile.ImageFile:
-    """libheif's image. The library is loaded with the first one that comes."""
+    """libheif's image. The library is loaded with the first one."""
     import pillow_heif
 
-    pillow_heif.options.DECODE_THREADS = 1  # the cores are the networks'
+    pillow_heif.options.DECODE_THREADS = 1  # the cores belong to the networks
     return pillow_heif.HeifImageFile(stream)
 
 

@@ -1,4 +1,5 @@
-"""What AVIF and HEIC share as kinds of HEIF (ISO/IEC 23008-12): size, grid, alpha, orientation, colour, metadata."""
+"""The reader that AVIF and HEIC share as kinds of HEIF (ISO/IEC 23008-12): size, grid, alpha, orientation, colour,
+metadata."""
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
@@ -79,7 +80,7 @@ def read_heif(
 
 
 def has_brand(data: bytes, *brands: bytes) -> bool:
-    """Whether ``ftyp`` names one of these, as the file's own or as one that it is compatible with."""
+    """Whether ``ftyp`` names one of these brands, as the major one or a compatible one."""
     end = min(int.from_bytes(data[:4]), 512)
     return data[4:8] == b"ftyp" and any(data[at : at + 4] in brands for at in (8, *range(16, end, 4)))
 
@@ -93,7 +94,7 @@ def size_of(item: Item) -> tuple[int, int]:
 
 
 def plane_of(codec: Codec, meta: Meta, number: int) -> Plane:
-    """An item that is one image, or a grid of them (HEIF 6.6.2.3)."""
+    """An item that is a single image, or a grid of them (HEIF 6.6.2.3)."""
     item = meta.item(number)
     if item.kind == codec.item:
         return Plane(number, (number,))
@@ -110,7 +111,7 @@ def plane_of(codec: Codec, meta: Meta, number: int) -> Plane:
 
 
 def alpha_of(codec: Codec, meta: Meta, colour: Plane) -> Plane | None:
-    """The item of the whole image's alpha, or the grid of alphas of its tiles."""
+    """The alpha item of the whole image, or the grid of its tiles' alphas."""
     alphas = {
         target: each.source
         for each in meta.references
@@ -138,7 +139,8 @@ def _auxiliary_kind(item: Item) -> bytes:
 
 
 def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
-    """The bytes of each tile. All together are no more than the file: pieces may be used twice, but not half of one."""
+    """The bytes of each tile. Their total must not exceed the file: tiles may share extents, but not overlap in
+    part."""
     numbers = {tile for plane in planes for tile in plane.tiles}
     extents = {meta.item(number).extents for number in numbers}
     if sum(length for each in extents for _, length in each) > len(meta.data):
@@ -152,7 +154,7 @@ def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
 
 
 def orientation_of(item: Item) -> int:
-    """Rotation (counter-clockwise quarters), then mirror, as one orientation of Exif, which itself does not count here.
+    """Rotation (counter-clockwise quarter turns), then mirror, as one Exif orientation. Exif's own is ignored here.
 
     HEIF 6.5.10 and 6.5.12: ``imir`` axis 0 swaps top and bottom, 1 left and right.
     """
@@ -164,9 +166,10 @@ def orientation_of(item: Item) -> int:
 
 
 def profile_in(meta: Meta, colour: Plane, points: CodePoints, gray: bool) -> bytes | None:
-    """The ICC profile or, where there is none, one of the same meaning as the numbers of ``nclx`` or of the stream.
+    """The ICC profile or, if there is none, the equivalent of the code points in ``nclx`` or else in the stream.
 
-    Raises ``UnsupportedFormatError`` for HDR, even under a profile, and for what no profile of ours tells.
+    Raises ``UnsupportedFormatError`` for HDR, even if there is a profile, and for curves that no profile here
+    expresses.
     """
     profile = told = None
     whole = meta.item(meta.primary)
@@ -193,7 +196,8 @@ def xmp_in(meta: Meta) -> bytes | None:
 
 
 def _describing(meta: Meta, kind: bytes) -> Item | None:
-    """The item of that kind which describes the image, not one of its depth or gain maps; else the first there is."""
+    """The item of that kind that describes the image rather than its depth or gain map; else the first one of that
+    kind."""
     described = {each.source for each in meta.references if each.kind == b"cdsc" and meta.primary in each.targets}
     numbers = [number for number, item in meta.items.items() if item.kind == kind]
     return next((meta.items[number] for number in sorted(numbers, key=lambda each: each not in described)), None)

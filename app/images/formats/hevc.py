@@ -1,4 +1,4 @@
-"""HEVC's sequence parameter sets (ITU-T H.265, 7.3.2.2): the size that a decoder will really make room for."""
+"""HEVC's sequence parameter sets (ITU-T H.265, 7.3.2.2): the size for which a decoder really allocates memory."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from app.images.formats.bits import Bits
 
 SPS = 33  # of NAL unit types (table 7-1)
 FIRST_PARAMETERS = 32  # below are the slices of pictures
-MAX_SPS = 4096  # bytes that are looked at; the size stands in the first hundred
+MAX_SPS = 4096  # bytes that are read; the size is within the first hundred
 
 
 def configured_sizes(configuration: Buffer, count: Callable[[int], None]) -> list[tuple[int, int]]:
@@ -18,9 +18,9 @@ def configured_sizes(configuration: Buffer, count: Callable[[int], None]) -> lis
 
 
 def sizes_in(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> list[tuple[int, int]]:
-    """The sizes in the parameter sets among an item's own bytes, which may bring more than its ``hvcC``.
+    """The sizes in the parameter sets within an item's data, which may bring more than its ``hvcC``.
 
-    Raises ``CorruptImageError`` where these are not one picture.
+    Raises ``CorruptImageError`` unless the data are exactly one picture.
     """
     sizes, pictures = [], 0
     for unit in _units(data, length_bytes, count):
@@ -51,7 +51,7 @@ def _configured(record: Buffer, count: Callable[[int], None]) -> Iterator[memory
 
 
 def _units(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> Iterator[memoryview]:
-    """The units of an item's own bytes, each with its length before it."""
+    """The units of an item's data, each preceded by its length."""
     view, position = memoryview(data), 0
     while position + length_bytes < len(view):
         count(1)
@@ -62,8 +62,8 @@ def _units(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> Ite
 
 
 def size_of(unit: Buffer) -> tuple[int, int]:
-    """Width and height of the coded picture, before it is cropped."""
-    bits = Bits(bytes(unit[2:MAX_SPS]).replace(b"\0\0\3", b"\0\0"))  # 7.3.1.1: the 3 keeps a start code from appearing
+    """Width and height of the coded picture before cropping."""
+    bits = Bits(bytes(unit[2:MAX_SPS]).replace(b"\0\0\3", b"\0\0"))  # 7.3.1.1: emulation prevention
     bits.read(4)
     layers = bits.read(3)  # sps_max_sub_layers_minus1
     bits.read(1)

@@ -1,8 +1,8 @@
 """Image file directories, the tag tables of TIFF and of Exif (TIFF 6.0, section 2; BigTIFF; Exif 3.0, 4.6).
 
-Read here and not by Pillow for two reasons: Pillow answers damaged tables with ``warnings.warn``, which no thread can
-silence for itself alone, and a table taken apart here can be written again without what must not travel on (where a
-image was taken, how it was to be turned, the thumbnail of the small image).
+They are parsed here and not by Pillow for two reasons: Pillow answers damaged tables with ``warnings.warn``, which
+no thread can silence for itself alone, and a parsed table can be rewritten without what must not be kept (where an
+image was taken, its orientation, the thumbnail of the small image).
 """
 
 import math
@@ -27,27 +27,27 @@ SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
 EXIF_IFD, INTEROPERABILITY = 34665, 40965
 _POINTERS = (EXIF_IFD, INTEROPERABILITY)
-COLOUR_SPACE = 40961  # 1 sRGB, 65535 another; some programs write 2 for Adobe RGB
+COLOUR_SPACE = 40961  # 1 sRGB, 65535 uncalibrated; some programs write 2 for Adobe RGB
 INDEX, ADOBE_RGB = 1, b"R03\0"  # of interoperability: a "DCF option file" (DCF 2.0, 4.1; Exif 3.0, 4.6.7)
 _NOT_KEPT = frozenset(
     (
         *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),  # how this file
         *(322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341, 347, *range(512, 533)),  # stores pixels
         ORIENTATION,  # applied
-        34853,  # GPS: where somebody lives is nobody's business
-        37500,  # MakerNote: private to the maker, with offsets that break when it moves
+        34853,  # GPS: private
+        37500,  # MakerNote: proprietary, with offsets that break when it moves
         40962,  # PixelXDimension and
         40963,  # PixelYDimension: of the small image
         *(700, 33723, 34377, 34675, 50341),  # XMP, IPTC, Photoshop, ICC (kept elsewhere), PrintIM
-        *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # travel as dots per inch, whatever the format
-        *_POINTERS,  # to directories that are written anew
+        *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # kept as dots per inch, whatever the format
+        *_POINTERS,  # to directories that are rewritten
     )
 )
 
 
 @dataclass(frozen=True)
 class Field:
-    """One entry: its type, how many values of that type, and their bytes in the file's byte order."""
+    """One entry: its type, the number of values, and their bytes in the file's byte order."""
 
     type: int
     count: int
@@ -64,8 +64,8 @@ class Directory:
     def numbers(self, tag: int, most: int) -> tuple[int, ...]:
         """The first ``most`` values of an unsigned integer field; empty if it is missing or of another type.
 
-        A field of twelve bytes may point at millions of values, and a directory at the same ones again and again: no
-        more is read of them than the caller has a use for.
+        A field of twelve bytes may point at millions of values, and a directory at the same ones repeatedly, so no
+        more are read than the caller needs.
         """
         field = self.fields.get(tag)
         if field is None or field.type not in _UNSIGNED:
@@ -124,7 +124,7 @@ def read_header(data: bytes | memoryview) -> Directory:
 
 
 def read_directory(data: bytes | memoryview, offset: int, order: str, big: bool = False) -> Directory:
-    """The directory at ``offset``. Fields of unknown type, or whose values lie outside the file, are left out.
+    """The directory at ``offset``. Fields of unknown type or with values outside the file are left out.
 
     Values are views of ``data``: nothing is copied.
     """
