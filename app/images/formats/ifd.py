@@ -97,9 +97,9 @@ class Directory:
 
 @dataclass(frozen=True)
 class Exif:
-    """What this service wants of an Exif block; ``block`` is cleaned, and has no ``Exif\\0\\0`` before it.
+    """What the service uses of an Exif block; ``block`` is cleaned, and has no ``Exif\\0\\0`` prefix.
 
-    ``colour``: a block of what says that the colours are Adobe RGB's, if they are.
+    ``colour``: a block of only the fields that mark the colours as Adobe RGB, if they do.
     """
 
     orientation: int = 1
@@ -148,7 +148,7 @@ def read_directory(data: bytes | memoryview, offset: int, order: str, big: bool 
 
 
 def write_directory(fields: Mapping[int, Field], order: str, offset: int) -> bytes:
-    """A classic directory for the file position ``offset`` (even), with the values that do not fit inline after it."""
+    """A classic directory for the (even) file position ``offset``, followed by the values that do not fit inline."""
     items = sorted(fields.items())
     table, values = [struct.pack(order + "H", len(items))], bytearray()
     data_offset = offset + 2 + 12 * len(items) + 4
@@ -157,18 +157,18 @@ def write_directory(fields: Mapping[int, Field], order: str, offset: int) -> byt
         if len(inline) > 4:
             inline = struct.pack(order + "I", data_offset + len(values))
             values += field.value
-            values += b"\0" * (len(values) % 2)  # values begin on a word boundary
+            values += b"\0" * (len(values) % 2)  # values begin on word boundaries
         table.append(struct.pack(order + "HHI4s", tag, field.type, field.count, inline))
     return b"".join((*table, b"\0\0\0\0", values))  # no next directory
 
 
 def little_endian(fields: Mapping[int, Field], order: str) -> dict[int, Field]:
-    """The same fields with their values' bytes turned round where ``order`` is ``>``."""
+    """The same fields with the bytes of their values swapped if ``order`` is ``>``."""
     if order == "<":
         return dict(fields)
     turned = {}
     for tag, field in fields.items():
-        size = {5: 4, 10: 4}.get(field.type, _SIZE[field.type])  # a rational is two numbers
+        size = {5: 4, 10: 4}.get(field.type, _SIZE[field.type])  # a rational consists of two numbers
         value = bytes(field.value)
         parts = (value[at : at + size][::-1] for at in range(0, len(value), size))
         turned[tag] = Field(field.type, field.count, b"".join(parts))
@@ -181,7 +181,7 @@ def header(order: str, offset: int) -> bytes:
 
 
 def read_exif(block: bytes | memoryview) -> Exif:
-    """Read and clean an Exif block, with or without ``Exif\\0\\0`` before it. A broken one is treated as absent."""
+    """Reads and cleans an Exif block, with or without the ``Exif\\0\\0`` prefix. A broken one is ignored."""
     if bytes(block[:6]) == b"Exif\0\0":
         block = block[6:]
     try:
@@ -197,17 +197,18 @@ def exif_of(main: Directory, data: bytes | memoryview) -> Exif:
 
 
 def _cleaned(main: Directory, data: bytes | memoryview) -> tuple[bytes | None, bytes | None]:
-    """A new block with what describes the image as a whole: the camera, the exposure, author and copyright. And one
-    with what of that says how its colours are meant, where they are not sRGB's.
+    """A new block with what describes the image as a whole (camera, exposure, author, copyright), and one with only
+    those fields that state its colour space, if that is not sRGB.
 
-    Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of storage.
+    Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of
+    storage.
     """
     kept = _worth_keeping(main.fields)
     fields = _directory_at(main, data, EXIF_IFD)
     details = _worth_keeping(fields.fields)
     index = {tag: field for tag, field in _directory_at(fields, data, INTEROPERABILITY).fields.items() if tag in (1, 2)}
     if sum(len(field.value) for each in (kept, details, index) for field in each.values()) > MAX_EXIF:
-        return None, None  # before it is put together: a thousand fields may all point at the same bytes
+        return None, None  # before it is assembled: a thousand fields may all point at the same bytes
     space = {tag: field for tag, field in details.items() if tag == COLOUR_SPACE}
     is_adobe = INDEX in index and bytes(index[INDEX].value) == ADOBE_RGB
     colour = write_exif({}, space, index, main.order) if is_adobe or fields.number(COLOUR_SPACE, 1) == 2 else None
@@ -216,7 +217,8 @@ def _cleaned(main: Directory, data: bytes | memoryview) -> tuple[bytes | None, b
 
 
 def _directory_at(main: Directory, data: bytes | memoryview, tag: int) -> Directory:
-    """The directory that a field of another one points at; an empty one if it is damaged: the rest is still good."""
+    """The directory that a field of another one points at; an empty one if it is damaged, because the rest is still
+    good."""
     if pointer := main.number(tag, 0):
         with suppress(struct.error, TooComplexError):
             return read_directory(data, pointer, main.order)
@@ -226,12 +228,12 @@ def _directory_at(main: Directory, data: bytes | memoryview, tag: int) -> Direct
 def write_exif(
     main: Mapping[int, Field], details: Mapping[int, Field], index: Mapping[int, Field], order: str
 ) -> bytes:
-    """A block of the image's directory, the exposure's and that of interoperability, those that have any fields."""
+    """A block of the image's, the exposure's and the interoperability directory, those that have any fields."""
     if index:
         details = {**details, INTEROPERABILITY: _long(0, order)}
     if details:
         main = {**main, EXIF_IFD: _long(0, order)}
-    # Lengths do not depend on the pointers' values, so a first writing tells where the others will lie.
+    # Lengths do not depend on the pointers' values, so a first pass gives the positions of the other directories.
     second = 8 + len(write_directory(main, order, 8))
     third = second + len(write_directory(details, order, second))
     if details:
@@ -245,7 +247,7 @@ def write_exif(
 
 
 def exif_fields(block: bytes) -> tuple[dict[int, Field], dict[int, Field], dict[int, Field]]:
-    """The fields of each directory of a block by ``write_exif``, in little-endian order, without the pointers."""
+    """The fields of each directory of a block written by ``write_exif``, little-endian, without the pointers."""
     main = read_header(block)
     details = _directory_at(main, block, EXIF_IFD)
     index = _directory_at(details, block, INTEROPERABILITY)

@@ -1,4 +1,4 @@
-"""WebP (RFC 9649). An animation is its first frame, and what follows that is not read."""
+"""WebP (RFC 9649). Of an animation only the first frame is read."""
 
 import struct
 from collections.abc import Iterator
@@ -56,18 +56,18 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _has_profile(first: Chunk) -> bool:
-    """Browsers show no profile that the flags deny."""
+    """Browsers ignore a profile that the flags do not announce."""
     return first.name == b"VP8X" and bool(first.payload[0] & _PROFILE)
 
 
 def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
-    """The image itself, or the first frame of an animation, tells a size of its own, by which it is decoded."""
+    """The image itself, or the first frame of an animation, states a size of its own, by which it is decoded."""
     frame = next((chunk for chunk in chunks if chunk.name in (b"VP8 ", b"VP8L", b"ANMF")), None)
     if frame is None:
         raise CorruptImageError("The WebP contains no image")
     left = top = 0
     whole = width, height
-    if frame.name == b"ANMF":  # RFC 9649, 2.7.1.1: a head of 16 bytes, numbers of 24 bits; then chunks
+    if frame.name == b"ANMF":  # RFC 9649, 2.7.1.1: a header of 16 bytes with 24-bit numbers, then chunks
         left, top, *less = (int.from_bytes(frame.payload[at : at + 3], "little") for at in (0, 3, 6, 9))
         whole = less[0] + 1, less[1] + 1
         inner = _chunks(frame.payload, 16, len(frame.payload))
@@ -79,7 +79,7 @@ def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
 def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
     """The chunks of the file, or of a frame; of an animation those up to and including the first frame.
 
-    Bytes after the length that the file gives are no part of it. After the image nothing has to be whole.
+    Bytes beyond the file's stated length are not part of it. After the image nothing needs to be complete.
     """
     view = memoryview(data)
     seen_picture = False
@@ -92,7 +92,7 @@ def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
             if seen_picture:
                 return
             raise CorruptImageError("A WebP chunk is truncated")
-        padding = b"\0" * (length % 2)  # to an even length; the last may lack it
+        padding = b"\0" * (length % 2)  # to an even length; the last chunk may lack it
         yield Chunk(name, view[start + 8 : position], view[start:position], padding)
         position += len(padding)
         seen_picture |= name in (b"VP8 ", b"VP8L")
@@ -102,7 +102,7 @@ def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
 
 
 def _size(chunk: Chunk) -> tuple[int, int, bool]:
-    """Width, height and whether there is alpha, of the first chunk: lossy, lossless, or the extended header."""
+    """Width, height and whether there is alpha, from the first chunk: lossy, lossless, or the extended header."""
     payload = chunk.payload
     if chunk.name == b"VP8 " and bytes(payload[3:6]) == b"\x9d\x01\x2a":  # RFC 6386, 9.1
         width, height = struct.unpack_from("<HH", payload, 6)
