@@ -16,6 +16,7 @@ from harness import MODELS
 from harness.postgres import Postgres, binaries, running_postgres
 from harness.s3 import S3, running_s3
 from harness.server import Server, running_server
+from tests.support.browser import Browser, running_browser
 
 # How long an example takes depends on who else uses the cores: no property here is about time.
 settings.register_profile("enlarger", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +38,13 @@ def server() -> Iterator[Server]:
 def client(server: Server) -> Iterator[httpx.Client]:
     with server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One Chromium for all: each test opens its page anew."""
+    with running_browser(tmp_path_factory.mktemp("downloads")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

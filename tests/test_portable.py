@@ -14,7 +14,7 @@ from app.threads import give_way, usable_cores
 from harness import ROOT
 from harness.fakes import noise
 from harness.pictures import decoded, encode
-from harness.server import BICUBIC, running_server
+from harness.server import BICUBIC, quick_server
 
 WITHOUT_LINUX = """
 import builtins, ctypes, io, os, runpy, sys
@@ -58,7 +58,7 @@ def test_the_command_does_without(tmp_path: Path) -> None:
 
 
 def test_the_service_does_without() -> None:
-    with running_server(("-c", WITHOUT_LINUX, "serve", "--port", "0")) as server, server.client() as client:
+    with quick_server(("-c", WITHOUT_LINUX, "serve", "--port", "0")) as server, server.client() as client:
         answer = client.post("/upscale", content=encode(noise(700, 800, 3)), params=BICUBIC)
         assert answer.status_code == 200, answer.text
         assert decoded(answer.content).shape == (2800, 3200, 3)

@@ -16,12 +16,14 @@ from training.log import read_log
 from training.pause import LONGEST, pause, resume
 from training.queue import QUEUE, run_queue
 from training.recipe import load_recipe
+from training.rendering import command as rendering_command
 from training.report.cache import Cache
 from training.report.cards import write_cards
 from training.report.conditions import CONDITIONS
 from training.report.crops import Box
 from training.report.evaluate import MEASURED_ALONE, TEST_SETS, Worsened, choose, evaluate_zoo
 from training.report.evaluate_looks import Comparison, evaluate_looks, looks_table, read_rivals
+from training.report.evaluate_ocr import LANGUAGES, SIZES, WAYS, Asked, evaluate_ocr, ocr_table, write_readings
 from training.report.evaluate_qr import evaluate_qr
 from training.report.figures import curves, draw_scatter, save_plot
 from training.report.looks import load_judges
@@ -108,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
 
     add_evaluate(commands)
     add_evaluate_qr(commands)
+    add_evaluate_ocr(commands)
     digits_command.add_commands(commands)
+    rendering_command.add_command(commands)
 
     command = commands.add_parser("card", help="write models' cards again from the manifest (export does it too)")
     command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")
@@ -195,6 +199,34 @@ def add_evaluate_qr(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 
 def run_evaluate_qr(options: argparse.Namespace) -> None:
     print(evaluate_qr(options.models, options.names, options.codes, options.goal_codes, options.figures))
+
+
+def add_evaluate_ocr(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("evaluate-ocr", help="how much of small text Tesseract reads after networks, x4")
+    command.add_argument(
+        "names", nargs="*", default=["bicubic", "balanced"], metavar="MODEL", help="(default: bicubic balanced)"
+    )
+    command.add_argument("--rival", nargs="+", default=[], type=Path, metavar="FILE", help="networks beside the zoo's")
+    command.add_argument(
+        "--scripts", nargs="+", default=list(LANGUAGES), choices=list(LANGUAGES), help="(default: all)"
+    )
+    command.add_argument(
+        "--sizes", nargs="+", type=int, default=list(SIZES), metavar="PIXELS", help="of the letters in LR"
+    )
+    command.add_argument("--conditions", nargs="+", default=list(WAYS), choices=WAYS, help="(default: all)")
+    command.add_argument("--pages", type=int, default=4, help="of each script and size (default: %(default)s)")
+    command.add_argument("--models", type=Path, default=MODELS)
+    command.add_argument("--cache", type=Path, help="keeps rivals' pictures (default: nothing is kept)")
+    command.add_argument("--json", type=Path, help="every page's figure, written to that file")
+    command.set_defaults(run=run_evaluate_ocr)
+
+
+def run_evaluate_ocr(options: argparse.Namespace) -> None:
+    what = (options.scripts, options.sizes, options.conditions, options.pages)
+    readings = evaluate_ocr(Asked(options.models, options.names, options.rival, *what, Cache(options.cache)))
+    if options.json:
+        write_readings(options.json, readings)
+    print(ocr_table(readings))
 
 
 def run_train(options: argparse.Namespace) -> None:

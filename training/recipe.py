@@ -17,6 +17,34 @@ from training.losses.pixel import PIXEL_LOSSES
 RECIPES = Path(__file__).parent / "recipes"
 
 
+def _check_degradation(name: str) -> None:
+    if name not in (known := [*DEGRADATIONS, *RANDOM_DEGRADATIONS]):
+        raise ValueError(f"unknown degradation {name!r}; known: {', '.join(known)}")
+
+
+def _check_sampling(name: str) -> None:
+    if name not in ("uniform", "detail"):
+        raise ValueError(f"unknown sampling {name!r}; known: uniform, detail")
+
+
+@dataclass(frozen=True)
+class MixRecipe:
+    """``[[data.mix]]``: a ``share`` of the crops is of these ``pictures`` (a folder below the data folder) in place of
+    the recipe's own, spoiled in their own way and with HR as target, even where the rest learns from a teacher."""
+
+    pictures: str
+    share: float
+    degradation: str = "found"
+    sampling: str = "uniform"
+    reductions: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        _check_degradation(self.degradation)
+        _check_sampling(self.sampling)
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"[[data.mix]] share = {self.share!r} is not a share from 0 to 1")
+
+
 @dataclass(frozen=True)
 class DataRecipe:
     """Which pictures, and how pairs are cut from them.
@@ -24,8 +52,8 @@ class DataRecipe:
     ``pictures`` and ``validation`` are folders below the data folder. ``crop`` is the LR side of a training patch in
     pixels. ``sampling``: "uniform", or "detail" to draw pictures in proportion to their mean gradient. Against learning
     few pictures by heart: ``reductions``, the factors by which each picture is there reduced, and ``permute``, which
-    exchanges red, green and blue at random. ``flat``: the share of a teacher's crops in whose place stands one colour,
-    saturated as often as not, of which photographs have next to none.
+    exchanges red, green and blue at random. ``flat``: the share of crops in whose place stands one colour, saturated as
+    often as not, of which photographs have next to none. ``mix``: the share of crops that are of other pictures.
 
     ``codes``: pairs are QR codes drawn on the fly as ``[data.codes]`` says, and no folder is read.
     """
@@ -39,18 +67,19 @@ class DataRecipe:
     reductions: tuple[float, ...] = (1.0,)
     permute: bool = False
     flat: float = 0.0
+    mix: tuple[MixRecipe, ...] = ()
     codes: CodeRecipe | None = None
 
     def __post_init__(self) -> None:
-        if self.degradation not in (known := [*DEGRADATIONS, *RANDOM_DEGRADATIONS]):
-            raise ValueError(f"unknown degradation {self.degradation!r}; known: {', '.join(known)}")
-        if self.sampling not in ("uniform", "detail"):
-            raise ValueError(f"unknown sampling {self.sampling!r}; known: uniform, detail")
+        _check_degradation(self.degradation)
+        _check_sampling(self.sampling)
         factors = self.reductions if isinstance(self.reductions, tuple) else ()
         if not factors or not all(isinstance(factor, int | float) and factor >= 1 for factor in factors):
             raise ValueError(f"reductions = {self.reductions!r} is not a list of factors of 1 or more")
         if not 0 <= self.flat <= 1:
             raise ValueError(f"flat = {self.flat!r} is not a share from 0 to 1")
+        if sum(mix.share for mix in self.mix) > 1:
+            raise ValueError("the shares of [[data.mix]] are more than 1 in all")
 
 
 TAUGHT_MARGIN = 4  # LR pixels at a pair's edges that are not taught: there the teacher saw its own padding
@@ -293,6 +322,8 @@ def load_recipe(name_or_path: str) -> Recipe:
 def _data(table: dict[str, Any]) -> DataRecipe:
     if "codes" in table:
         table = {**table, "codes": typed(CodeRecipe, _tuples(table["codes"]))}
+    if "mix" in table:
+        table = {**table, "mix": tuple(typed(MixRecipe, _tuples(mix)) for mix in table["mix"])}
     return typed(DataRecipe, _tuples(table))
 
 

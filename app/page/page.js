@@ -2,7 +2,6 @@
 
 import { addExtras, codesRead } from "./extras.js";
 import { Job } from "./job.js";
-import { addJobs } from "./jobs.js";
 import { Preview } from "./preview.js";
 import { receive } from "./receive.js";
 import { ask, Broken, countDown, Refused } from "./server.js";
@@ -266,7 +265,7 @@ async function start() {
   await loadMenu();
   settingsChanged();
   addExtras(menu);
-  if (menu.jobs) await addJobs(takeWaiting);
+  if (menu.jobs) await (await import("./jobs.js")).addJobs(takeWaiting);
 }
 
 start().catch((error) => (byId("error").textContent = error.message));

@@ -42,17 +42,17 @@ def short() -> Measures:
     """
     return {
         1: [
-            partial(hostile.measure, inputs=1000, most_seconds=float("inf")),
-            partial(hostile.measure_headers, lies=300, most_ms=float("inf")),
+            partial(hostile.measure, inputs=500, most_seconds=float("inf")),
+            partial(hostile.measure_headers, lies=200, most_ms=float("inf")),
         ],
         2: [partial(documented.measure, inputs=200, examples=2)],
         3: [partial(broken.measure, faults=30)],
-        4: [partial(memory.measure, readers=50, side=256, seconds=1, inputs=100, large=1)],
-        5: [partial(overload.measure_goodput, seconds=3, rounds=1, least=0, most_queue=float("inf"))],
-        6: [partial(overload.measure_outcomes, accepted=200, late=float("inf"))],
+        4: [partial(memory.measure, readers=20, side=256, seconds=1, inputs=50, large=1, dear=1)],
+        5: [partial(overload.measure_goodput, seconds=2, rounds=1, least=0, most_queue=float("inf"))],
+        6: [partial(overload.measure_outcomes, accepted=100, late=float("inf"))],
         7: [partial(disconnects.measure, rounds=1)],
         8: [
-            partial(restarts.measure_kills, rounds=1, most_seconds=float("inf")),
+            partial(restarts.measure_kills, rounds=1, most_seconds=float("inf"), networks=("bicubic",)),
             partial(restarts.measure_sigterm, rounds=1),
         ],
         9: [partial(poison.measure, batches=3)],

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from app.errors import EnlargerError
 from app.images.formats import DecodeLimits, read_container
 from app.images.tone import far_curve
-from app.settings import Settings
+from app.settings import PREFIX, Settings, nested
 from benchmarks.client import percentile
 from benchmarks.torture import semantics
 from benchmarks.torture.attacks import Attack, attacks
@@ -110,7 +110,7 @@ def measure(inputs: int, seed: int = 1, most_seconds: float = MOST_SECONDS) -> R
         dead = server.process.poll() is not None
         peak = 0 if dead else server.peak_memory()
         bugs = server.log().count("Traceback")
-    most = Settings.model_validate(SETTINGS).most_bytes
+    most = Settings(**nested({f"{PREFIX}{name.upper()}": value for name, value in settings.items()})).most_bytes
     slow = [seconds for seconds, _ in tally.seconds]
     p99, waited, longest = percentile(slow, 99), waits.p99("healthz"), waits.longest("healthz")
     without_bombs = percentile([s for s, kind in tally.seconds if kind.startswith(("cut", "mutated"))], 99)

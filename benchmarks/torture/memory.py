@@ -10,7 +10,7 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from app.settings import Settings
+from app.settings import PREFIX, Settings, nested
 from benchmarks.client import picture, post
 from benchmarks.readers import PACE, RECEIVE_BUFFER
 from benchmarks.torture.attacks import bombs
@@ -89,7 +89,7 @@ def measure(readers: int, side: int, seconds: float, inputs: int, large: int = 3
         ends = dear_results(server, dear)
         peak = server.peak_memory()
         alive = server.process.poll() is None
-    most = Settings.model_validate(SETTINGS).most_bytes
+    most = Settings(**nested({f"{PREFIX}{name.upper()}": value for name, value in settings.items()})).most_bytes
     figure = (
         f"{readers} slow readers, {inputs} bombs and {len(pictures)} large pictures at a time, then {ends.total()} "
         f"dear results ({ends[200]} whole, {ends[429]} refused): peak {peak / MB:.0f} MB "

@@ -20,8 +20,8 @@ ASKED = {"model": "espcn", "scale": "2", "format": "png"}
 
 # The watched service with the batches of a GPU: a CPU makes batches of one, two at a time where it has two cores.
 BATCHING = f"""
-import app.inference.engine
-app.inference.engine.BATCH_MACS["cpu"] = 10**9
+from app.inference.engine import Engine
+Engine.batch_macs = property(lambda engine: 10**9, lambda engine, macs: None)
 {WATCHED.replace("windows[0][-1, -1]", "poisoned(windows)[-1, -1]")}
 """.replace(
     "def watch(",
@@ -37,7 +37,7 @@ def watch(""",
 def tile(seed: int, colour: tuple[int, int, int] | None = None) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     if colour:
-        pixels[-1, -1] = colour
+        pixels[-SIDE // 2 :, -SIDE // 2 :] = colour  # so that the mirror image beyond the corner has it too
     return encode(pixels)
 
 

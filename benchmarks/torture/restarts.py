@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,14 +40,14 @@ def measure(rounds: int) -> Result:
     return Result(8, "rolling restarts behind nginx under load", figure, kept, {"failed": seen.failed[:20]})
 
 
-def measure_kills(rounds: int, most_seconds: float = MOST_DOWN) -> Result:
-    """kill -9 of a supervised worker, with the whole zoo, while clients ask: how long nobody answers.
+def measure_kills(rounds: int, most_seconds: float = MOST_DOWN, networks: Sequence[str] = ()) -> Result:
+    """kill -9 of a supervised worker, with these networks or the whole zoo, while clients ask: how long nobody answers.
 
     Each asks with pictures of its own: one that is there at two kills is refused from then on.
     """
     over = threading.Event()
     with tempfile.TemporaryDirectory(prefix="enlarger-kill-") as folder, ThreadPoolExecutor(3) as pool:
-        running = Supervised(Path(folder) / "log", sys.executable, "-m", "app.cli", "serve")
+        running = Supervised(Path(folder) / "log", sys.executable, "-m", "app.cli", "serve", networks=networks)
         try:
             running.wait_for("ready: ")
             for client in range(3):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from harness.server import running_server
-from tests.support.browser import Browser, running_browser
+from tests.support.browser import Browser
 from tests.support.nearest import SCALE, write_models
 from tests.support.told_colour import HEIGHT, WAYS, WIDTH
 
@@ -32,12 +32,6 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     models = write_models(tmp_path_factory.mktemp("models"), "fast-x2", "bicubic-x2", "balanced-x4")
     with running_server(models=str(models)) as server, server.client() as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with running_browser(tmp_path_factory.mktemp("downloads")) as running:
-        yield running
 
 
 def test_browser_shows_the_same_before_and_after(asked: httpx.Client, browser: Browser, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_second_signal_ends_the_delay(leaving: Server) -> None:
 
 
 def test_a_picture_in_flight_is_finished_after_the_delay() -> None:
-    image = noise(2000, 600)
+    image = noise(1200, 600)
     with (
         quick_server(drain_delay_seconds="1", drain_seconds="120") as server,
         ask(server, image, receive_buffer=LITTLE) as download,
@@ -55,7 +55,7 @@ def test_a_picture_in_flight_is_finished_after_the_delay() -> None:
         server.process.send_signal(signal.SIGTERM)
         server.wait_until(lambda: "Shutting down" in server.log())
         open_wide(download)
-        assert decoded(start + response.read()).shape == (8000, 2400, 3)
+        assert decoded(start + response.read()).shape == (4800, 2400, 3)
         assert server.process.wait(timeout=60) == 0
 
 

@@ -34,7 +34,7 @@ def assert_free(server: Server, image: bytes) -> None:
 
 
 def test_who_reads_slowly_holds_a_slot_until_he_leaves(narrow: Server, small: bytes) -> None:
-    image = noise(3000, 600)  # more than the kernels hold between the two
+    image = noise(1200, 600)  # more than the kernels hold between the two
     with ask(narrow, image, receive_buffer=LITTLE) as one, ask(narrow, image, receive_buffer=LITTLE) as two:
         assert [answer(each).status for each in (one, two)] == [200, 200]
         refused = post(narrow, small)
@@ -82,7 +82,7 @@ def as_webp(server: Server, image: bytes) -> httpx.Response:
 
 def test_a_picture_that_takes_the_memory_of_two_takes_two_slots(tight: Server, photo: np.ndarray) -> None:
     two_slots = encode(photo[:150, :200])  # 0.5 megapixels of WebP at 44 bytes, and what every request has
-    with ask(tight, noise(3000, 600), receive_buffer=LITTLE) as other:
+    with ask(tight, noise(1200, 600), receive_buffer=LITTLE) as other:
         assert answer(other).status == 200
         assert as_webp(tight, encode(photo[:20, :20])).status_code == 200, "one slot is free"
         refused = as_webp(tight, two_slots)

@@ -42,7 +42,7 @@ shipped = pytest.mark.parametrize("spec", load_zoo(MODELS).models, ids=lambda sp
 
 
 @shipped
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (33, 17), (64, 64)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (33, 17)], ids=str)
 def test_windows_come_back_larger_by_the_scale_as_8_bits(
     engine: Engine, spec: ModelSpec, size: tuple[int, int]
 ) -> None:
@@ -61,7 +61,7 @@ def test_results_take_none_of_the_arena_that_never_shrinks(engine: Engine) -> No
 
 @shipped
 def test_a_batch_gives_what_its_windows_give_alone(engine: Engine, spec: ModelSpec) -> None:
-    windows = [noise(40, 56, 3), noise(40, 56, 3, seed=1)]
+    windows = [noise(24, 31, 3), noise(24, 31, 3, seed=1)]
     for together, window in zip(engine.run(spec, windows), windows, strict=True):
         (alone,) = engine.run(spec, [window])
         assert np.abs(together.astype(int) - alone).max() <= 1
@@ -79,7 +79,7 @@ def test_the_16_bit_output_is_the_same_picture(engine: Engine, spec: ModelSpec) 
 @shipped
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_a_plain_area_stays_nearly_as_it_is(engine: Engine, spec: ModelSpec, level: int) -> None:
-    (result,) = engine.run(spec, [np.full((64, 64, 3), level, np.uint8)])
+    (result,) = engine.run(spec, [np.full((40, 40, 3), level, np.uint8)])
     inner = result[16 * spec.scale : -16 * spec.scale, 16 * spec.scale : -16 * spec.scale].astype(int)
     assert np.abs(inner - level).max() <= 5
 
@@ -111,7 +111,7 @@ def test_windows_beside_one_another_give_what_each_gives_alone(
     engine: Engine, spec: ModelSpec, dtype: type[np.uint8 | np.uint16]
 ) -> None:
     level = np.iinfo(dtype).max // 255
-    windows = [noise(40, 56, 3, seed=seed).astype(dtype) * level for seed in range(4)]
+    windows = [noise(24, 31, 3, seed=seed).astype(dtype) * level for seed in range(4)]
     with ThreadPoolExecutor(LANES) as pool:
         beside = list(pool.map(lambda window: engine.run_beside(spec, [window])[0], windows))
     for window, result in zip(windows, beside, strict=True):

@@ -24,7 +24,7 @@ from app.settings import usable_cores
 from harness import MODELS
 from harness.fakes import Pixels, nearest, noise
 from harness.pictures import encode
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 
 ZOO = load_zoo(MODELS)
 SMALL = replace(ZOO, models=(ZOO.find("bicubic", 2),), generators=())
@@ -165,7 +165,7 @@ def test_a_precision_is_that_which_is_asked_for_where_there_are_both_kernel_and_
 
 @pytest.fixture(scope="module")
 def server() -> "Server":
-    with running_server(provider="openvino") as running:
+    with quick_server(provider="openvino") as running:
         yield running
 
 

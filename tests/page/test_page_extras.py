@@ -16,7 +16,7 @@ from app.inference.zoo import load_zoo
 from app.settings import MODELS
 from harness.pictures import decoded
 from harness.server import Server, running_server
-from tests.support.browser import Browser, running_browser
+from tests.support.browser import Browser
 from tests.support.nearest import write_models
 from tests.support.page import choose, save, settled
 
@@ -27,12 +27,6 @@ CONTENT = "MADE READABLE BY ENLARGER"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("extras")
-
-
-@pytest.fixture(scope="module")
-def browser(folder: Path) -> Iterator[Browser]:
-    with running_browser(folder) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,13 @@ import numpy as np
 import pytest
 
 from harness.server import Server, quick_server
-from tests.support.browser import Browser, running_browser
+from tests.support.browser import Browser
 from tests.support.page import choose, save
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("jobs")
-
-
-@pytest.fixture(scope="module")
-def browser(folder: Path) -> Iterator[Browser]:
-    with running_browser(folder) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

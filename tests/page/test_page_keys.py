@@ -8,7 +8,7 @@ import skimage.data
 from selenium.common.exceptions import NoAlertPresentException
 from selenium.webdriver.support.ui import WebDriverWait
 
-from harness.server import Server, running_server
+from harness.server import Server, quick_server
 from tests.support.browser import PATIENCE, Browser, running_browser
 from tests.support.page import choose, save, settled
 
@@ -17,7 +17,7 @@ from tests.support.page import choose, save, settled
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("study")
     save(folder / "cat.png", skimage.data.chelsea()[60:124, 100:164])
-    with running_server(api_keys="good-key", study=str(folder), study_invitation="come-in") as server:
+    with quick_server(api_keys="good-key", study=str(folder), study_invitation="come-in") as server:
         yield server
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from app.http.auth import Authentication
 from harness.pictures import encode
-from harness.server import Server, head, running_server
+from harness.server import Server, head, quick_server
 from harness.watched import LITTLE, TARGET, noise
 
 KEY, INVITATION = {"X-API-Key": "a-key"}, {"X-Invitation": "come-in"}
@@ -31,7 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     Image.fromarray(skimage.data.chelsea()[60:124, 100:164]).save(folder / "cat.avif", quality=95)
     (folder / "notes.txt").write_text("no picture")
     settings = {"api_keys": "a-key", "study_invitation": "come-in", "max_requests": "1", "study": str(folder)}
-    with running_server(**settings) as server:
+    with quick_server(**settings) as server:
         yield server
 
 
@@ -80,7 +80,7 @@ def test_a_picture_that_is_made_takes_a_slot_and_one_that_is_there_none(study: S
     trials = begin(study, KEY)
     made = f"{study.url}{trials[0]}.png"
     assert httpx.get(made, headers=KEY, timeout=60).status_code == 200
-    large = noise(3000, 600)  # takes the only slot until its result is read
+    large = noise(1200, 600)  # takes the only slot until its result is read
     with study.connect(head(len(large), TARGET, **KEY) + large, receive_buffer=LITTLE):
         study.wait_until(lambda: httpx.put(f"{study.url}/nowhere", headers=KEY, timeout=60).status_code == 429, 60)
         assert httpx.get(made, headers=KEY, timeout=60).status_code == 200

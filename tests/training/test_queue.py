@@ -12,6 +12,7 @@ from PIL import Image
 from training import train as training
 from training.__main__ import main
 from training.checkpoint import Folders, load_trained, steps_done
+from training.export import verify
 from training.export.manifest import read_manifest
 from training.export.publish import export
 from training.log import log_lines
@@ -37,6 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "LOG_EVERY", 5)
     monkeypatch.setattr(training, "VALIDATE_EVERY", 5)
     monkeypatch.setattr(training, "keep_freed_memory", lambda: None)  # it is for a process that only trains
+    monkeypatch.setattr(verify, "MAX_CONTEXT", 24)
 
 
 @pytest.fixture

@@ -66,7 +66,8 @@ class Range:
     """How far a random degradation may go. ``first_*``: at the size that the first site kept, where there was one.
 
     ``blur``: standard deviation in LR pixels, before the reduction. ``noise``: standard deviation in levels of 255, at
-    the LR size. ``quality``: of the last JPEG or WebP: least, most frequent, highest. The rest are shares of pictures.
+    the LR size. ``quality``: of the last JPEG or WebP: least, most frequent, highest. The rest are shares of pictures;
+    ``enlarged``: of those that were smaller than LR before, ``few_colours``: of those with a palette, as GIFs have.
     """
 
     blur: float
@@ -77,12 +78,18 @@ class Range:
     resized_twice: float
     sharpened: float
     uncompressed: float
+    enlarged: float = 0.0
+    few_colours: float = 0.0
 
 
 MILD = Range(0.35, 5.0, (30, 75, 98), blurred=0.25, noisy=0.25, resized_twice=0.3, sharpened=0.2, uncompressed=0.15)
 STRONG = Range(1.0, 14.0, (25, 45, 80), blurred=0.7, noisy=0.7, resized_twice=0.5, sharpened=0.1, uncompressed=0.05)
 FOUND = ((MILD, 0.8), (STRONG, 0.2))
 """The mixture that networks for pictures as people have them learn from."""
+DRAWN = Range(0.35, 4.0, (30, 75, 98), 0.2, 0.08, 0.3, 0.15, uncompressed=0.35, enlarged=0.08, few_colours=0.15)
+DRAWINGS = ((DRAWN, 0.88), (STRONG, 0.12))
+"""The same for drawings and screenshots, of which many are kept without loss."""
+ENLARGEMENTS = (Pillow.Resampling.NEAREST, Pillow.Resampling.BILINEAR, Pillow.Resampling.BICUBIC)
 
 
 def spoiled(image: Image, size: tuple[int, int], how: Range, rng: np.random.Generator) -> Image:
@@ -101,12 +108,19 @@ def spoiled(image: Image, size: tuple[int, int], how: Range, rng: np.random.Gene
         between = rng.uniform(1.0, max(1.0, 0.8 * factor))  # in LR sizes
         picture = resized(picture, round(width * between), round(height * between), rng)
         picture = through_jpeg(picture, int(rng.integers(55, 96)), rng)
-    picture = resized(picture, width, height, rng)
+    if how.enlarged and rng.random() < how.enlarged:
+        small = rng.uniform(0.5, 0.8)  # LR sizes
+        picture = resized(picture, round(width * small), round(height * small), rng)
+        picture = picture.resize((width, height), ENLARGEMENTS[rng.integers(len(ENLARGEMENTS))])
+    else:
+        picture = resized(picture, width, height, rng)
     if rng.random() < how.sharpened:
         radius, percent = rng.uniform(0.5, 1.5), rng.uniform(30, 120)
         picture = picture.filter(ImageFilter.UnsharpMask(radius, int(percent), threshold=0))
     if rng.random() < how.noisy:
         picture = noisy(picture, how.noise, rng)
+    if how.few_colours and rng.random() < how.few_colours:
+        picture = with_palette(picture, rng)
     if rng.random() >= how.uncompressed:
         quality = round(rng.triangular(*how.quality))
         picture = through_jpeg(picture, quality, rng) if rng.random() < 0.8 else through_webp(picture, quality)
@@ -130,6 +144,13 @@ def noisy(picture: Pillow.Image, largest: float, rng: np.random.Generator) -> Pi
     return Pillow.fromarray(np.clip(pixels + noise + 0.5, 0, 255).astype(np.uint8))
 
 
+def with_palette(picture: Pillow.Image, rng: np.random.Generator) -> Pillow.Image:
+    """Of 8 to 256 colours of its own, dithered or not."""
+    dither = (Pillow.Dither.NONE, Pillow.Dither.FLOYDSTEINBERG)[rng.integers(2)]
+    palette = picture.quantize(int(2 ** rng.uniform(3, 8)))
+    return picture.quantize(palette=palette, dither=dither).convert("RGB")
+
+
 def through_jpeg(picture: Pillow.Image, quality: int, rng: np.random.Generator) -> Pillow.Image:
     names, shares = zip(*SUBSAMPLINGS, strict=True)
     buffer = io.BytesIO()
@@ -143,9 +164,13 @@ def through_webp(picture: Pillow.Image, quality: int) -> Pillow.Image:
     return Pillow.open(buffer).convert("RGB")
 
 
-def spoiled_at_random(image: Image, size: tuple[int, int], rng: np.random.Generator) -> Image:
-    """Of ``size`` (width, height), spoiled as one of ``FOUND``."""
-    ranges, shares = zip(*FOUND, strict=True)
+Mixture = tuple[tuple[Range, float], ...]
+"""Ranges, each with its share of the pictures."""
+
+
+def spoiled_at_random(image: Image, size: tuple[int, int], rng: np.random.Generator, mixture: Mixture = FOUND) -> Image:
+    """Of ``size`` (width, height), spoiled as one of a mixture."""
+    ranges, shares = zip(*mixture, strict=True)
     return spoiled(image, size, ranges[rng.choice(len(ranges), p=shares)], rng)
 
 
@@ -169,9 +194,15 @@ def found(image: Image, scale: int, rng: np.random.Generator) -> Image:
     return spoiled_at_random(image, reduced_size(image, scale), rng)
 
 
+def drawn(image: Image, scale: int, rng: np.random.Generator) -> Image:
+    """As drawings and screenshots are found."""
+    return spoiled_at_random(image, reduced_size(image, scale), rng, DRAWINGS)
+
+
 RANDOM_DEGRADATIONS: dict[str, Callable[[Image, int, np.random.Generator], Image]] = {
     "web": web,
     "poor": poor,
     "found": found,
+    "drawn": drawn,
 }
 """Those which draw random numbers: made anew for every crop, and once for every picture to validate on."""

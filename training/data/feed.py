@@ -11,10 +11,11 @@ from torch import Tensor
 from training.checkpoint import Folders
 from training.data.degradations import RANDOM_DEGRADATIONS
 from training.data.device import DevicePairs, fits, tables
+from training.data.mix import MixedIn, mixed
 from training.data.pairs import Pairs, PairSet, Pixels, batches
 from training.data.qrcodes import CodePairs, code_batches
 from training.data.teacher import TaughtPairs, make_taught
-from training.recipe import Recipe
+from training.recipe import DataRecipe, MixRecipe, Recipe
 
 VALIDATION_PICTURES = 8
 
@@ -26,6 +27,23 @@ def training_batches(
     recipe: Recipe, folders: Folders, step: int, rank: int, device: torch.device
 ) -> tuple[Iterator[Any], Take]:
     """What to prepare for each step, from ``step`` on, and how to take its pairs from that."""
+    source, take = own_batches(recipe, folders, step, rank, device)
+    if not recipe.data.mix:
+        return source, take
+    mixed_in = [(MixedIn(packed_pairs(mix, recipe, folders), mix, recipe.data), mix.share) for mix in recipe.data.mix]
+    return mixed(source, mixed_in, recipe.seed, step, rank), take
+
+
+def packed_pairs(data: DataRecipe | MixRecipe, recipe: Recipe, folders: Folders) -> PairSet:
+    """The pictures to cut crops from."""
+    packed = "bicubic" if data.degradation in RANDOM_DEGRADATIONS else data.degradation  # those are made for each crop
+    return PairSet(folders.data / data.pictures, recipe.scale, packed, folders.cache, data.reductions)
+
+
+def own_batches(
+    recipe: Recipe, folders: Folders, step: int, rank: int, device: torch.device
+) -> tuple[Iterator[Any], Take]:
+    """The same, before anything is mixed in."""
     data = recipe.data
     if data.codes:
         codes = code_batches(data.codes, recipe.scale, data.crop, data.batch, recipe.seed, step, recipe.steps)
@@ -33,9 +51,8 @@ def training_batches(
     if recipe.teacher:
         taught = taught_pairs(recipe, folders)
         return taught.batches(data, recipe.seed, step, recipe.steps, rank), lambda pixels: pixels
-    packed = "bicubic" if data.degradation in RANDOM_DEGRADATIONS else data.degradation  # those are made for each crop
-    pairs = PairSet(folders.data / data.pictures, recipe.scale, packed, folders.cache, data.reductions)
-    if data.degradation not in RANDOM_DEGRADATIONS and fits(pairs, device):
+    pairs = packed_pairs(data, recipe, folders)
+    if not (data.degradation in RANDOM_DEGRADATIONS or data.mix or data.flat) and fits(pairs, device):
         pictures = DevicePairs(pairs, device)
         cuts = tables(pairs, data, recipe.seed, step, recipe.steps, rank)
         return cuts, partial(pictures.cut, side=data.crop)

@@ -144,6 +144,15 @@ class Cut:
     order: tuple[int, int, int] = (0, 1, 2)
 
 
+def chances(pairs: PairSet, data: DataRecipe) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The pictures that are as large as a crop, and of each the share of the crops that are cut from it."""
+    usable = np.array([i for i, (h, w) in enumerate(pairs.sizes) if min(h, w) >= data.crop])
+    if not len(usable):
+        raise ValueError(f"no picture is as large as one crop ({data.crop * pairs.scale} px)")
+    weights = pairs.detail[usable] if data.sampling == "detail" else np.ones(len(usable))
+    return usable, weights / weights.sum()
+
+
 def draws(
     pairs: PairSet, data: DataRecipe, seed: int, first_step: int, last_step: int, rank: int = 0
 ) -> Iterator[tuple[list[int], np.random.Generator]]:
@@ -151,14 +160,10 @@ def draws(
 
     They depend on the seed, the step and the process' rank alone, so a resumed run sees what an unbroken one sees.
     """
-    usable = np.array([i for i, (h, w) in enumerate(pairs.sizes) if min(h, w) >= data.crop])
-    if not len(usable):
-        raise ValueError(f"no picture is as large as one crop ({data.crop * pairs.scale} px)")
-    weights = pairs.detail[usable] if data.sampling == "detail" else np.ones(len(usable))
-    weights = weights / weights.sum()
+    usable, shares = chances(pairs, data)
     for step in range(first_step, last_step):
         rng = np.random.default_rng((seed, step, rank) if rank else (seed, step))
-        yield rng.choice(usable, size=data.batch, p=weights).tolist(), rng
+        yield rng.choice(usable, size=data.batch, p=shares).tolist(), rng
 
 
 def draw_cut(pairs: PairSet, picture: int, side: int, data: DataRecipe, rng: np.random.Generator) -> Cut:
@@ -176,11 +181,14 @@ def batches(
     has it. By a random degradation LR is made anew for each crop.
     """
     for chosen, rng in draws(pairs, data, seed, first_step, last_step, rank):
-        crops = [_random_crop(pairs, picture, data, rng) for picture in chosen]
+        crops = [random_crop(pairs, picture, data, rng) for picture in chosen]
+        if data.flat:
+            crops = [flat(*crop, rng) if rng.random() < data.flat else crop for crop in crops]
         yield np.stack([lr for lr, _ in crops]), np.stack([hr for _, hr in crops])
 
 
-def _random_crop(pairs: PairSet, picture: int, data: DataRecipe, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+def random_crop(pairs: PairSet, picture: int, data: DataRecipe, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """LR uint8 ``[crop, crop, 3]`` and HR ``[crop * scale, crop * scale, 3]`` from anywhere in a picture."""
     s, crop, degrade = pairs.scale, data.crop, RANDOM_DEGRADATIONS.get(data.degradation)
     margin = min(MARGIN, (min(pairs.sizes[picture]) - crop) // 2) if degrade else 0
     lr, hr = cut_out(pairs, draw_cut(pairs, picture, crop + 2 * margin, data, rng))
@@ -207,6 +215,12 @@ def turned(patch: Pixels, flip_y: bool, flip_x: bool, transpose: bool) -> Pixels
     patch = patch[::-1] if flip_y else patch
     patch = patch[:, ::-1] if flip_x else patch
     return patch.transpose(1, 0, 2) if transpose else patch
+
+
+def flat(lr: Pixels, sr: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """A pair of the same sizes in one colour, each of whose channels is at an end of the range in a third of all."""
+    colour = np.clip(rng.integers(-64, 320, 3), 0, 255).astype(np.uint8)
+    return np.broadcast_to(colour, lr.shape), np.broadcast_to(colour, sr.shape)
 
 
 class Prefetcher(Generic[Item]):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.data.degradations import spoiled_at_random
-from training.data.pairs import Pixels, list_pictures, read_picture, turned
+from training.data.pairs import Pixels, flat, list_pictures, read_picture, turned
 from training.export.foreign import read_foreign
 from training.hardware import computes_bf16
 from training.recipe import TAUGHT_MARGIN, DataRecipe, TeacherRecipe
@@ -80,12 +80,6 @@ class TaughtPairs:
             return self.sr[pair, box[1] : box[3], box[0] : box[2]]
         side = crop * self.scale
         return np.asarray(Pillow.fromarray(self.sr[pair]).resize((side, side), Pillow.Resampling.BICUBIC, box))
-
-
-def flat(lr: Pixels, sr: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """A pair of the same sizes in one colour, each of whose channels is at an end of the range in a third of all."""
-    colour = np.clip(rng.integers(-64, 320, 3), 0, 255).astype(np.uint8)
-    return np.broadcast_to(colour, lr.shape), np.broadcast_to(colour, sr.shape)
 
 
 def taught_folder(recipe: TeacherRecipe, teacher: Path, photos: Path, drawn_at: int, cache: Path) -> Path:

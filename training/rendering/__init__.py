@@ -1,0 +1,1 @@
+"""Pictures without a photograph in them, rendered large: drawings, pages of text, screenshots, pixel art."""
