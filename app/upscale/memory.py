@@ -20,7 +20,7 @@ from app.upscale.tiler import TileBudget, least_window
 
 WORKING_STRIPS = 12  # temporaries of one strip on its way into the file, in strips; mostly 32-bit integers
 FLOAT_BYTES = 4
-DECODED_BYTES = 16  # a pixel of a result in which codes are read: the file, its pixels, and those the reader takes
+DECODED_BYTES = 16  # per pixel of a result in which codes are read: the file, its pixels and the reader's copy
 
 
 def held_bytes(plan: Plan, read_whole: bool = False) -> int:

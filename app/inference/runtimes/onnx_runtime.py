@@ -1,4 +1,4 @@
-"""ONNX Runtime: every precision there is a file of, on a CPU or a GPU."""
+"""ONNX Runtime: every precision for which there is a file, on a CPU or a GPU."""
 
 import threading
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from app.inference.providers import RUN_ERRORS, GpuOptions, create_session, is_o
 from app.inference.pruning import with_one_output
 from app.inference.runtimes.base import ALL_OUTPUTS, OUTPUTS, Face, Source, Value
 
-PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
-    "cpu": ("fp32", "int8", "fp16"),  # fp16 for its figures alone: a CPU casts to and fro, which is slower
+PRECISIONS = {  # what a provider runs; "auto" takes the first that a network has
+    "cpu": ("fp32", "int8", "fp16"),  # fp16 only to measure it: a CPU casts back and forth, which is slower
     "cuda": ("fp16", "fp32"),
     "tensorrt": ("fp16", "fp32"),
 }
@@ -37,14 +37,14 @@ class OnnxRuntime:
         return OnnxSession(source, self.name, threads, callers, self._gpu)
 
     def load_plain(self, data: bytes, path: str, threads: int) -> ort.InferenceSession:
-        """A file of any other face, as ONNX Runtime has it."""
+        """An ONNX Runtime session of a file with any other face."""
         return create_session(data, path, self.name, threads, gpu=self._gpu)
 
 
 class OnnxSession:
-    """One session a caller, made when it is needed first: they wait for their own threads and for no others'.
+    """One session per caller, made on first use: they wait only for their own threads.
 
-    Without threads to wait for, callers share one.
+    If there are no threads to wait for, callers share one session.
     """
 
     def __init__(self, source: Source, name: str, threads: int, callers: int, gpu: GpuOptions) -> None:
@@ -57,7 +57,7 @@ class OnnxSession:
         self.provider: str = self.sessions[0].get_providers()[0]
         self.precision, self._title, self._scale = source.precision, source.title, source.scale
         self._options = ort.RunOptions()
-        self._options.only_execute_path_to_fetches = True  # a request; ORT 1.31 ignores it: both outputs run
+        self._options.only_execute_path_to_fetches = True  # ORT 1.31 ignores it: both outputs are computed
 
     @property
     def face(self) -> Face:
