@@ -73,7 +73,7 @@ def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobo
 
 @dataclass(frozen=True)
 class Worker:
-    """What a supervisor gives its worker: file descriptors, what to refuse, and how many workers there were before."""
+    """What a supervisor gives its worker: file descriptors, the digests to refuse, and how many workers preceded it."""
 
     socket: int
     pipe: int
@@ -82,7 +82,7 @@ class Worker:
 
 
 def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
-    """The application; loading happens here, before a port is opened, so a bad model stops the start."""
+    """The application. Models are loaded here, before a port is opened, so that a bad one stops the start."""
     engine = create_engine(settings, check_known_tile)
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
@@ -159,7 +159,7 @@ def create_jobs(settings: Settings) -> "JobService":
 
 
 def describe(service: Service, metrics: Metrics, restarts: int) -> None:
-    """What does not change while the process lives, and what is asked for when it is read."""
+    """Reports what does not change while the process lives, and sets up what is read on demand."""
     metrics.describe_build(__version__, RUNTIME_VERSION)
     for title, network in service.upscaler.networks.items():
         metrics.describe_network(title, network.precision, network.provider)
@@ -168,11 +168,11 @@ def describe(service: Service, metrics: Metrics, restarts: int) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM or SIGINT: readiness is withdrawn and new images refused at once, those in flight may finish.
+    """On SIGTERM or SIGINT readiness is withdrawn and new images are refused at once; those in flight may finish.
 
-    After SIGTERM the port stays open for ``drain_delay_seconds``, and every answer closes its connection: a balancer
-    then finds out from a 503, not from a connection that is refused or breaks under its request. A second signal ends
-    the delay.
+    After SIGTERM the port stays open for ``drain_delay_seconds``, and every response closes its connection: a
+    balancer then learns of it from a 503, not from a connection that is refused or breaks under its request. A
+    second signal ends the delay.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -187,7 +187,7 @@ class DrainingServer(uvicorn.Server):
             self._exit_at = 0
         self._service.draining = True
         self._service.upscaler.scheduler.refuse_new()
-        # Not by uvicorn's own: it would raise the signal again at the end, and the exit status would be -15.
+        # Not uvicorn's handlers: they would raise the signal again at the end, and the exit status would be -15.
         self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
 
     async def on_tick(self, counter: int) -> bool:
@@ -202,7 +202,7 @@ def return_freed_memory() -> None:
     Fifteen networks, loaded, proven and released, leave 35 MB in small pieces.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc's, not musl's or macOS'
+    if hasattr(libc, "mallopt"):  # glibc, not musl or macOS
         mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
         libc.mallopt(mmap_threshold, 2**20)
         libc.malloc_trim(0)
@@ -224,7 +224,7 @@ def serve(settings: Settings, worker: Worker | None = None) -> None:
         log_config=None,
         access_log=False,  # our access log writes the line, with the id
         server_header=False,
-        timeout_keep_alive=75,  # longer than a balancer's idle time, else it meets closed connections
+        timeout_keep_alive=75,  # longer than a balancer's idle timeout, else it would use closed connections
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
     # The supervisor's socket, if there is one; a backlog of uvicorn's own would be lost with a worker.

@@ -1,4 +1,4 @@
-"""``enlarger FILE...``: images and folders enlarged on this machine; with buckets or a service: ``buckets.py``."""
+"""``enlarger FILE...``: enlarges images and folders on this machine; with buckets or a service see ``buckets.py``."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.upscale.parameters import UpscaleParameters, parse_parameters
 from app.upscale.upscaler import Upscaler
 
-SIGNAL_SECONDS = 0.2  # until a signal is heeded at the latest
+SIGNAL_SECONDS = 0.2  # the longest delay until a signal is handled
 
 
 def run(arguments: list[str]) -> int:
@@ -37,14 +37,14 @@ def run(arguments: list[str]) -> int:
     settings = Settings()
     zoo = load_zoo(settings.models)
     name = batch_options.parameters.model or zoo.default
-    zoo.scales(name)  # an unknown one fails before the first image
+    zoo.scales(name)  # an unknown model fails before the first image
     return run_until_stopped(
         Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, name))
     )
 
 
 def run_buckets(arguments: list[str]) -> int:
-    """Imports its module here, because its libraries need not be installed for the rest."""
+    """Imports the module here, because its libraries need not be installed for the rest."""
     try:
         from app.cli import buckets
     except ModuleNotFoundError as error:
@@ -56,9 +56,10 @@ def run_buckets(arguments: list[str]) -> int:
 
 
 def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
-    """The exit status. SIGINT, SIGTERM and SIGHUP end the batch in good order; a second one the process, at once.
+    """The exit status. SIGINT, SIGTERM and SIGHUP stop the batch cleanly; a second one ends the process at once.
 
-    The batch has a thread of its own: an exception out of a signal handler could come while a lock is being taken.
+    The batch has a thread of its own, because an exception from a signal handler could strike while a lock is being
+    acquired.
     """
     received: list[int] = []
 
@@ -70,13 +71,13 @@ def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
 
     kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {each: signal.getsignal(each) for each in kinds}
-    heeded = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # as nohup has it
+    heeded = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # respects nohup
     with ThreadPoolExecutor(1) as pool:
         for each in heeded:
             signal.signal(each, stop)
         running = pool.submit(batch.run, make)
         while not wait([running], SIGNAL_SECONDS).done:
-            if received and batch.is_blocked:  # in a call that only others end
+            if received and batch.is_blocked:  # in a call that it cannot interrupt
                 break
         for each in heeded:
             signal.signal(each, before[each])
@@ -85,7 +86,7 @@ def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
         print("enlarger: stopped; run it again with --skip-existing to continue", file=sys.stderr, flush=True)
         if not running.done():
             os._exit(128 + received[0])
-    return 128 + received[0]  # as shells have it
+    return 128 + received[0]  # the shells' convention
 
 
 def files_parser() -> argparse.ArgumentParser:
@@ -125,7 +126,7 @@ def files_parser() -> argparse.ArgumentParser:
 
 
 def parameters_from(options: argparse.Namespace) -> UpscaleParameters:
-    """The same parameters, with the same checks, as a request's."""
+    """The same parameters, with the same checks, as in a request."""
     names = ("model", "scale", "width", "height", "format", "quality", "background", "subsampling", "lossless", "depth")
     values = {name: value for name in names if (value := getattr(options, name)) is not None}
     return parse_parameters(values | {"metadata": "strip" if options.strip else "keep"})

@@ -10,9 +10,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class Protocol(HttpToolsProtocol):
-    """Adds a time limit for a request's headers; ``state["cut"]``, with which a response drops its connection at once
-    (closing it would wait for a client that does not read); a problem document for what is not HTTP; and, while
-    ``draining``, closes the connection after every response."""
+    """Adds a time limit for a request's headers; ``state["cut"]``, with which a response drops its connection at
+    once (closing it would wait for a client that does not read); a problem document for input that is not HTTP; and,
+    while ``draining``, closes the connection after every response."""
 
     def __init__(
         self, *arguments: Any, header_seconds: float, draining: Callable[[], bool] = lambda: False, **options: Any

@@ -1,4 +1,4 @@
-"""What the routes work with, put together by ``main.py``."""
+"""Everything the routes work with, assembled by ``main.py``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,14 +39,14 @@ class Service:
     ready: bool = False
     draining: bool = False
     in_flight: InFlightTracker = field(default_factory=InFlightTracker)
-    defer: Defer | None = None  # where there are jobs
+    defer: Defer | None = None  # if there are jobs
 
     def __post_init__(self) -> None:
-        # Images decoded at a time: it takes a core each, and the most memory a request ever takes.
+        # Images decoded at a time: decoding takes a core each, and more memory than any other stage.
         self.decoders = CapacityLimiter(self.settings.compute_threads)
-        # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
+        # One thread per request that is computing or encoding; requests that wait for a reader hold none.
         self.limiter = CapacityLimiter(self.settings.max_requests)
-        # Requests that draw at a time: 400 digits take a tenth of a second, so nobody waits long.
+        # Generate requests at a time: 400 digits take a tenth of a second, so nobody waits long.
         self.drawing = CapacityLimiter(1)
 
 

@@ -1,4 +1,4 @@
-"""Streaming: the image is computed as fast as the client reads it, and no faster."""
+"""Streams the image as fast as the client reads it, and computes it no faster."""
 
 import asyncio
 import logging
@@ -16,18 +16,18 @@ from app.threads import run_beside
 
 log = logging.getLogger("enlarger.streaming")
 
-CHUNK_BYTES = 256 * 2**10  # written at once; a client's pace is judged by this much
+CHUNK_BYTES = 256 * 2**10  # per write; the unit in which a client's pace is measured
 STALL_SECONDS = 5.0
-"""After this long without a chunk taken, the megabytes computed ahead for a client are released: recomputing them takes
+"""If a client takes no chunk for this long, the megabytes computed ahead for it are released: recomputing them takes
 a fraction of the time that it needs to read the next piece."""
 
 
 class PictureResponse(Response):
-    """An image, computed as the client takes it.
+    """An image, computed as the client reads it.
 
     An error before the first piece is raised and answered as a problem document. An error after it aborts the
-    connection: the chunked body is left without its end, so that no client takes a truncated image for a complete one.
-    A client that disconnects, or needs more than ``seconds`` for a chunk, cancels the job within one tile.
+    connection: the chunked body is left without its end, so that no client takes a truncated image for a complete
+    one. A client that disconnects, or needs more than ``seconds`` for a chunk, cancels the job within one tile.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PictureResponse(Response):
         self.init_headers(headers)
         self._pieces, self._job = pieces, job
         self._limiter, self._seconds = limiter, seconds
-        self._piece: bytes | None = None  # the next to be sent
+        self._piece: bytes | None = None  # the next piece to be sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: EnlargerError | None = None
@@ -60,7 +60,7 @@ class PictureResponse(Response):
                 group.cancel_scope.cancel()
         finally:
             self._job.close()
-        if refused:  # raised outside the task group, which would wrap it
+        if refused:  # raised outside the task group, which would wrap it in a group
             raise refused
 
     async def _next_piece(self) -> bytes | None:
@@ -69,7 +69,7 @@ class PictureResponse(Response):
     async def _send_all(self, send: Send, scope: Scope) -> None:
         """Returns without the final empty chunk if anything fails, which makes the server abort the connection."""
         record = record_of(scope)
-        record.outcome = "broken"  # unless it turns out otherwise
+        record.outcome = "broken"  # until it turns out otherwise
         try:
             while self._piece is not None:
                 with self._job.clock.stage("send"):
@@ -83,7 +83,7 @@ class PictureResponse(Response):
         except TimeoutError:
             record.outcome = "too_slow"
             log.info("aborted: the client took longer for a chunk than %g s", self._seconds)
-            if cut := scope["state"].get("cut"):  # put there by main.Protocol
+            if cut := scope["state"].get("cut"):  # set by Protocol
                 cut()
         except EnlargerError as error:
             log.error("transfer aborted: %s: %s", error.code, error.detail)

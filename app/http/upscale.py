@@ -50,14 +50,14 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     upscaler, preference = service.upscaler, parse_prefer(request.headers.getlist("prefer"))
     deferred = service.defer is not None and preference.respond_async
     if not deferred:
-        upscaler.scheduler.check_room()  # refused before the body is read
+        upscaler.scheduler.check_room()  # refuse before the body is read
     with record.clock.stage("receive"):
         upload, parameters = await receive(request)
     image, plan = await opened(request, upload.image, parameters)
     if service.defer and deferred:
         del image
         return await service.defer(request, upload, parameters, plan, preference)
-    # Admitted before anything is decoded: what is refused costs nothing, and what is admitted counts from now on.
+    # Admit before decoding: a refused request costs nothing, and an admitted one counts from now on.
     lease = lease_of(request.scope)
     job = lease.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
 
@@ -75,7 +75,7 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     headers, pieces = picture_headers(upscaler, plan, parameters, upload.filename), upscaler.run(work, job)
     if codes is not None:
 
-        def tell(found: tuple[str, ...]) -> None:  # before the first piece, with which the headers are sent
+        def tell(found: tuple[str, ...]) -> None:  # called before the first piece, with which the headers are sent
             response.headers["Enlarger-Codes-After"] = header_value(found)
 
         headers["Enlarger-Codes-Before"] = header_value(codes)
@@ -115,8 +115,8 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
 
 
 async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -> tuple[Container, Plan]:
-    """The image's header read, and everything decided from it. Never on the event loop: nobody knows what a stranger's
-    bytes, however few, will cost."""
+    """Reads the image's header and plans everything from it, but never on the event loop: the cost of an untrusted
+    header is unknown, however short it is."""
     upscaler, accept = service_of(request).upscaler, request.headers.get("accept", "*/*")
 
     def read_and_plan(data: bytes) -> tuple[Container, Plan]:
@@ -130,7 +130,7 @@ async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
-    """The image and the parameters of the query and the form, the form's counting where both have one."""
+    """The image and the parameters of the query and the form; the form takes precedence."""
     settings = service_of(request).settings
     upload = await receive_upload(request, settings.max_body_bytes, settings.advanced.body_seconds)
     return upload, parse_parameters(given(request.query_params, upload.fields))

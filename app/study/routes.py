@@ -1,4 +1,4 @@
-"""The routes under ``/study``. What touches files or the database runs in a thread."""
+"""The routes under ``/study``. Whatever touches files or the database runs in a thread."""
 
 import secrets
 from functools import partial

@@ -1,4 +1,5 @@
-"""The Prometheus instruments. Every label's values are known beforehand: routes, statuses, codes, models, stages."""
+"""The Prometheus instruments. The values of every label are known in advance: routes, statuses, codes, models,
+stages."""
 
 import platform
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from prometheus_client import (
 
 from app.telemetry.record import STAGES, Record
 
-METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # anything else a client may invent is "other"
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # anything else that a client sends is "other"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 REQUEST_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
@@ -24,7 +25,7 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """One process' instruments, in a registry of their own."""
+    """The instruments of one process, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -112,7 +113,7 @@ class Metrics:
         ready: Callable[[], bool],
         restarts: Callable[[], int],
     ) -> None:
-        """Gauges that are asked for when they are read."""
+        """Gauges that are evaluated when they are read."""
         gauges: Iterable[tuple[str, str, Callable[[], float]]] = [
             ("enlarger_queue_seconds", "Seconds the accepted work is estimated to take.", queue_seconds),
             ("enlarger_jobs", "Images being enlarged.", jobs),
@@ -135,7 +136,7 @@ class Metrics:
         self._compute_seconds.labels(network).inc(seconds)
 
     def observe(self, record: Record, method: str, route: str, status: int, seconds: float) -> None:
-        """A request that has ended, in whatever way."""
+        """Records a request that has ended, however it did."""
         known = method if method in METHODS else "other"
         self._requests.labels(known, route, str(status), record.model).inc()
         self._request_seconds.labels(route).observe(seconds)
@@ -154,5 +155,5 @@ class Metrics:
             self._output_pixels.labels(record.model).inc(record.output_pixels)
 
     def text(self) -> bytes:
-        """The exposition format of ``CONTENT_TYPE``."""
+        """The metrics in the exposition format of ``CONTENT_TYPE``."""
         return generate_latest(self.registry)
