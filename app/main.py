@@ -196,10 +196,10 @@ class DrainingServer(uvicorn.Server):
 
 
 def return_freed_memory() -> None:
-    """Has glibc give back to the system what is free now, and from now on large blocks as soon as they are freed.
+    """Makes glibc return free memory to the system now, and large blocks as soon as they are freed.
 
-    Its own threshold rises to 32 MiB with the blocks it sees, and bands then leave holes: 10 to 20 MB of a process.
-    Fifteen networks, loaded, proven and released, leave 35 MB in small pieces.
+    Its own threshold rises to 32 MiB with the blocks it sees, so bands leave holes: 10 to 20 MB per process. Fifteen
+    networks, loaded, self-tested and released, leave 35 MB in small pieces.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc, not musl or macOS
