@@ -6,8 +6,7 @@ from functools import reduce
 from PIL import Image, ImageChops, ImageCms
 
 from app.images.formats import Container
-from app.images.icc import plausible_profile, space_of
-from app.images.profiles import open_profile
+from app.images.icc import open_profile, plausible_profile, space_of
 
 BAND_PIXELS = 1 << 20
 """Conversions that Pillow cannot do itself are done band by band, so temporaries take a few MB whatever the image."""

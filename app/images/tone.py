@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from app.images.icc import open_profile, tag_table
 from app.images.pixels import Pixels
-from app.images.profiles import open_profile
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.uint16]
@@ -23,7 +23,6 @@ Table = NDArray[np.uint16]
 FAR = 0.02
 """Mean distance between the curves, in the range 0 to 1. Gamma 2.2 (Adobe RGB) is at 0.005, gamma 1.8 at 0.06."""
 
-MAX_TAGS = 200
 MOST_ALIKE = 16  # of 256 grays; linearly encoded light has 13 of them in its last levels
 PEAK = 65_535
 
@@ -78,7 +77,8 @@ def far_curve(profile: bytes | None) -> ToneCurve | None:
 def own_curves(profile: bytes, encoded: Floats) -> list[Floats]:
     """The light that a profile of primaries and curves assigns to ``encoded``; ``KeyError`` for other kinds."""
     names = (b"kTRC",) if profile[16:20] == b"GRAY" else (b"rTRC", b"gTRC", b"bTRC")
-    return [evaluated(curve_tag(profile, name), encoded) for name in names]
+    tags = tag_table(profile)
+    return [evaluated(tags[name], encoded) for name in names]
 
 
 def gray_axis(profile: bytes, encoded: Floats) -> Floats | None:
@@ -107,16 +107,6 @@ def gray_axis(profile: bytes, encoded: Floats) -> Floats | None:
     places = first + (alike - 1) / 2
     places[0], places[-1] = 0, 255
     return np.interp(encoded * 255, places, values / 255)[np.newaxis]
-
-
-def curve_tag(profile: bytes, name: bytes) -> bytes:
-    """The bytes of a tag (ICC.1 7.3): the table stands after the header's 128 bytes."""
-    (count,) = struct.unpack_from(">I", profile, 128)
-    for index in range(min(count, MAX_TAGS)):
-        found, offset, size = struct.unpack_from(">4sII", profile, 132 + 12 * index)
-        if found == name:
-            return profile[offset : offset + size]
-    raise KeyError(name)
 
 
 def evaluated(tag: bytes, x: Floats) -> Floats:

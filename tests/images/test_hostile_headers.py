@@ -29,7 +29,7 @@ from app.images.formats.ifd import read_exif
 from app.images.formats.isobmff import MAX_PARTS
 from app.images.formats.xmltree import MAX_DEPTH, MAX_NODES, parse_xml
 from app.images.formats.xmp import ENHANCED, cleaned_xmp, enlarged_xmp
-from app.images.profiles import open_profile
+from app.images.icc import open_profile
 from app.images.tone import far_curve
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
