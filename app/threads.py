@@ -22,34 +22,34 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _calling = threading.local()
-_ahead = ThreadPoolExecutor(2, "ahead")
+_prompt = ThreadPoolExecutor(2, "prompt")
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Lowers the calling thread's priority, once and permanently; threads it starts inherit it.
 
     Only Linux has priorities per thread; elsewhere nothing happens.
     """
-    if sys.platform == "linux" and not getattr(_calling, "gives_way", False):
+    if sys.platform == "linux" and not getattr(_calling, "is_lowered", False):
         os.nice(NICER)
-        _calling.gives_way = True
+        _calling.is_lowered = True
 
 
-async def run_beside(
+async def run_in_thread(
     function: Callable[[*Arguments], Result], *arguments: *Arguments, limiter: CapacityLimiter | None = None
 ) -> Result:
     """Runs ``function(*arguments)`` in one of anyio's worker threads, at lower priority, and returns its result."""
 
     def run() -> Result:
-        give_way()
+        lower_priority()
         return function(*arguments)
 
     return await to_thread.run_sync(run, limiter=limiter)
 
 
-async def run_ahead(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+async def run_in_prompt_thread(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
     """The same in a thread of normal priority, for short work that a response depends on."""
-    return await asyncio.get_running_loop().run_in_executor(_ahead, function, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(_prompt, function, *arguments)
 
 
 def usable_cores() -> int:

@@ -15,7 +15,7 @@ from app.jobs.running import Running
 from app.jobs.worker import Enlarged
 from app.telemetry.record import Record
 from app.telemetry.tracing import child_of
-from app.threads import give_way, run_beside
+from app.threads import lower_priority, run_in_thread
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.pipeline import Work
@@ -31,7 +31,7 @@ class Background:
     @contextmanager
     def enlarge(self, running: Running, spec: JobSpec, data: bytes, filename: str | None) -> Iterator[Enlarged]:
         """See ``jobs.worker.Enlarge``; called in a thread of the job's own."""
-        give_way()
+        lower_priority()
         upscaler, limiter = self._service.upscaler, self._service.concurrency
         parameters = UpscaleParameters.model_validate(spec.parameters)
         image = upscaler.open(data)
@@ -54,7 +54,7 @@ class Background:
             service.in_flight.begin(record, data)
             return service.upscaler.decode(image, plan)
 
-        decoding = run_beside(decode, limiter=service.decoders)
+        decoding = run_in_thread(decode, limiter=service.decoders)
         return asyncio.run_coroutine_threadsafe(decoding, self._loop).result()
 
     def _progress(self, job: Job, announced: int) -> tuple[float, float]:

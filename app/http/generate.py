@@ -16,7 +16,7 @@ from app.http.upload import receive_form
 from app.images.encoders import FORMATS, Picture, create_encoder
 from app.images.pixels import Pixels
 from app.inference.generator import grid, latent_vectors
-from app.threads import run_beside
+from app.threads import run_in_thread
 from app.upscale.parameters import given, parsed
 
 MAX_FORM_BYTES, FORM_SECONDS = 4096, 10.0
@@ -73,7 +73,7 @@ async def post_generate(request: Request, query: Annotated[GenerateParameters, Q
         sheet = grid(generator.run(latent_vectors(seed, parameters.count, spec.latent)), columns)
         return sheet, png(sheet)
 
-    sheet, data = await run_beside(draw, limiter=service.drawing)
+    sheet, data = await run_in_thread(draw, limiter=service.drawing)
     headers = {
         "Enlarger-Model": spec.title,
         "Enlarger-Model-Sha256": spec.files["fp32"].sha256,

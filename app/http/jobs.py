@@ -23,7 +23,7 @@ from app.jobs.book import Cursor
 from app.jobs.desk import Desk
 from app.jobs.places import Places
 from app.jobs.records import UPLOAD, Job, JobSpec
-from app.threads import run_beside
+from app.threads import run_in_thread
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.plan import Plan
@@ -113,13 +113,13 @@ class Jobs:
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers, media_type=result.media_type)
         pieces = self.desk.read(result, part.start, part.end)
-        first = await run_beside(next, pieces, b"")  # what the store refuses is still a problem document
+        first = await run_in_thread(next, pieces, b"")  # what the store refuses is still a problem document
 
         async def body() -> AsyncIterator[bytes]:
             piece = first
             while piece:
                 yield piece
-                piece = await run_beside(next, pieces, b"")
+                piece = await run_in_thread(next, pieces, b"")
 
         return StreamingResponse(body(), status, headers, result.media_type)
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import CancelledError, EnlargerError
 from app.inference.job import Job
 from app.telemetry.record import record_of
-from app.threads import run_beside
+from app.threads import run_in_thread
 
 log = logging.getLogger("enlarger.streaming")
 
@@ -64,7 +64,7 @@ class PictureResponse(Response):
             raise refused
 
     async def _next_piece(self) -> bytes | None:
-        return await run_beside(next, self._pieces, None, limiter=self._limiter)
+        return await run_in_thread(next, self._pieces, None, limiter=self._limiter)
 
     async def _send_all(self, send: Send, scope: Scope) -> None:
         """Returns without the final empty chunk if anything fails, which makes the server abort the connection."""

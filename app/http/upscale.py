@@ -19,7 +19,7 @@ from app.http.upload import Upload, receive_upload
 from app.images.barcodes import check_readable, codes_of, header_value, read_when_whole
 from app.images.formats import Container
 from app.telemetry.record import record_of
-from app.threads import run_ahead, run_beside
+from app.threads import run_in_prompt_thread, run_in_thread
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters, given, parse_parameters
 from app.upscale.pipeline import Work
@@ -67,8 +67,8 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
 
     lease.grow(held_bytes(plan, parameters.decode))
     with record.clock.stage("decode"):
-        work = await run_beside(decode, upload.image, limiter=service.decoders)
-    codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
+        work = await run_in_thread(decode, upload.image, limiter=service.decoders)
+    codes = await run_in_thread(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
     record.model = plan.specs[0].name
     record.input_pixels = plan.header.height * plan.header.width
     record.output_pixels = math.prod(plan.size)
@@ -126,7 +126,7 @@ async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -
             check_readable(*plan.size)
         return image, plan
 
-    return await run_ahead(read_and_plan, data)
+    return await run_in_prompt_thread(read_and_plan, data)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
 from app.errors import ModelFileError, ProviderError
-from app.threads import give_way
+from app.threads import lower_priority
 
 RUNTIME_VERSION: str = ort.__version__
 PROVIDERS = {
@@ -115,7 +115,7 @@ def create_session(
     wanted = PROVIDERS[provider]
     try:
         with ThreadPoolExecutor(
-            1, initializer=give_way
+            1, initializer=lower_priority
         ) as maker:  # the session's threads inherit the priority of the thread that makes it
             session = maker.submit(ort.InferenceSession, data, options, providers=chosen).result()
     except Exception as error:

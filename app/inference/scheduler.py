@@ -18,7 +18,7 @@ from app.inference.job import Batch, Entry, Job, Load
 from app.inference.turns import Turns
 from app.inference.zoo import ModelSpec
 from app.telemetry.record import StageClock
-from app.threads import give_way
+from app.threads import lower_priority
 
 OnBatch = Callable[[str, int, int, float], None]
 """Called after each batch: the network's title, windows, LR pixels, seconds."""
@@ -176,7 +176,7 @@ class Scheduler:
     # -- the threads -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        give_way()
+        lower_priority()
         while batch := self._next_batch():
             batcher, share = (self._beside, 1 / self._lanes) if batch.beside else (self._batcher, 1)
             started = time.perf_counter()

@@ -15,7 +15,7 @@ from app.images.channels import at_depth
 from app.images.decoder import SourceImage, decode
 from app.images.formats import SUFFIXES
 from app.images.icc import for_rgb
-from app.threads import run_beside
+from app.threads import run_in_thread
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.upscaler import Upscaler
 
@@ -88,8 +88,8 @@ class Stimuli:
         async with self._making.setdefault(key, anyio.Lock()):  # bounded by the number of versions
             file = self._cache.get(key)
             if file is None:
-                pair = await run_beside(self._pair, key[0], limiter=decoders)
-                file = await run_beside(self._version, pair, key[1])
+                pair = await run_in_thread(self._pair, key[0], limiter=decoders)
+                file = await run_in_thread(self._version, pair, key[1])
                 self._cache.put(key, file)
             return file
 

@@ -21,7 +21,7 @@ from app.images.pixels import Pixels
 from app.inference.providers import is_out_of_memory
 from app.inference.runtimes.base import OUTPUTS, Face, Source, Value
 from app.inference.runtimes.channels_last import with_channels_last
-from app.threads import give_way
+from app.threads import lower_priority
 
 log = logging.getLogger("enlarger.openvino")
 
@@ -72,7 +72,7 @@ class OpenVinoRuntime:
             "ENABLE_CPU_PINNING": False,  # decoders and encoders share the cores
         }
         with ThreadPoolExecutor(
-            1, initializer=give_way
+            1, initializer=lower_priority
         ) as maker:  # its threads inherit the priority of the thread that makes it
             return maker.submit(self._core.compile_model, model, "CPU", options).result()
 
