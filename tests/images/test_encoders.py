@@ -417,7 +417,7 @@ def test_rows_too_many_or_too_few(format_name):
 
 @pytest.mark.parametrize("size", [(0, 1, 3), (1, 0, 3), (1, 1, 0), (1, 1, 5)])
 def test_no_such_picture(size):
-    with pytest.raises(ValueError, match="no such picture"):
+    with pytest.raises(ValueError, match="no such image"):
         Picture(*size)
 
 
