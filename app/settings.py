@@ -27,7 +27,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
 OPENVINO_BYTES = 240_000_000  # more if it is loaded: its code, compiled networks and activations
-DECODE_BYTES = 16  # per LR pixel, at most, during decoding: see formats/base.py
+DECODE_BYTES = 17  # per LR pixel, at most, during decoding: see formats/base.py
 SLOT_BANDS = 4  # of a typical request: one stitched, up to two encoded (noise), and room for
 SLOT_BYTES = 24 * 2**20  # the windows ahead (passes.py); requests that need more take several slots (memory.py)
 
@@ -59,7 +59,7 @@ def not_blank(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def webhook_secret(secret: SecretStr) -> SecretStr:
+def signing_key(secret: SecretStr) -> SecretStr:
     """In the form of Standard Webhooks."""
     text = secret.get_secret_value()
     try:
@@ -115,7 +115,7 @@ class JobsSettings(Group):
     """Private networks in which those hosts may lie, such as ``10.1.0.0/16``; default: public addresses only."""
     buckets: Strings = ()
     """Buckets, or prefixes in them, that jobs may read from and write to, such as ``s3://photos/in``."""
-    webhook_secret: Annotated[SecretStr, AfterValidator(webhook_secret)] | None = None
+    webhook_secret: Annotated[SecretStr, AfterValidator(signing_key)] | None = None
     """``whsec_`` and a base64 key that signs webhooks; without it there are none."""
 
 

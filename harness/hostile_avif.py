@@ -66,7 +66,11 @@ class Entry(NamedTuple):
 
 
 def avif(
-    *entries: Entry, before: bytes = b"", within: bytes = b"", replaced: dict[bytes, bytes] | None = None
+    *entries: Entry,
+    before: bytes = b"",
+    within: bytes = b"",
+    replaced: dict[bytes, bytes] | None = None,
+    brands: bytes = b"avif\0\0\0\0avifmif1miaf",
 ) -> bytes:
     """An AVIF of these items, numbered from 1; ``replaced``: boxes of ``meta`` to be put in place of its own."""
     properties = list(dict.fromkeys(each for entry in entries for each in entry.properties))
@@ -111,7 +115,7 @@ def avif(
             start += len(each.content)
         return box(b"iloc", FULL, b"\x44\0", struct.pack(">H", len(entries)), places)
 
-    head = box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + before
+    head = box(b"ftyp", brands) + before
     for start in (0, len(head) + len(box(b"meta", FULL, *parts.values(), located(0), within)) + 8):
         boxes = {**parts, b"iloc": located(start), **(replaced or {})}
         whole = head + box(b"meta", FULL, *boxes.values(), within)

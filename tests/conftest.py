@@ -64,7 +64,7 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; each test asks it for a database of its own."""
     if binaries() is None:
         pytest.skip("there is no PostgreSQL server here; .ci/run installs it")
-    with running_postgres() as running:
+    with running_postgres(durable=False) as running:
         yield running
 
 

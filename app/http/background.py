@@ -40,7 +40,8 @@ class Background:
         with upscaler.admit_background(plan, record.clock) as job, limiter.hold(held_bytes(plan), running.sleep):
             running.follow(partial(self._progress, job, job.left.total()), job.cancel)
             try:
-                work = self._decode(record, data, image, plan)
+                with job.beside():
+                    work = self._decode(record, data, image, plan)
                 del data, image
                 headers = picture_headers(upscaler, plan, parameters, filename)
                 yield Enlarged(upscaler.run(work, job), plan.media_type, filename, headers)

@@ -87,11 +87,11 @@ class JobService:
 
     def _sweep(self) -> None:
         """At times of its own, so that replicas do not all look at once."""
-        rounds = 0
-        while not self._stopping.wait(SWEEP_SECONDS * random.uniform(0.5, 1.5)):
+        rounds, retention = 0, self._settings.jobs.retention_seconds
+        while not self._stopping.wait(min(SWEEP_SECONDS, retention) * random.uniform(0.5, 1.5)):
             rounds += 1
             try:
-                while expire(self._book, self._store, self._settings.jobs.retention_seconds):
+                while expire(self._book, self._store, retention):
                     pass
                 if rounds % 20 == 0:
                     remove_orphans(self._book, self._store)

@@ -1,32 +1,37 @@
 """``/jobs``: work that outlives its connection. Loaded only where jobs are asked for."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.sse import format_sse_event
+from starlette.types import Send
 
-from app.errors import InvalidParameterError
+from app.errors import EnlargerError, ExpiredJobError, InvalidParameterError, UnknownJobError
 from app.http.job_request import JobParameters, JobRequest, receive_job
 from app.http.openapi import ERRORS, only
 from app.http.owner import COOKIE, Owner, owner_of
 from app.http.prefer import Preference
-from app.http.ranges import has_it_already, part_asked_for
+from app.http.ranges import has_it_already, part_asked_for, whole
 from app.http.router import Router
 from app.http.service import Service, service_of
 from app.http.upload import Upload
 from app.http.upscale import opened
-from app.jobs.book import Cursor
+from app.jobs.book import NEWEST
 from app.jobs.desk import Desk
 from app.jobs.places import Places
-from app.jobs.records import UPLOAD, Job, JobSpec
+from app.jobs.records import UPLOAD, Job, JobSpec, created_at
 from app.threads import run_in_thread
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.plan import Plan
+
+log = logging.getLogger("enlarger.jobs")
 
 EVENTS = "text/event-stream"
 KEEP_ALIVE = 15.0  # seconds after which a follower is told that nothing has changed
@@ -105,12 +110,13 @@ class Jobs:
         headers = {**result.headers, "ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
         if has_it_already(request.headers, etag):
             return Response(status_code=304, headers=headers)
-        part = part_asked_for(request.headers, result.size, etag)
+        head = request.method == "HEAD"  # for which ranges are not defined (RFC 9110, 14.2)
+        part = whole(result.size) if head else part_asked_for(request.headers, result.size, etag)
         headers["Content-Length"] = str(part.end - part.start)
-        if not part.whole:
+        if not part.is_whole:
             headers["Content-Range"] = part.content_range
-        status = 200 if part.whole else 206
-        if request.method == "HEAD":
+        status = 200 if part.is_whole else 206
+        if head:
             return Response(status_code=status, headers=headers, media_type=result.media_type)
         pieces = self.desk.read(result, part.start, part.end)
         first = await run_in_thread(next, pieces, b"")  # what the store refuses is still a problem document
@@ -121,23 +127,35 @@ class Jobs:
                 yield piece
                 piece = await run_in_thread(next, pieces, b"")
 
-        return StreamingResponse(body(), status, headers, result.media_type)
+        return StoredResponse(body(), status, headers, result.media_type)
 
     async def events(self, service: Service, job: Job, seen: str | None) -> AsyncIterator[bytes]:
-        """The job's document whenever it changes, until it is finished or this replica leaves. A follower who comes
-        back tells what he saw."""
+        """The job's document whenever it changes, until it is finished, expired, or this replica leaves. A follower who
+        comes back tells what he saw."""
         yield format_sse_event(comment="following", retry=2000)
         told = time.monotonic()
-        async for now in self.desk.looks(job):
-            if now.version != seen:
-                body = JSONResponse(self.document(now)).body
-                yield format_sse_event(data_str=bytes(body).decode(), event="job", id=now.version)
-                seen, told = now.version, time.monotonic()
-            elif time.monotonic() > told + KEEP_ALIVE:
-                yield format_sse_event(comment="nothing new")
-                told = time.monotonic()
-            if service.draining:
-                return
+        with suppress(ExpiredJobError, UnknownJobError):  # which is what he is told when he comes back
+            async for now in self.desk.looks(job):
+                if now.version != seen:
+                    body = JSONResponse(self.document(now)).body
+                    yield format_sse_event(data_str=bytes(body).decode(), event="job", id=now.version)
+                    seen, told = now.version, time.monotonic()
+                elif time.monotonic() > told + KEEP_ALIVE:
+                    yield format_sse_event(comment="nothing new")
+                    told = time.monotonic()
+                if service.draining:
+                    return
+
+
+class StoredResponse(StreamingResponse):
+    """A file of the store. One that is deleted, or cannot be read, before its end was sent ends in the middle, by which
+    the client knows."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except EnlargerError as error:
+            log.warning("transfer aborted: %s: %s", error.code, error.detail)
 
 
 def add_jobs(app: FastAPI, jobs: Jobs) -> None:
@@ -163,12 +181,10 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
         request: Request, limit: Annotated[int, Query(ge=1, le=PAGE)] = PAGE, before: str | None = None
     ) -> Response:
         """Of the API key, or else of the cookie that the first job has set. `next`, if any, is the page behind."""
-        try:
-            cursor = Cursor.parse(before) if before else Cursor()
-        except ValueError as error:
-            raise InvalidParameterError("before: take it from `next` of the page before.") from error
+        if before is not None and created_at(before) is None:
+            raise InvalidParameterError("before: take it from `next` of the page before.")
         owner = owner_of(request, service_of(request).settings.api_keys)
-        found, following = await jobs.desk.of_owner(owner.name, limit, cursor)
+        found, following = await jobs.desk.of_owner(owner.name, limit, before or NEWEST)
         told = f"/jobs?limit={limit}&before={following}" if following else None
         body = {"jobs": [jobs.document(job) for job in found], "next": told}
         return JSONResponse(body, headers={"Cache-Control": "no-store"})

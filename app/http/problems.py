@@ -13,6 +13,7 @@ from app.errors import (
     EnlargerError,
     HttpVersionError,
     OverloadedError,
+    RangeError,
     ShuttingDownError,
     UnsupportedEncodingError,
 )
@@ -50,6 +51,8 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
         headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
     elif isinstance(error, HttpVersionError):
         headers |= {"Upgrade": "HTTP/1.1", "Connection": "Upgrade, close"}  # RFC 9110, 15.5.22
+    elif isinstance(error, RangeError):
+        headers["Content-Range"] = f"bytes */{error.limit}"  # RFC 9110, 15.5.17
     if error.status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is not read
     return problem(

@@ -19,7 +19,7 @@ class Part:
     size: int
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
         return self.start == 0 and self.end == self.size
 
     @property
@@ -27,22 +27,25 @@ class Part:
         return f"bytes {self.start}-{self.end - 1}/{self.size}"
 
 
+def whole(size: int) -> Part:
+    return Part(0, size, size)
+
+
 def part_asked_for(headers: Headers, size: int, etag: str) -> Part:
     """The one range that is asked for; the whole where there is none, several, one that makes no sense, or one of
     another version of the file. ``RangeError`` where it lies outside."""
-    whole = Part(0, size, size)
     if headers.get("if-range", etag) != etag:
-        return whole
+        return whole(size)
     found = ONE_RANGE.fullmatch(headers.get("range", "").replace(" ", ""))
     if not found or found.group(0).endswith("=-"):
-        return whole
+        return whole(size)
     first, last = found.groups()
     if not first:  # the last so many bytes
         start, end = max(0, size - int(last)), size
     else:
         start, end = int(first), min(size, int(last) + 1) if last else size
         if last and int(last) < start:
-            return whole
+            return whole(size)
     if start >= size or start == end:
         raise RangeError("The file is shorter.", limit=size, actual=start)
     return Part(start, end, size)

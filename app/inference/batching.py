@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from app.errors import ComputeError, EnlargerError, OutOfMemoryError, StartupError
 from app.images.pixels import Pixels
+from app.inference.stopping import Stopped
 from app.inference.zoo import ModelSpec
 
 log = logging.getLogger("enlarger.batching")
@@ -38,7 +39,7 @@ class Batcher:
         """The HR window of each LR window, in order, or the error that befell it.
 
         A batch too large for the memory is computed in two halves, once. A failing window fails alone: the others of
-        its batch are computed again, one by one.
+        its batch are computed again, one by one. Raises ``Stopped`` where the thread's stop was set meanwhile.
         """
         try:
             return [*self._run(spec, windows)]
@@ -83,10 +84,10 @@ class Batcher:
         except StartupError as error:  # its file is gone or another since the start; the path is not for strangers
             log.error("%s cannot be loaded again: %s", spec.title, error.detail)
             raise ComputeError(f"The file of {spec.title} has changed since the service was started.") from error
-        except EnlargerError:
+        except (EnlargerError, Stopped):
             raise
         except MemoryError as error:
-            raise OutOfMemoryError(f"There is not enough memory for {spec.title} now.") from error
+            raise OutOfMemoryError(f"There is not enough memory for {spec.title} at the moment.") from error
         except Exception as error:
             log.exception("a batch of %s failed", spec.title)
             raise ComputeError(f"The network {spec.title} failed on this image.") from error

@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -13,6 +14,7 @@ from weakref import WeakSet
 
 from app.errors import CancelledError, DeadlineError
 from app.images.pixels import Pixels
+from app.inference.stopping import Stop
 from app.inference.zoo import ModelSpec
 from app.telemetry.record import WAIT, StageClock
 
@@ -28,6 +30,8 @@ class JobQueue(Protocol):
     def enqueue(self, entry: "Entry") -> Future[Pixels]: ...
 
     def skip(self, job: "Job", spec: ModelSpec, pixels: int) -> None: ...
+
+    def beside(self, job: "Job") -> AbstractContextManager[None]: ...
 
     def cancel(self, job: "Job") -> None: ...
 
@@ -81,6 +85,10 @@ class Job:
         ahead = Ahead(partial(self.skip, spec, -pixels), submit)
         self._ahead.add(ahead)
         return ahead
+
+    def beside(self) -> AbstractContextManager[None]:
+        """For some milliseconds of work beside the engine: a background job waits while others are active."""
+        return self._queue.beside(self)
 
     def let_go(self) -> None:
         """Forgets the results that nobody has waited for yet; they are computed again once somebody does.
@@ -156,10 +164,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows taken from the queue to be computed by one call; ``beside`` others, or with the machine for itself."""
+    """Windows taken from the queue to be computed by one call; ``beside`` others, or with the machine for itself.
+
+    ``stop``: by which it is given up when a request comes, if it is all background's.
+    """
 
     entries: list[Entry]
     beside: bool
+    stop: Stop | None = None
 
     @property
     def spec(self) -> ModelSpec:

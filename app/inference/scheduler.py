@@ -2,23 +2,26 @@
 
 Requests open a job, submit windows to it and wait on futures; the scheduler's threads take windows in the order of
 ``turns.py`` and call the engine. A GPU computes windows of the same network and shape from different jobs as one batch;
-a CPU computes two batches of one window at a time, each with half of the cores.
+a CPU computes two batches of one window at a time, each with half of the cores. What is computed for background jobs
+when a request comes is given up, and computed again later.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from app.errors import DeadlineError, EnlargerError, ShuttingDownError
 from app.images.pixels import Pixels
 from app.inference.admission import check_backlog, check_deadline
 from app.inference.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.inference.job import Batch, Entry, Job, Load
-from app.inference.turns import Turns
+from app.inference.stopping import Stop, Stopped, stopped_by
+from app.inference.turns import PATIENCE, Turns
 from app.inference.zoo import ModelSpec
 from app.telemetry.record import StageClock
-from app.threads import lower_priority
+from app.threads import lower_priority, usable_cores
 
 OnBatch = Callable[[str, int, int, float], None]
 """Called after each batch: the network's title, windows, LR pixels, seconds."""
@@ -58,7 +61,9 @@ class Scheduler:
         self._max_seconds, self._on_batch = max_seconds, on_batch
         self._turns = Turns(self._seconds_left)
         self._running: list[Entry] = []  # the first window of each batch in the engine
+        self._stops: list[Stop] = []  # of the batches in the engine that may be given up
         self._busy_until = 0.0  # by the estimate, on the clock of time.monotonic
+        self._beside_engine, self._most_beside = 0, max(1, usable_cores() // 2)  # threads at work for background jobs
         self._changed = threading.Condition()
         self._closing = False  # no new jobs
         self._closed = False  # no more windows either
@@ -119,6 +124,8 @@ class Scheduler:
         with self._changed:
             own = sum(self.estimate(spec, pixels) for spec, pixels in load)
             check_deadline(own, self.check_room(), deadline - time.monotonic())
+            for stop in self._stops:
+                stop.set()
             return self._add(Job(self, load, deadline, clock or StageClock()))
 
     def _add(self, job: Job) -> Job:
@@ -158,6 +165,28 @@ class Scheduler:
         with self._changed:
             job.left[spec.title] -= pixels
 
+    @contextmanager
+    def beside(self, job: Job) -> Iterator[None]:
+        """For some milliseconds of work beside the engine. That of background jobs is done by half of the cores, and
+        like their windows while no other job is active, or when its patience is over."""
+        if not job.background:
+            yield
+            return
+        end = time.monotonic() + PATIENCE
+        with self._changed:
+            while not job.cancelled and (self._beside_engine >= self._most_beside or self._has_to_wait(end)):
+                self._changed.wait(HELD)
+            self._beside_engine += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._beside_engine -= 1
+                self._changed.notify_all()
+
+    def _has_to_wait(self, end: float) -> bool:
+        return (now := time.monotonic()) < end and self._turns.in_foreground(now)
+
     def cancel(self, job: Job) -> None:
         with self._changed:
             self._drop(job)
@@ -180,19 +209,37 @@ class Scheduler:
         while batch := self._next_batch():
             batcher, share = (self._beside, 1 / self._lanes) if batch.beside else (self._batcher, 1)
             started = time.perf_counter()
-            outcomes = batcher.compute(batch.spec, [entry.window for entry in batch.entries])
-            self._finish(batch.entries, outcomes, share * (time.perf_counter() - started))
+            try:
+                with stopped_by(batch.stop):
+                    outcomes = batcher.compute(batch.spec, [entry.window for entry in batch.entries])
+            except Stopped:
+                self._put_back(batch)
+            else:
+                self._finish(batch, outcomes, share * (time.perf_counter() - started))
 
-    def _finish(self, taken: list[Entry], outcomes: list[Outcome], seconds: float) -> None:
+    def _put_back(self, batch: Batch) -> None:
+        """What was given up is computed again when its turn comes."""
+        with self._changed:
+            self._end(batch)
+            self._busy_until = time.monotonic()
+            self._turns.put_back(batch.entries)
+
+    def _end(self, batch: Batch) -> None:
+        self._running.remove(batch.entries[0])
+        if batch.stop:
+            self._stops.remove(batch.stop)
+        self._changed.notify_all()
+
+    def _finish(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> None:
         """``seconds``: of the whole machine."""
+        taken = batch.entries
         spec, pixels = taken[0].spec, sum(entry.pixels for entry in taken)
         self._on_batch(spec.title, len(taken), pixels, seconds)
         with self._changed:
-            self._running.remove(taken[0])
-            self._changed.notify_all()
+            self._end(batch)
             for job in dict.fromkeys(entry.job for entry in taken):
                 job.clock.add("compute", seconds)
-                job.active_at = time.monotonic()
+                self._turns.served(job, time.monotonic())
             if not any(isinstance(outcome, EnlargerError) for outcome in outcomes):
                 self._rates.learn(spec, pixels, seconds)
         for entry, outcome in zip(taken, outcomes, strict=True):
@@ -211,8 +258,9 @@ class Scheduler:
                 self._changed.wait(pause)
                 self._drop_expired()
             now, eligible = time.monotonic(), self._eligible()
+            overdue = self._turns.is_overdue(now)
             first = self._turns.first(eligible, now)
-            taken = self._turns.take(first, eligible, self._most, now)
+            taken = self._turns.take(first, eligible, self._most)
             for job in dict.fromkeys(entry.job for entry in taken if not entry.job.computing):
                 job.computing = True
                 job.clock.add("queue", time.perf_counter() - job.queued_at)
@@ -220,7 +268,15 @@ class Scheduler:
             beside = not self._is_alone(taken[0])
             seconds = (self._lanes if beside else 1) * sum(self._seconds(entry) for entry in taken)
             self._busy_until = max(self._busy_until, now + seconds)
-            return Batch(taken, beside)
+            stop = None if overdue else self._stop_for(taken)
+            return Batch(taken, beside, stop)
+
+    def _stop_for(self, taken: list[Entry]) -> Stop | None:
+        """Nothing but background work is given up, and not if it has waited for too long already."""
+        if not all(entry.job.background for entry in taken):
+            return None
+        self._stops.append(stop := Stop())
+        return stop
 
     def _most(self, entry: Entry) -> int:
         return self._batcher.most(entry.spec, entry.pixels)

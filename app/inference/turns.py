@@ -6,7 +6,7 @@ accepted image miss its deadline is the earliest deadline served first: where an
 does (Liu and Layland 1973), and only such work was admitted.
 
 Background jobs are computed while no other job is active; but one of their windows is taken every ``PATIENCE`` seconds
-at least, so that they end even if the others never do.
+at least, and computed to its end, so that they end even if the others never do.
 """
 
 from collections import OrderedDict, deque
@@ -26,7 +26,7 @@ class Turns:
         self.jobs: OrderedDict[Job, None] = OrderedDict()  # the first one has waited longest
         self._seconds_left = seconds_left  # of computing a job's remaining windows, estimated
         self._virtual_time = 0  # what the job served last had cost before that
-        self._background_at = 0.0  # when a window of a background job was last taken, or the first one queued
+        self._background_at = 0.0  # when a window of a background job was last computed, or the first one queued
 
     def queue(self, entry: Entry, now: float) -> None:
         """A job that arrives late or was idle starts at the current virtual time: idling earns no credit."""
@@ -51,9 +51,17 @@ class Turns:
         """Those of the ready jobs that may be served now: background jobs only while no other job is active."""
         ready = self.ready(heavy)
         foreground = [job for job in ready if not job.background]
-        if len(foreground) == len(ready) or now > self._background_at + PATIENCE:
+        if len(foreground) == len(ready) or self.is_overdue(now):
             return ready
-        return foreground if any(not job.background for job in self.active(now)) else ready
+        return foreground if self.in_foreground(now) else ready
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the patience of the background jobs is over, if there are any."""
+        return now > self._background_at + PATIENCE
+
+    def in_foreground(self, now: float) -> bool:
+        """Whether a job is active that is not a background job."""
+        return any(not job.background for job in self.active(now))
 
     def first(self, eligible: list[Job], now: float) -> Job:
         """The job that has cost least, of several the one that has waited longest; or, while a deadline that can be met
@@ -70,7 +78,7 @@ class Turns:
                 return hopeful[0]
         return min(eligible, key=lambda job: job.cost)
 
-    def take(self, first: Job, eligible: list[Job], most: Callable[[Entry], int], now: float) -> list[Entry]:
+    def take(self, first: Job, eligible: list[Job], most: Callable[[Entry], int]) -> list[Entry]:
         """The next window of ``first``, and of all jobs in turn as many of its kind as may be computed with it."""
         self._virtual_time = max(self._virtual_time, first.cost)
         taken = [first.waiting.popleft()]
@@ -85,13 +93,25 @@ class Turns:
             entry = taken.pop()
             entry.job.waiting.appendleft(entry)
         for entry in taken:
-            self._charge(entry, now)
+            self._charge(entry, 1)
+            self.jobs.move_to_end(entry.job)
         return taken
 
-    def _charge(self, entry: Entry, now: float) -> None:
-        job = entry.job
-        job.left[entry.spec.title] -= entry.pixels
-        job.cost += entry.macs
-        self.jobs.move_to_end(job)
+    def _charge(self, entry: Entry, sign: int) -> None:
+        entry.job.left[entry.spec.title] -= sign * entry.pixels
+        entry.job.cost += sign * entry.macs
+
+    def served(self, job: Job, now: float) -> None:
+        """A window of it was computed."""
+        job.active_at = now
         if job.background:
             self._background_at = now
+
+    def put_back(self, taken: list[Entry]) -> None:
+        """They were not computed after all."""
+        for entry in reversed(taken):
+            self._charge(entry, -1)
+            if entry.job.cancelled:
+                entry.future.cancel()
+            else:
+                entry.job.waiting.appendleft(entry)

@@ -6,10 +6,9 @@ in the same process: the command line hands its buckets in this way.
 
 import hashlib
 import logging
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowSerializationFormat, WorkflowStatus
 
@@ -17,7 +16,7 @@ from app.errors import EnlargerError
 from app.jobs.records import Job, JobSpec, Result, Status, created_at
 from app.jobs.tables import Tables
 
-MAX_TIME = 32_503_680_000_000  # milliseconds until the year 3000
+NEWEST = "g"  # behind every id
 VERSION = "1"  # of what is kept in the database; replicas take up jobs of their own version alone
 SMALL, LARGE, WEBHOOKS = "small", "large", "webhooks"
 STATUS: dict[str, Status] = {
@@ -29,27 +28,7 @@ STATUS: dict[str, Status] = {
     "CANCELLED": "canceled",
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
 }
-CRASHED = {"title": "The service has crashed on this job", "status": 500, "code": "crashed_before"}
-BUG = {"title": "Internal error", "status": 500, "code": "internal_error"}
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """A place in a list by age: behind so many of those that were made in one millisecond since the epoch."""
-
-    milliseconds: int = MAX_TIME
-    skip: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.milliseconds}-{self.skip}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """``ValueError`` where it is none."""
-        milliseconds, skip = text.split("-")
-        if not (text.isascii() and milliseconds.isdecimal() and skip.isdecimal() and int(milliseconds) <= MAX_TIME):
-            raise ValueError(text)
-        return cls(int(milliseconds), int(skip))
+BUG = {"type": "about:blank", "title": "Internal error", "status": 500, "code": "internal_error"}
 
 
 class Book:
@@ -84,34 +63,30 @@ class Book:
             options["duplication_policy"] = "return-existing"
         return self._client.enqueue(options, spec.as_json()).workflow_id
 
-    def enqueue_webhook(self, job_id: str, attempt: int = 1, delay: float = 0.0) -> None:
+    def enqueue_webhook(self, job_id: str, attempt: int = 1, looks: int = 0, delay: float = 0.0) -> None:
+        """One attempt to deliver, for which ``looks`` found the job unfinished; the same again changes nothing."""
         options: EnqueueOptions = {
             "workflow_name": "webhook",
             "queue_name": WEBHOOKS,
-            "workflow_id": f"{job_id}/webhook/{attempt}",
+            "workflow_id": f"{job_id}/webhook/{attempt}" + (f"/{looks}" if looks else ""),
             "app_version": VERSION,
             "serialization_type": WorkflowSerializationFormat.PORTABLE,
         }
         if delay:
             options["delay_seconds"] = delay
-        self._client.enqueue(options, job_id, attempt)
+        self._client.enqueue(options, job_id, attempt, looks)
 
     def find(self, *job_ids: str) -> list[Job]:
         found = self._client.list_workflows(workflow_ids=list(job_ids), name="enlarge")
         return [job_of(status) for status in found]
 
-    def of_owner(self, owner: str, count: int, cursor: Cursor) -> tuple[list[Job], Cursor | None]:
-        """The newest first, from a cursor on, and the cursor behind them; None where there is nothing more."""
-        end = datetime.fromtimestamp(cursor.milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
-        found = self._client.list_workflows(
-            user=owner, name="enlarge", limit=count + 1, offset=cursor.skip, end_time=end, sort_desc=True
-        )
-        jobs = [job_of(status) for status in found[:count]]
-        if len(found) <= count:
-            return jobs, None
-        last = found[count - 1].created_at or 0
-        same = sum(status.created_at == last for status in found[:count])
-        return jobs, Cursor(last, same + (cursor.skip if last == cursor.milliseconds else 0))
+    def of_owner(self, owner: str, count: int, before: str = NEWEST) -> tuple[list[Job], str | None]:
+        """The newest first, of those older than a job, and the job that the next are older than; None where there is
+        nothing more."""
+        ids = self.tables.owned(owner, count + 1, before)
+        found = {job.id: job for job in (self.find(*ids[:count]) if ids else [])}
+        jobs = [found[each] for each in ids[:count] if each in found]
+        return jobs, ids[count - 1] if len(ids) > count else None
 
     def finished_before(self, time: float, count: int) -> list[Job]:
         end = datetime.fromtimestamp(time, UTC).isoformat()
@@ -123,9 +98,9 @@ class Book:
         """Whoever works on it finds out within a second; what is finished stays as it is."""
         self._client.cancel_workflow(job_id)
 
-    def tell(self, job_id: str, **told: Any) -> None:
-        """Notes beside a job what changes while it is worked on."""
-        self._client.update_workflow_attributes(job_id, told, merge=True)
+    def expire(self, job_id: str) -> None:
+        """Its row stays, to tell that there was one."""
+        self._client.update_workflow_attributes(job_id, {"expired": True}, merge=True)
 
     def owned(self, job_ids: list[str], executor: str) -> set[str]:
         """Those that a replica may go on with."""
@@ -165,7 +140,7 @@ def job_of(status: WorkflowStatus) -> Job:
     if error:
         state = "failed"
     elif state == "failed":
-        error = (CRASHED if status.status.startswith("MAX") else BUG) | {"type": "about:blank"}
+        error = BUG
     result = Result(**outcome["result"]) if outcome.get("result") else None
     finished = status.completed_at if status.completed_at else (status.updated_at if state == "failed" else None)
     return Job(

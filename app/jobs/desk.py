@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from app.errors import (
     UnfinishedJobError,
     UnknownJobError,
 )
-from app.jobs.book import Book, Cursor
+from app.jobs.book import Book
 from app.jobs.records import Job, JobSpec, Result, created_at, new_id
 from app.jobs.replica import Replica
 from app.jobs.store import Store
@@ -91,8 +92,8 @@ class Desk:
             return replace(job, left=(job.left or 0.0) + self._replica.backlog.seconds_until(job.created))
         return job
 
-    async def of_owner(self, owner: str, count: int, cursor: Cursor) -> tuple[list[Job], Cursor | None]:
-        jobs, following = await self._ask(lambda: self.book.of_owner(owner, count, cursor))
+    async def of_owner(self, owner: str, count: int, before: str) -> tuple[list[Job], str | None]:
+        jobs, following = await self._ask(lambda: self.book.of_owner(owner, count, before))
         return [job for job in jobs if not job.expired], following
 
     async def cancel(self, job: Job) -> Job | None:
@@ -107,16 +108,19 @@ class Desk:
         return await self.find(job.id)
 
     def _expire(self, job: Job) -> None:
-        self.book.tell(job.id, expired=True)
+        self.book.expire(job.id)
+        self.book.tables.forget_request(job.id)
         self.store.delete_below(f"results/{job.id}/")
         self.store.delete(source_key(job.id))
 
     async def looks(self, job: Job) -> AsyncIterator[Job]:
-        """The job as it is now and at each further look, some in a second; ends when it is finished."""
+        """The job as it is now and at each further look, some in a second; ends when it is finished. A database that
+        does not answer is asked again."""
         yield job
         while not job.done:
             await asyncio.sleep(LOOK_SECONDS)
-            job = await self.find(job.id)
+            with suppress(JobsUnavailableError):
+                job = await self.find(job.id)
             yield job
 
     async def wait(self, job: Job, seconds: float) -> Job:

@@ -28,8 +28,10 @@ SECONDS = 30.0  # for a connection, and without a byte
 TOTAL_SECONDS = 300.0
 MAX_URL = 4096
 REDIRECTED = (301, 302, 303, 307, 308)
-EMBEDDED = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")))
-"""IPv6 that stands for an IPv4 address inside it (compatible, NAT64, Teredo, 6to4): never needed, often abused."""
+UNICAST = (ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("2000::/3"))
+"""Where public hosts are: beyond it, IPv6 is not handed out, or stands for an IPv4 address (compatible, NAT64)."""
+SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20")))
+"""In it all the same, though nobody's host: protocols' own, 6to4 and its relays, Teredo, documentation."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,9 @@ class Egress:
             plain = plain.ipv4_mapped
         if any(plain in network for network in self.networks):
             return True
-        if isinstance(plain, ipaddress.IPv6Address) and any(plain in network for network in EMBEDDED):
-            return False
-        public = plain.is_global and not plain.is_multicast and not plain.is_reserved and not plain.is_unspecified
-        return scheme == "https" and public
+        public = plain.is_global and not plain.is_multicast and not plain.is_reserved
+        unicast = any(plain in network for network in UNICAST) and not any(plain in network for network in SPECIAL)
+        return scheme == "https" and public and unicast
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

@@ -114,10 +114,11 @@ def timestamp(seconds: float | None) -> str | None:
 
 
 def new_id() -> str:
-    """A UUID of version 7 (RFC 9562): it tells when the job was made, even when nothing else is left of it."""
-    milliseconds = int(time.time() * 1000).to_bytes(6, "big")
-    octets = bytearray(milliseconds + os.urandom(10))
-    octets[6] = 0x70 | octets[6] & 0x0F
+    """A UUID of version 7 (RFC 9562, 6.2 method 3): it tells when the job was made, to a quarter of a microsecond, even
+    when nothing else is left of it, so ids are in the order of age."""
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    octets = bytearray(milliseconds.to_bytes(6, "big") + (0x7000 | fraction).to_bytes(2, "big") + os.urandom(8))
     octets[8] = 0x80 | octets[8] & 0x3F
     return str(uuid.UUID(bytes=bytes(octets)))
 

@@ -34,10 +34,14 @@ class Remote:
         self._client.close()
 
     def submit(self, image: bytes, filename: str, parameters: Mapping[str, str]) -> dict[str, Any] | None:
-        """The job, the same one where it was handed in before; None where the service keeps no jobs."""
+        """The job, the same one where it was handed in before, unless that has failed; None where the service keeps no
+        jobs."""
         digest = hashlib.sha256(repr(sorted(parameters.items())).encode() + hashlib.sha256(image).digest()).hexdigest()
-        files = {"image": (filename, image)}
-        answer = self._ask("POST", "/jobs", files=files, data=dict(parameters), headers={"Idempotency-Key": digest})
+        request = {"files": {"image": (filename, image)}, "data": dict(parameters)}
+        answer = self._ask("POST", "/jobs", headers={"Idempotency-Key": digest}, **request)
+        if answer is not None and job_in(answer)["status"] in ("failed", "canceled"):  # some time ago
+            self._ask("DELETE", job_in(answer)["urls"]["cancel"])
+            answer = self._ask("POST", "/jobs", headers={"Idempotency-Key": digest}, **request)
         return None if answer is None else job_in(answer)
 
     def submit_url(self, source: str, sink: str, parameters: Mapping[str, str]) -> dict[str, Any]:

@@ -9,18 +9,19 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, WorkflowSerializationFormat
 
-from app.errors import EnlargerError
+from app.errors import CrashedBeforeError, EnlargerError
 from app.jobs.book import LARGE, SMALL, VERSION, WEBHOOKS, Book, problem_of
 from app.jobs.records import Job, JobSpec, Result
 from app.jobs.running import Interrupted, Running
 from app.jobs.tables import SILENCE_SECONDS, Backlog
+from app.jobs.turns import Turns
 
 log = logging.getLogger("enlarger.jobs")
 
@@ -32,9 +33,10 @@ TURNS = {SMALL: 2, LARGE: 2}  # jobs of each kind that a replica works on at a t
 AHEAD = {SMALL: 8, LARGE: 0}  # claimed beside them, so that none waits for the next look into the queue
 POLL_SECONDS = 0.25
 TICK_SECONDS = 0.5  # between two looks at what is running here
-Answer = TypeVar("Answer")
+STARTS = 6  # of one job; what has crashed so many replicas is given up
+MAX_WAIT = 60.0  # seconds from one look to the next whether the job is finished that a webhook is to tell of
 
-ATTEMPTS = 5  # starts of one job; what has crashed so many replicas is given up
+Answer = TypeVar("Answer")
 
 
 class Replica:
@@ -48,8 +50,7 @@ class Replica:
         self.executor, self.backlog = uuid.uuid4().hex, Backlog()
         self._running: dict[str, Running] = {}
         self._told: dict[str, float] = {}  # progress as last written, by job
-        self._turns = {name: threading.Semaphore(count) for name, count in TURNS.items()}
-        self._suspects = threading.Lock()
+        self._turns = Turns(TURNS)
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="jobs", daemon=True)
 
@@ -70,21 +71,22 @@ class Replica:
         """DBOS wants functions, not methods."""
         kept_as_json = WorkflowSerializationFormat.PORTABLE
 
-        @DBOS.workflow(name="enlarge", max_recovery_attempts=ATTEMPTS, serialization_type=kept_as_json)
+        @DBOS.workflow(name="enlarge", max_recovery_attempts=None, serialization_type=kept_as_json)
         def enlarge(value: dict[str, Any]) -> dict[str, Any]:
             return self._enlarge(value)
 
         @DBOS.workflow(name="webhook", serialization_type=kept_as_json)
-        def webhook(job_id: str, attempt: int) -> None:
-            self._webhook(job_id, attempt)
+        def webhook(job_id: str, attempt: int, looks: int = 0) -> None:
+            self._webhook(job_id, attempt, looks)
 
     def close(self) -> None:
-        """Hands what this replica works on to the others, or to its successor."""
+        """Hands what this replica works on to the others, or to its successor. It stops working first: the engine's
+        end, and a look at a slow database, may take some seconds."""
         self._stopping.set()
-        self._keeper.join()
-        DBOS.destroy(destroy_registry=True)  # claims nothing any more
         for running in list(self._running.values()):
             running.interrupt()
+        self._keeper.join()
+        DBOS.destroy(destroy_registry=True)  # claims nothing any more
         try:
             self._tables.release(self.executor, crashed=False)
             self._tables.leave(self.executor)
@@ -101,9 +103,10 @@ class Replica:
     def _enlarge(self, value: dict[str, Any]) -> dict[str, Any]:
         """A job, in a thread of its own. What it returns is the outcome; ``Interrupted`` leaves none."""
         job_id, spec = str(DBOS.workflow_id), JobSpec.from_json(value)
-        queue = SMALL if spec.small else LARGE
-        running = self._running[job_id] = Running(job_id, queue)
+        running = self._running[job_id] = Running(job_id, SMALL if spec.small else LARGE)
         try:
+            if self._stopping.is_set():
+                running.interrupt()
             with self._turn(running):
                 return {"result": vars(self._perform(running, spec))}
         except EnlargerError as error:
@@ -119,28 +122,32 @@ class Replica:
     def _turn(self, running: Running) -> Iterator[None]:
         """One of the turns of its kind; all of them for a job that has begun before and ended in a crash, so that what
         crashes does not take innocent ones with it again."""
-        alone = patiently(running, lambda: self._tables.starts(running.id)) > 1
-        wanted = [name for name, count in TURNS.items() for _ in range(count)] if alone else [running.queue]
-        with ExitStack() as stack:
-            if alone:
-                stack.enter_context(self._suspects)
-            for name in wanted:
-                while not self._turns[name].acquire(timeout=0.2):
-                    running.check()
-                stack.callback(self._turns[name].release)
+
+        def has_crashed() -> bool:
+            starts = patiently(running, lambda: self._tables.starts(running.id))
+            if starts > STARTS:
+                raise CrashedBeforeError(f"It has crashed {STARTS} replicas.", limit=STARTS)
+            return starts > 1
+
+        with self._turns.take(running, has_crashed):
             running.check()
             if not patiently(running, lambda: self._tables.begin(running.id, self.executor)):
                 raise Interrupted(running.id)
             running.began = True
             yield
 
-    def _webhook(self, job_id: str, attempt: int) -> None:
+    def _webhook(self, job_id: str, attempt: int, looks: int) -> None:
+        """An attempt to deliver, once the job is finished: its outcome is written a moment after its webhook is, or
+        much later, by another replica, where this one dies in between."""
         found = self._book.find(job_id)
         if not found or found[0].spec.webhook is None:
             return
+        if not found[0].done:
+            self._book.enqueue_webhook(job_id, attempt, looks + 1, delay=min(MAX_WAIT, 2.0**looks))
+            return
         delay = self._deliver(found[0], attempt)
         if delay is not None:
-            self._book.enqueue_webhook(job_id, attempt + 1, delay)
+            self._book.enqueue_webhook(job_id, attempt + 1, delay=delay)
 
     # -- what this replica looks after ---------------------------------------------------------------------------------
 
@@ -184,7 +191,7 @@ class Replica:
                 progress, left = running.progress()
                 if self._told.get(job_id) != progress:
                     self._told[job_id] = progress
-                    self._book.tell(job_id, progress=progress, left=left)
+                    self._tables.tell(job_id, self.executor, {"progress": progress, "left": left})
         self._told = {job_id: progress for job_id, progress in self._told.items() if job_id in mine}
 
 

@@ -1,5 +1,6 @@
 """Two tables beside the engine's own, of who lives and which requests were seen; what is asked of its rows in SQL."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS enlarger_replicas (executor TEXT PRIMARY KEY, seen DOUBLE PRECISION NOT NULL)",
     "CREATE TABLE IF NOT EXISTS enlarger_requests (owner TEXT, key TEXT, digest TEXT NOT NULL, job TEXT NOT NULL,"
     " accepted BOOLEAN NOT NULL, seen DOUBLE PRECISION NOT NULL, PRIMARY KEY (owner, key))",
+    "CREATE INDEX IF NOT EXISTS enlarger_requested ON enlarger_requests (job)",
 )
 LOCK = "SELECT pg_advisory_xact_lock(20260721)"  # one at a time makes tables
-OWNERS = "CREATE INDEX IF NOT EXISTS enlarger_owners ON {status} (authenticated_user, created_at)"
+OWNED = "CREATE INDEX IF NOT EXISTS enlarger_owned ON {status} (authenticated_user, workflow_uuid)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,11 @@ class Backlog:
 
 
 class Tables:
-    """On the engine's database, SQLite or PostgreSQL; all times are the database's, so that clocks need not agree."""
+    """On the engine's database, SQLite or PostgreSQL; all times are the database's, so that clocks need not agree.
+
+    Nothing here waits for the disk: what a crash of the database's machine may take back is told or done again. The
+    engine's own commits wait, and take to the disk what was committed before them.
+    """
 
     def __init__(self, url: str) -> None:
         self.embedded = url.startswith("sqlite")
@@ -58,8 +64,7 @@ class Tables:
         )
         seconds = "json_extract(attributes, '$.seconds')" if self.embedded else "(attributes->>'seconds')::float8"
         self._seconds = f"COALESCE(SUM(COALESCE({seconds}, 1)), 0)"
-        if self.embedded:
-            event.listen(self._engine, "connect", prepare_sqlite)
+        event.listen(self._engine, "connect", prepare_sqlite if self.embedded else prepare_postgres)
 
     def prepare(self) -> None:
         """Makes the tables; many may try at once."""
@@ -78,7 +83,7 @@ class Tables:
         with self._engine.begin() as connection:
             if not self.embedded:
                 connection.execute(sa.text(LOCK))
-            connection.execute(sa.text(OWNERS.format(status=self._status)))
+            connection.execute(sa.text(OWNED.format(status=self._status)))
 
     def close(self) -> None:
         self._engine.dispose()
@@ -137,6 +142,17 @@ class Tables:
         )
         return mine > 0
 
+    def tell(self, job: str, executor: str, told: dict[str, float]) -> None:
+        """Notes beside a job how far it is, as long as this replica works on it."""
+        merged = "json_patch(attributes, :told)" if self.embedded else "attributes || CAST(:told AS jsonb)"
+        self._do(
+            f"UPDATE {self._status} SET attributes = {merged}"
+            " WHERE workflow_uuid = :job AND status = 'PENDING' AND executor_id = :executor",
+            told=json.dumps(told),
+            job=job,
+            executor=executor,
+        )
+
     def replicas(self) -> int:
         """How many live; at least one."""
         rows = self._ask(
@@ -154,6 +170,17 @@ class Tables:
         )
         count, seconds, oldest, newest = rows[0]
         return Backlog(int(count), float(seconds), (oldest or 0) / 1000, (newest or 0) / 1000, self.replicas())
+
+    def owned(self, owner: str, count: int, before: str) -> list[str]:
+        """The newest jobs of an owner that are older than one: ids are in the order of age, and no two are equal."""
+        rows = self._ask(
+            f"SELECT workflow_uuid FROM {self._status} WHERE authenticated_user = :owner AND name = 'enlarge'"
+            " AND workflow_uuid < :before ORDER BY workflow_uuid DESC LIMIT :count",
+            owner=owner,
+            before=before,
+            count=count,
+        )
+        return [str(row[0]) for row in rows]
 
     # -- requests that were seen -----------------------------------------------------------------------------------
 
@@ -192,6 +219,10 @@ class Tables:
             seconds=seconds,
         )
 
+    def forget_request(self, job: str) -> None:
+        """The same request then makes another job."""
+        self._do("DELETE FROM enlarger_requests WHERE job = :job", job=job)
+
     def forget_old(self, seconds: float) -> None:
         self._do(f"DELETE FROM enlarger_requests WHERE seen < {self._now} - :seconds", seconds=seconds)
 
@@ -209,3 +240,9 @@ class Tables:
 def prepare_sqlite(connection: object, _: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[attr-defined]  # readers wait for nobody
     connection.execute("PRAGMA busy_timeout=30000")  # type: ignore[attr-defined]
+    connection.execute("PRAGMA synchronous=NORMAL")  # type: ignore[attr-defined]
+
+
+def prepare_postgres(connection: object, _: object) -> None:
+    connection.execute("SET synchronous_commit = off")  # type: ignore[attr-defined]
+    connection.commit()  # type: ignore[attr-defined]

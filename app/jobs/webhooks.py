@@ -28,8 +28,7 @@ class Webhooks:
     def deliver(self, job: Job, attempt: int) -> float | None:
         """Sends it; the seconds after which to try again, None where it was taken, refused for good or given up."""
         assert job.spec.webhook
-        if not job.done:
-            return 1.0  # it is told with the outcome, which is written a moment later
+        assert job.done
         body = json.dumps(self.message(job))
         now = datetime.now(UTC)
         headers = {

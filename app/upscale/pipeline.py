@@ -39,11 +39,12 @@ def upscale(work: Work, job: Job) -> Iterator[bytes]:
     alpha = Regrouped(alpha_rows(work, job)) if work.source.has_alpha else None
 
     def encoded_strip(strip: Pixels) -> bytes:
-        rows = finish(strip)
+        with job.beside():
+            rows = finish(strip)
         if not len(rows):  # of a wide picture made smaller
             return b""
         rows = with_source_channels(rows, alpha.take(len(rows)) if alpha else None, work.plan)
-        with job.clock.stage("encode"):
+        with job.beside(), job.clock.stage("encode"):
             return encoder.write(rows)
 
     def encoded(band: Pixels) -> bytes:

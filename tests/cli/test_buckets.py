@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from app.cli import main
-from app.jobs.book import Book, Cursor
+from app.jobs.book import Book
+from app.jobs.remote import Remote
 from app.jobs.store import Store
 from harness.pictures import encode
 from harness.postgres import Postgres
 from harness.s3 import S3
 from harness.server import Server, quick_server
+from harness.zoo import small_zoo
 
 QUICK = ["--model", "bicubic", "--scale", "2", "--format", "png"]
 
@@ -36,8 +38,10 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 @pytest.fixture
 def bucket(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new one; and the command on this machine has few networks to load."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ENLARGER_MODELS", str(small_zoo("bicubic")))
     return s3.make_bucket("b" + str(abs(hash(tmp_path))))
 
 
@@ -98,6 +102,19 @@ def test_a_remote_service_does_the_work(
     assert (sink / "1.png").read_bytes() == streamed.content
 
 
+def test_what_was_canceled_is_handed_in_again_by_the_same_command(jobs_server: Server) -> None:
+    remote, large = Remote(jobs_server.url), encode(np.zeros((1500, 1500, 3), np.uint8))
+    ids = []
+    for _ in range(2):
+        job = remote.submit(large, "a.png", {"model": "fast", "scale": "4", "format": "png"})
+        assert job
+        assert job["status"] in ("queued", "processing")
+        ids.append(job["id"])
+        httpx.delete(f"{jobs_server.url}{job['urls']['cancel']}", timeout=60)
+    remote.close()
+    assert ids[0] != ids[1]
+
+
 def test_a_remote_service_that_is_not_there_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +163,7 @@ def test_replicas_that_die_and_a_database_that_restarts_lose_and_double_nothing(
     assert [size_of(sink.get(f"{n:02}.png")) for n in range(count)] == [(60, 2 * (20 + n)) for n in range(count)]
     assert len(list(sink.list())) == count
     book = Book(url)
-    jobs, following = book.of_owner("cluster", 100, Cursor())
+    jobs, following = book.of_owner("cluster", 100)
     book.close()
     assert following is None
     assert [job.status for job in jobs] == ["succeeded"] * count

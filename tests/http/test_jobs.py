@@ -6,14 +6,19 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from standardwebhooks import Webhook
 
+from app.errors import StartupError
+from app.http.job_service import JobService
+from app.settings import Settings
 from harness.pictures import encode
 from harness.server import Server, quick_server
 
@@ -71,8 +76,19 @@ def long() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = {"jobs": str(tmp_path_factory.mktemp("jobs")), "jobs_webhook_secret": SECRET, "tile_pixels": "4096"}
+def large() -> bytes:
+    """A picture that takes longer than any test waits for it."""
+    return encode(np.zeros((1500, 1500, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def jobs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def service(jobs_folder: Path) -> Iterator[Server]:
+    settings = {"jobs": str(jobs_folder), "jobs_webhook_secret": SECRET, "tile_pixels": "4096"}
     settings |= {"jobs_hosts": '["127.0.0.1"]', "jobs_networks": '["127.0.0.0/8"]'}
     with quick_server(**settings) as running:
         yield running
@@ -170,13 +186,17 @@ def test_a_result_has_parts_and_a_tag(http_client: httpx.Client, picture: bytes)
         assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{len(data)}"
     outside = http_client.get(url, headers={"range": f"bytes={len(data)}-"})
     assert (outside.status_code, outside.json()["code"]) == (416, "range_not_satisfiable")
+    assert outside.headers["content-range"] == f"bytes */{len(data)}"
     assert http_client.get(url, headers={"if-none-match": f'"x", W/{tag}'}).status_code == 304
-    other = http_client.get(url, headers={"range": "bytes=0-9", "if-range": '"another"'})
-    assert (other.status_code, other.content) == (200, data)
+    assert http_client.get(url, headers={"range": "bytes=0-9", "if-range": tag}).status_code == 206
+    for condition in ('"another"', f"W/{tag}", "Tue, 21 Jul 2026 10:00:00 GMT"):
+        other = http_client.get(url, headers={"range": "bytes=0-9", "if-range": condition})
+        assert (other.status_code, other.content) == (200, data)
     for odd in ("bytes=5-2", "bytes=0-1,3-4", "bytes=-", "lines=0-1", "bytes=a-b"):
         assert http_client.get(url, headers={"range": odd}).content == data
-    head = http_client.head(url)
-    assert (head.headers["content-length"], head.headers["etag"], head.content) == (str(len(data)), tag, b"")
+    head = http_client.head(url, headers={"range": "bytes=0-9"})  # which is for GET alone
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(data)), b"")
+    assert head.headers["etag"] == tag
 
 
 def test_the_same_key_is_the_same_job_and_another_payload_is_refused(
@@ -259,19 +279,66 @@ def test_a_picture_that_cannot_be_decoded_fails_with_the_problem_that_a_request_
     assert (result.status_code, result.json()["code"]) == (422, "job_failed")
 
 
-def test_a_canceled_job_says_so_and_a_finished_one_is_forgotten(http_client: httpx.Client, picture: bytes) -> None:
-    large = encode(np.zeros((1500, 1500, 3), np.uint8))
+def test_a_canceled_job_says_so_and_a_finished_one_is_forgotten(
+    http_client: httpx.Client, picture: bytes, large: bytes
+) -> None:
     slow = http_client.post("/jobs", params={"model": "fast", "scale": "4"}, content=large, headers=PNG).json()
     early = http_client.get(slow["urls"]["result"])
     assert (early.status_code, early.json()["code"]) == (409, "job_not_finished")
     canceled = http_client.delete(slow["urls"]["cancel"])
     assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
     assert http_client.get(slow["urls"]["result"]).json()["code"] == "job_canceled"
-    done = wait(http_client, submit(http_client, picture))
+    key = {"idempotency-key": "forgotten"}
+    done = wait(http_client, submit(http_client, picture, **key))
     assert http_client.delete(done["urls"]["cancel"]).status_code == 204
     for url in (done["urls"]["get"], done["urls"]["result"]):
         gone = http_client.get(url)
         assert (gone.status_code, gone.json()["code"]) == (410, "job_expired")
+    assert http_client.delete(done["urls"]["cancel"]).status_code == 410
+    assert submit(http_client, picture, **key)["id"] != done["id"]  # its request is forgotten, too
+
+
+def test_two_who_cancel_at_once_are_both_told_that_it_is_canceled(service: Server, large: bytes) -> None:
+    with service.client() as one, service.client() as two:
+        job = one.post("/jobs", params={"model": "fast", "scale": "4"}, content=large, headers=PNG).json()
+        started = threading.Barrier(2)
+
+        def cancel(client: httpx.Client) -> int:
+            started.wait()
+            return client.delete(job["urls"]["cancel"]).status_code
+
+        with ThreadPoolExecutor(2) as pool:
+            statuses = sorted(pool.map(cancel, (one, two)))
+        assert statuses in ([200, 200], [200, 204])  # the later of them may find it canceled, and forget it
+        assert one.get(job["urls"]["result"]).status_code in (409, 410)
+
+
+def test_a_result_that_is_deleted_while_it_is_read_breaks_off(service: Server, http_client: httpx.Client) -> None:
+    noise = encode(np.random.default_rng(3).integers(0, 256, (1300, 1300, 3), np.uint8))
+    job = wait(http_client, submit(http_client, noise))
+    assert job["bytes"] > 2 * 8 * 2**20  # more than one piece of it beyond what is on its way
+    with http_client.stream("GET", job["urls"]["result"]) as answer:
+        pieces = answer.iter_bytes(2**16)
+        next(pieces)
+        with service.client() as other:
+            assert other.delete(job["urls"]["cancel"]).status_code == 204
+        with pytest.raises(httpx.RemoteProtocolError):
+            sum(map(len, pieces))
+    assert http_client.get(job["urls"]["result"]).status_code == 410
+
+
+def test_who_follows_a_job_that_is_forgotten_meanwhile_is_told_when_he_comes_back(
+    service: Server, http_client: httpx.Client, large: bytes
+) -> None:
+    job = http_client.post("/jobs", params={"model": "fast", "scale": "4"}, content=large, headers=PNG).json()
+    headers = {"accept": "text/event-stream"}
+    with http_client.stream("GET", job["urls"]["get"], headers=headers) as answer, service.client() as other:
+        lines = answer.iter_lines()
+        assert any(line.startswith("data: ") for line in lines)
+        assert [other.delete(job["urls"]["cancel"]).status_code for _ in range(2)] == [200, 204]
+        list(lines)  # it ends, and as a stream should
+    assert http_client.get(job["urls"]["get"], headers=headers).status_code == 410
+    assert "Traceback" not in service.log()
 
 
 @pytest.mark.parametrize(
@@ -366,17 +433,25 @@ def test_a_killed_service_goes_on_after_its_next_start(tmp_path: Path, picture: 
         assert len(sizes) == 1
 
 
-def test_wrong_settings_stop_the_start(tmp_path: Path) -> None:
-    wrong = [
-        {"jobs": "postgresql://127.0.0.1:1/jobs"},
-        {"jobs": "mysql://127.0.0.1/jobs"},
-        {"jobs": str(tmp_path), "jobs_webhook_secret": "secret"},
-        {"jobs": "postgresql://127.0.0.1:1/jobs", "jobs_store": str(tmp_path)},
-        {"jobs": "/proc/nowhere"},
-    ]
-    for settings in wrong:
-        with pytest.raises(RuntimeError, match="did not start"), quick_server(**settings):
-            pass
-    first, second = quick_server(jobs=str(tmp_path)), quick_server(jobs=str(tmp_path))
-    with first, pytest.raises(RuntimeError, match="another service"), second:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"JOBS": "postgresql://127.0.0.1:1/jobs"},
+        {"JOBS": "mysql://127.0.0.1/jobs"},
+        {"JOBS": "FOLDER", "JOBS_WEBHOOK_SECRET": "secret"},
+        {"JOBS": "postgresql://127.0.0.1:1/jobs", "JOBS_STORE": "FOLDER"},
+        {"JOBS": "/proc/nowhere"},
+    ],
+)
+def test_wrong_settings_are_told_at_the_start(
+    wrong: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"ENLARGER_{name}", value.replace("FOLDER", str(tmp_path)))
+    with pytest.raises((ValidationError, StartupError)):
+        JobService(Settings())
+
+
+def test_a_folder_has_one_service(service: Server, jobs_folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="another service"), quick_server(jobs=str(jobs_folder)):
         pass

@@ -4,6 +4,7 @@ import base64
 import http.server
 import ipaddress
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +24,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append((dict(self.headers), body))  # type: ignore[attr-defined]
+        if self.path == "/hang":
+            self.rfile.read(1)  # until the sender gives up
+            return
         self.send_response(self.server.statuses.pop(0))  # type: ignore[attr-defined]
+        self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")  # type: ignore[attr-defined]
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
@@ -41,8 +46,8 @@ def receiver() -> Iterator[Any]:
     server.server_close()
 
 
-def job_for(receiver: Any, **more: Any) -> Job:
-    spec = JobSpec(UPLOAD, {}, webhook=f"http://127.0.0.1:{receiver.server_port}/hook")
+def job_for(receiver: Any, path: str = "/hook", **more: Any) -> Job:
+    spec = JobSpec(UPLOAD, {}, webhook=f"http://127.0.0.1:{receiver.server_port}{path}")
     return Job(new_id(), "me", more.pop("status", "succeeded"), spec, created=0.0, finished=10.0, **more)
 
 
@@ -71,6 +76,7 @@ def test_what_is_not_taken_is_sent_again_later_and_later_with_the_same_id(receiv
     assert delays.pop() is None  # given up
     assert all(delay and 0.8 * told <= delay <= 1.2 * told for delay, told in zip(delays, DELAYS, strict=True))
     assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
+    assert len(receiver.received) == len(DELAYS) + 1  # and no redirect was followed
 
 
 def test_a_receiver_that_is_gone_is_left_in_peace(receiver: Any) -> None:
@@ -85,6 +91,20 @@ def test_one_that_does_not_answer_is_asked_again(receiver: Any) -> None:
     assert webhooks().deliver(job, 1)
 
 
-def test_nothing_is_told_before_the_outcome_is_written(receiver: Any) -> None:
-    assert webhooks().deliver(job_for(receiver, status="processing"), 1)
+def test_one_that_takes_it_and_says_nothing_is_left_after_a_while(
+    receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.egress.SECONDS", 2.0)
+    assert webhooks().deliver(job_for(receiver, "/hang"), 1)
+    assert len(receiver.received) == 1
+
+
+def test_one_inside_is_not_told_though_its_name_was_outside_when_the_job_came(
+    receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = JobSpec(UPLOAD, {}, webhook=f"https://changed.test:{receiver.server_port}/hook")
+    job = Job(new_id(), "me", "succeeded", spec, created=0.0, finished=10.0)
+    inside = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", receiver.server_port))]
+    monkeypatch.setattr("app.jobs.egress.socket.getaddrinfo", lambda *_, **__: inside)
+    assert Webhooks(SECRET, Egress(["*"]), 60).deliver(job, 1)
     assert not receiver.received

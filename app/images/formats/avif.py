@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from PIL.AvifImagePlugin import AvifImageFile
 
 from app.errors import CorruptImageError, TooManyPixelsError, UnsupportedFormatError
-from app.images.code_points import CodePoints
+from app.images.code_points import UNSPECIFIED, CodePoints
 from app.images.formats.av1 import read_av1
 from app.images.formats.base import Container, DecodeLimits, InputFormat
-from app.images.formats.heif import UNTOLD, Coding, has_brand, read_heif, size_of
+from app.images.formats.heif import Coding, has_brand, read_heif, size_of
 from app.images.formats.heif_stream import AVIF, Plane
 from app.images.formats.isobmff import Meta
 
@@ -32,16 +32,17 @@ def read_avif(data: bytes, limits: DecodeLimits) -> Container:
 
 def check_streams(meta: Meta, plane: Plane, contents: Mapping[int, memoryview], limits: DecodeLimits) -> Coding:
     """Checks what will be decoded for a plane, each image and all together."""
-    total, points = 0, None
+    total, held, points = 0, 0.0, None
     for number in plane.tiles:
         item = meta.item(number)
         if item.kind != AVIF.item:
             raise UnsupportedFormatError("An AVIF with another codec than AV1 is not supported")
         stream = read_av1(contents[number], meta.count)
-        points = points or CodePoints(*stream.points)  # browsers go by the first tile
+        points = points or CodePoints(*stream.points)  # those of the first tile count
         for width, height in ((stream.width, stream.height), *stream.frames):
             limits.check(width, height)
-        total += sum(width * height for width, height in stream.frames)
+        pixels = sum(width * height for width, height in stream.frames)
+        total, held = total + pixels, held + pixels * stream.pixel_bytes
         layered = len(stream.frames) > 1 or item.property(b"lsel") or item.property(b"a1op")
         if not layered and size_of(item) != (stream.width, stream.height):
             raise CorruptImageError("The AVIF's image has a different size than its header says")
@@ -50,7 +51,7 @@ def check_streams(meta: Meta, plane: Plane, contents: Mapping[int, memoryview], 
         raise TooManyPixelsError(detail, limit=limits.max_pixels, actual=total)
     configuration = meta.item(plane.tiles[0]).property(b"av1C")
     gray = configuration is not None and bool(configuration[2] & 0x10)  # monochrome (AV1-ISOBMFF 2.3.3)
-    return Coding(gray, points or UNTOLD)
+    return Coding(gray, points or CodePoints(UNSPECIFIED, UNSPECIFIED), held)
 
 
 FORMAT = InputFormat(

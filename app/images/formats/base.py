@@ -11,6 +11,8 @@ from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError
 
 Buffer = bytes | memoryview
 
+PIXEL_BYTES = 16  # that a codec may take per pixel while it decodes; half a byte more is tolerated
+
 MAX_PROFILE = 4 << 20
 """Bytes of a colour profile. The largest printing profiles in use have about 3 MB."""
 
@@ -19,10 +21,11 @@ MAX_PROFILE = 4 << 20
 class DecodeLimits:
     """How large an image may be before it is enlarged.
 
-    Decoded colour takes 4 bytes per pixel (gray 1) and alpha 1 more; with 16 bits, 6 (gray 2) and 2 more. While it
-    is decoded, rotated or converted from ink to light it takes up to twice that, a progressive JPEG 6 bytes more, a
-    WebP, AVIF or HEIC 12; samples of 32 bits and more are bounded by their bytes (``tiff.py``). So ``max_pixels``
-    bounds memory: 50 million take 0.2 GB, and 0.8 GB for the moment in which a WebP of that size is decoded.
+    Decoded colour takes 4 bytes per pixel (gray 1) and alpha 1 more; with 16 bits, 6 (gray 2) and 2 more. While it is
+    decoded, rotated or converted from ink to light it takes up to twice that, a progressive JPEG 6 bytes more, a WebP,
+    AVIF or HEIC 12. Images that might take more than ``PIXEL_BYTES`` may have correspondingly fewer pixels
+    (``check_memory``; samples of 32 bits: ``tiff.py``). So ``max_pixels`` bounds memory: 50 million take 0.2 GB, and
+    0.8 GB for the moment in which a WebP of that size is decoded.
 
     ``max_pixels`` may not exceed ``PIL.Image.MAX_IMAGE_PIXELS`` (89.5 million), above which Pillow warns. To allow
     more, raise that figure first, in the composition root.
@@ -45,6 +48,13 @@ class DecodeLimits:
         if max(width, height) > self.max_side:
             detail = f"A side of {max(width, height)} pixels is longer than the {self.max_side} allowed"
             raise TooManyPixelsError(detail, limit=self.max_side, actual=max(width, height))
+
+    def check_memory(self, pixels: int, pixel_bytes: float) -> None:
+        """For codecs that may take more than ``PIXEL_BYTES``."""
+        most = int(self.max_pixels * PIXEL_BYTES / pixel_bytes)
+        if pixels > most:
+            detail = f"{pixels} pixels of so many bits and planes are more than the {most} allowed"
+            raise TooManyPixelsError(detail, limit=most, actual=pixels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,16 @@ from importlib.util import find_spec
 from PIL import ImageFile
 
 from app.errors import CorruptImageError, TooManyPixelsError, UnsupportedFormatError
+from app.images.code_points import CodePoints
 from app.images.formats.base import Container, DecodeLimits, InputFormat
 from app.images.formats.heif import Coding, has_brand, read_heif, size_of
 from app.images.formats.heif_stream import HEIC, Plane
-from app.images.formats.hevc import configured_sizes, sizes_in
+from app.images.formats.hevc import Format, configured_formats, configured_points, formats_in
 from app.images.formats.isobmff import Item, Meta
 
 AVAILABLE = find_spec("pillow_heif") is not None
 MAX_BOXES = 16  # before ``meta``, which usually comes second
+SAMPLE_COPIES = 1.6  # of the decoded planes that libheif and Pillow hold at a time
 PADDING = 64  # coded pictures are padded to a multiple of at most this many pixels
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
@@ -49,7 +51,8 @@ def check_streams(meta: Meta, plane: Plane, contents: Mapping[int, memoryview], 
     """Checks what will be decoded for a plane, each image and all together."""
     if plane.item is None:
         raise UnsupportedFormatError("A HEIC with a separate alpha for each tile is not supported")
-    total, configured = 0, {}  # tiles share their configuration
+    total, held = 0, 0.0
+    configured: dict[int, list[Format]] = {}  # tiles share their configuration
     for number in plane.tiles:
         item = meta.item(number)
         if item.kind != HEIC.item:
@@ -58,20 +61,22 @@ def check_streams(meta: Meta, plane: Plane, contents: Mapping[int, memoryview], 
         limits.check(width, height)
         configuration = _configuration(item)
         if id(configuration) not in configured:
-            configured[id(configuration)] = configured_sizes(configuration, meta.count)
-        own = sizes_in(contents[number], (configuration[21] & 3) + 1, meta.count)
+            configured[id(configuration)] = configured_formats(configuration, meta.count)
+        own = formats_in(contents[number], (configuration[21] & 3) + 1, meta.count)
         if not configured[id(configuration)]:
             raise CorruptImageError("The HEIC does not state the size of its coded picture")
         for coded in (*configured[id(configuration)], *own):
-            if not (0 <= coded[0] - width < PADDING and 0 <= coded[1] - height < PADDING):
+            if not (0 <= coded.width - width < PADDING and 0 <= coded.height - height < PADDING):
                 raise CorruptImageError("The HEIC's image has a different size than its header says")
         total += width * height
+        held += width * height * max(each.pixel_bytes for each in (*configured[id(configuration)], *own))
     if plane.is_grid and total > 2 * limits.max_pixels:  # tiles extend beyond the edge
         detail = f"Tiles of {total} pixels are more than twice the {limits.max_pixels} allowed"
         raise TooManyPixelsError(detail, limit=2 * limits.max_pixels, actual=total)
     configuration = _configuration(meta.item(plane.tiles[0]))
     gray, bits = configuration[16] & 3 == _NO_CHROMA, 8 + (configuration[17] & 7)
-    return Coding(gray, is_deep=gray and bits > 8)  # libheif gives 8 bits of anything else
+    points = CodePoints(*configured_points(configuration))
+    return Coding(gray, points, SAMPLE_COPIES * held, is_deep=gray and bits > 8)  # libheif gives 8 bits of the rest
 
 
 def _configuration(item: Item) -> memoryview:

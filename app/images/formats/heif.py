@@ -1,12 +1,13 @@
 """The reader that AVIF and HEIC share as kinds of HEIF (ISO/IEC 23008-12): size, grid, alpha, orientation, colour,
 metadata."""
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from app.errors import CorruptImageError, UnsupportedFormatError
-from app.images.code_points import UNSPECIFIED, CodePoints, check_standard_light, profile_of
+from app.images.code_points import CodePoints, check_standard_light, profile_of
 from app.images.formats.base import Container, DecodeLimits, ImageHeader, checked_profile, upright
 from app.images.formats.heif_stream import Codec, Plane, write_heif
 from app.images.formats.ifd import Exif, read_exif
@@ -16,20 +17,22 @@ from app.images.icc import plausible_profile
 
 MAX_TILES = 256  # of 512 x 512: 67 million pixels
 MAX_METADATA = 1 << 20
+RGBA_BYTES = 8  # per pixel, besides the decoded planes: what the library and Pillow make of them, at a time
 
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 _GAIN_MAPS = (b"urn:com:apple:photo:2020:aux:hdrgainmap",)
 _TONE_MAPPED = b"tmap"  # ISO 21496-1: an item derived from an image and its gain map
 
 
-UNTOLD = CodePoints(UNSPECIFIED, UNSPECIFIED)
-
-
 class Coding(NamedTuple):
-    """What the streams of a plane say of its samples. ``is_deep``: decoded to 16 bits, unless there is alpha."""
+    """What the streams of a plane say of its samples.
+
+    ``held``: bytes of the planes while they are decoded. ``is_deep``: decoded to 16 bits, unless there is alpha.
+    """
 
     gray: bool
-    points: CodePoints = UNTOLD
+    points: CodePoints
+    held: float
     is_deep: bool = False
 
 
@@ -53,7 +56,9 @@ def read_heif(
     alpha = alpha_of(codec, meta, colour)
     planes = (colour, alpha) if alpha else (colour,)
     contents = contents_of(meta, planes)
-    coding, *_ = [check_streams(meta, plane, contents, limits) for plane in planes]
+    codings = [check_streams(meta, plane, contents, limits) for plane in planes]
+    coding, pixels = codings[0], math.prod(size_of(primary))
+    limits.check_memory(pixels, sum(each.held for each in codings) / pixels + RGBA_BYTES)
     orientation = orientation_of(primary)
     width, height = upright(*(shown_size or size_of)(primary), orientation)
     depth: Literal[8, 16] = 16 if coding.is_deep and alpha is None else 8

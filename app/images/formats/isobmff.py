@@ -92,7 +92,7 @@ class Meta:
                 head = 16
             size = size or len(view) - position
             if size < head:
-                raise CorruptImageError("A box is smaller than its own header")
+                raise CorruptImageError("A box is smaller than its own headerer")
             yield Box(name, view[position + head : position + size], start + position + head)
             position += size
 

@@ -14,6 +14,7 @@ from app.inference.binding import BoundSession, enlarged, run_into
 from app.inference.providers import RUN_ERRORS, GpuOptions, create_session, is_out_of_memory
 from app.inference.pruning import with_one_output
 from app.inference.runtimes.base import ALL_OUTPUTS, OUTPUTS, Face, Source, Value
+from app.inference.stopping import giving_up
 
 PRECISIONS = {  # what a provider runs; "auto" takes the first that a network has
     "cpu": ("fp32", "int8", "fp16"),  # fp16 only to measure it: a CPU casts back and forth, which is slower
@@ -56,8 +57,6 @@ class OnnxSession:
         self._bound = BoundSession(self.sessions[0], source.scale) if name != "cpu" else None
         self.provider: str = self.sessions[0].get_providers()[0]
         self.precision, self._title, self._scale = source.precision, source.title, source.scale
-        self._options = ort.RunOptions()
-        self._options.only_execute_path_to_fetches = True  # ORT 1.31 ignores it: both outputs are computed
 
     @property
     def face(self) -> Face:
@@ -72,12 +71,13 @@ class OnnxSession:
         output = OUTPUTS[batch.dtype.name]
         try:
             if self._bound:
-                return self._bound.run(output, batch, self._options)
+                return self._bound.run(output, batch, run_options())
             image = batch.astype(np.float32)
             image /= np.iinfo(batch.dtype).max
             upscaled: Pixels = np.empty(enlarged(batch.shape, self._scale), batch.dtype)
-            with self._free_session() as session:
-                run_into(upscaled, session, output, image, self._options)
+            options = run_options()
+            with self._free_session() as session, giving_up(partial(setattr, options, "terminate", True), RUN_ERRORS):
+                run_into(upscaled, session, output, image, options)
             return upscaled
         except RUN_ERRORS as error:
             if not is_out_of_memory(error):
@@ -101,3 +101,11 @@ class OnnxSession:
     def release(self) -> None:
         if self._bound:
             self._bound.release()
+
+
+def run_options() -> ort.RunOptions:
+    """Of one run."""
+    options = ort.RunOptions()
+    options.only_execute_path_to_fetches = True  # a wish; ORT 1.31 ignores it: both outputs run
+    options.log_severity_level = 4  # what fails is told by its exception
+    return options

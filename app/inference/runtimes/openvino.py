@@ -21,6 +21,7 @@ from app.images.pixels import Pixels
 from app.inference.providers import is_out_of_memory
 from app.inference.runtimes.base import OUTPUTS, Face, Source, Value
 from app.inference.runtimes.channels_last import with_channels_last
+from app.inference.stopping import current_stop, giving_up
 from app.threads import lower_priority
 
 log = logging.getLogger("enlarger.openvino")
@@ -87,13 +88,15 @@ class Compiled:
         self._requests: list[Any] = []
 
     def run(self, batch: Pixels, upscaled: Pixels) -> None:
-        request = self._requests.pop() if self._requests else self.model.create_infer_request()
+        request, stop = self._requests.pop() if self._requests else self.model.create_infer_request(), current_stop()
         try:
             request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
-            request.infer()
+            with giving_up(request.cancel, (RuntimeError,)):
+                request.infer()
             place(request.get_output_tensor().data, upscaled)
         finally:
-            self._requests.append(request)
+            if not (stop and stop.is_set):  # one that was canceled when it had just ended would end its next run so
+                self._requests.append(request)
 
     def drop(self) -> None:
         """Its session compiles it again when it is needed."""
