@@ -273,7 +273,7 @@ def test_the_format_is_that_of_the_output_s_name(suffix: str, format: str, tmp_p
     [
         (noise(8, 10, 4), "lying.jpg", "PNG", "lying-enlarged.png"),
         (noise(8, 10, 3), "lying.webp", "JPEG", "lying-enlarged.jpg"),
-        (noise(8, 10, 3), "none", "BMP", "none-enlarged.png"),
+        (noise(8, 10, 3), "none", "GIF", "none-enlarged.png"),
         (noise(8, 10).astype(np.uint16) * 257, "deep.jpg", "PNG", "deep-enlarged.png"),
         (noise(8, 10, 3), "picture.gif", "GIF", "picture-enlarged.png"),
         (noise(4, 5000, 3), "wide.webp", "WEBP", "wide-enlarged.png"),  # 20,000 pixels: more than WebP can

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from app.errors import InvalidParameterError, OutputTooLargeError
+from app.errors import OutputTooLargeError
 from app.images.encoders.base import (
     DEFAULT_QUALITY,
     OutputFormat,
@@ -42,7 +42,7 @@ class JpegEncoder:
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, subsampling: Subsampling = "4:2:0") -> None:
         check_quality(quality)
-        _check_limits(picture)
+        _check_metadata(picture)
         self._picture = picture
         self._quality = quality
         self._subsampling = subsampling
@@ -124,14 +124,7 @@ class JpegEncoder:
         return file.getvalue()
 
 
-def _check_limits(picture: Picture) -> None:
-    if picture.channels not in (1, 3):
-        raise InvalidParameterError("JPEG has no alpha channel", limit=3, actual=picture.channels)
-    longest = max(picture.width, picture.height)
-    if longest > MAX_SIDE:
-        raise OutputTooLargeError(
-            f"A side of a JPEG image has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest
-        )
+def _check_metadata(picture: Picture) -> None:
     for name, block, limit in (("Exif block", picture.exif, MAX_EXIF), ("ICC profile", picture.icc_profile, MAX_ICC)):
         size = len(block or b"")
         if size > limit:

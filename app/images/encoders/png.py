@@ -14,7 +14,6 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from app.errors import OutputTooLargeError
 from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows, whole_density
 
 XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # keyword; not compressed; no language, no translation (11.3.3.4)
@@ -75,9 +74,6 @@ class PngEncoder:
     """
 
     def __init__(self, picture: Picture, map_slices: SliceMap | None = None) -> None:
-        longest = max(picture.width, picture.height)
-        if longest > MAX_SIDE:
-            raise OutputTooLargeError("A PNG side is too long", limit=MAX_SIDE, actual=longest)
         self._picture = picture
         self._map_slices = map_slices or deflaters().map
         self._counter = RowCounter(picture)

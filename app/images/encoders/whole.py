@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from app.errors import OutputTooLargeError
 from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows
 from app.images.icc import for_rgb
 
@@ -19,7 +18,6 @@ class WholeEncoder:
     def __init__(
         self, picture: Picture, kind: OutputFormat, modes: Mapping[int, str], options: Mapping[str, object]
     ) -> None:
-        check_size(picture, kind)
         self._picture, self._kind, self._options = picture, kind, options
         self._mode = modes[picture.channels]
         self._counter = RowCounter(picture)
@@ -55,14 +53,3 @@ class WholeEncoder:
         )
         self._image = None  # freed while the file is still being sent
         return file.getvalue()
-
-
-def check_size(picture: Picture, kind: OutputFormat) -> None:
-    """Raises OutputTooLargeError if the result exceeds the format, or the memory its library would need."""
-    longest, pixels = max(picture.width, picture.height), picture.width * picture.height
-    if kind.max_side and longest > kind.max_side:
-        detail = f"A side of a {kind.name.upper()} image has at most {kind.max_side} pixels"
-        raise OutputTooLargeError(detail, limit=kind.max_side, actual=longest)
-    if kind.max_pixels and pixels > kind.max_pixels:
-        detail = f"A {kind.name.upper()} result has at most {kind.max_pixels} pixels"
-        raise OutputTooLargeError(detail, limit=kind.max_pixels, actual=pixels)
