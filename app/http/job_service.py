@@ -16,9 +16,9 @@ from app.http.background import Background
 from app.http.jobs import Jobs, add_jobs
 from app.http.service import Service
 from app.jobs.book import Book, database_url
-from app.jobs.desk import Desk
 from app.jobs.egress import Egress
 from app.jobs.expiry import expire, remove_orphans
+from app.jobs.lifecycle import JobLifecycle
 from app.jobs.places import Places
 from app.jobs.records import Job, JobSpec, Result
 from app.jobs.replica import Replica
@@ -57,8 +57,8 @@ class JobService:
         self._sweeper = threading.Thread(target=self._sweep, name="jobs-sweeper", daemon=True)
 
     def add_to(self, app: FastAPI, service: Service) -> None:
-        desk = Desk(self._book, self._replica, self._store, self._settings.jobs.retention_seconds)
-        jobs = Jobs(desk, self._places, self._webhooks is not None)
+        lifecycle = JobLifecycle(self._book, self._replica, self._store, self._settings.jobs.retention_seconds)
+        jobs = Jobs(lifecycle, self._places, self._webhooks is not None)
         add_jobs(app, jobs)
         service.defer = jobs.defer
         service.metrics.watch_jobs(lambda: self._replica.backlog.jobs, lambda: self._replica.backlog.seconds)

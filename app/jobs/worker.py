@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from app.errors import EnlargerError, ShuttingDownError
-from app.jobs.desk import source_key
+from app.jobs.lifecycle import source_key
 from app.jobs.places import Places
 from app.jobs.records import UPLOAD, JobSpec, Result
 from app.jobs.running import Running
