@@ -24,7 +24,7 @@ from app.http.upload import Upload
 from app.http.upscale import opened
 from app.jobs.book import NEWEST
 from app.jobs.lifecycle import JobLifecycle
-from app.jobs.places import Places
+from app.jobs.locations import Locations
 from app.jobs.records import UPLOAD, Job, JobSpec, created_at
 from app.threads import run_in_thread
 from app.upscale.memory import held_bytes
@@ -44,7 +44,7 @@ class Jobs:
     """What the routes need. ``webhooks``: whether there is a key to sign them with."""
 
     lifecycle: JobLifecycle
-    places: Places
+    locations: Locations
     webhooks: bool
 
     # -- handed in -------------------------------------------------------------------------------------------------
@@ -56,9 +56,9 @@ class Jobs:
         if asked.webhook:
             if not self.webhooks:
                 raise InvalidParameterError("This service sends no webhooks: it has no key to sign them with.")
-            self.places.egress.check(asked.webhook)
+            self.locations.egress.check(asked.webhook)
         for url in filter(None, (asked.source, asked.sink)):
-            self.places.check(url)
+            self.locations.check(url)
         if asked.parameters.decode:
             raise InvalidParameterError("decode: a job tells no codes; ask POST /upscale without Prefer.")
         seconds = None
