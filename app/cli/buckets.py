@@ -17,7 +17,7 @@ from app.errors import EnlargerError
 from app.images.encoders import BY_SUFFIX, FORMATS
 from app.images.formats import SUFFIXES
 from app.jobs.book import Book, database_url
-from app.jobs.copying import Copy, Plan, open_source, plan_copies
+from app.jobs.bucket_plan import Copy, Plan, open_source, plan_copies
 from app.jobs.records import Job, JobSpec, new_id
 from app.jobs.remote import Remote
 from app.jobs.store import Store, is_url
