@@ -14,8 +14,8 @@ MAX_PIPELINED = 100  # requests sent on one connection before the first of them 
 
 class Protocol(HttpToolsProtocol):
     """Adds bounds in bytes and a time limit for a request's headers; ``state["cut"]``, with which a response drops its
-    connection at once (closing it would wait for a client that does not read); a problem document for what is not HTTP;
-    and, while ``draining``, closes the connection after every response."""
+    connection at once (closing it would wait for a client that does not read); a problem document for input that is not
+    HTTP; and, while ``draining``, closes the connection after every response."""
 
     def __init__(
         self, *arguments: Any, header_seconds: float, draining: Callable[[], bool] = lambda: False, **options: Any

@@ -21,7 +21,7 @@ from app.inference.stopping import Stop, Stopped, stopped_by
 from app.inference.turns import PATIENCE, Turns
 from app.inference.zoo import ModelSpec
 from app.telemetry.record import StageClock
-from app.threads import give_way, usable_cores
+from app.threads import lower_priority, usable_cores
 
 OnBatch = Callable[[str, int, int, float], None]
 """Called after each batch: the network's title, windows, LR pixels, seconds."""
@@ -205,7 +205,7 @@ class Scheduler:
     # -- the threads -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        give_way()
+        lower_priority()
         while batch := self._next_batch():
             batcher, share = (self._beside, 1 / self._lanes) if batch.beside else (self._batcher, 1)
             started = time.perf_counter()
@@ -258,7 +258,6 @@ class Scheduler:
                 self._changed.wait(pause)
                 self._drop_expired()
             now, eligible = time.monotonic(), self._eligible()
-            overdue = self._turns.is_overdue(now)
             first = self._turns.first(eligible, now)
             taken = self._turns.take(first, eligible, self._most)
             for job in dict.fromkeys(entry.job for entry in taken if not entry.job.computing):
@@ -268,12 +267,11 @@ class Scheduler:
             beside = not self._is_alone(taken[0])
             seconds = (self._lanes if beside else 1) * sum(self._seconds(entry) for entry in taken)
             self._busy_until = max(self._busy_until, now + seconds)
-            stop = None if overdue else self._stop_for(taken)
-            return Batch(taken, beside, stop)
+            return Batch(taken, beside, self._stop_for(taken, now))
 
-    def _stop_for(self, taken: list[Entry]) -> Stop | None:
+    def _stop_for(self, taken: list[Entry], now: float) -> Stop | None:
         """Nothing but background work is given up, and not if it has waited for too long already."""
-        if not all(entry.job.background for entry in taken):
+        if not all(entry.job.background for entry in taken) or self._turns.was_overdue(now):
             return None
         self._stops.append(stop := Stop())
         return stop

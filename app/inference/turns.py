@@ -26,7 +26,7 @@ class Turns:
         self.jobs: OrderedDict[Job, None] = OrderedDict()  # the first one has waited longest
         self._seconds_left = seconds_left  # of computing a job's remaining windows, estimated
         self._virtual_time = 0  # what the job served last had cost before that
-        self._background_at = 0.0  # when a window of a background job was last computed, or the first one queued
+        self._background_at = 0.0  # from when on the background jobs are patient
 
     def queue(self, entry: Entry, now: float) -> None:
         """A job that arrives late or was idle starts at the current virtual time: idling earns no credit."""
@@ -58,6 +58,13 @@ class Turns:
     def is_overdue(self, now: float) -> bool:
         """Whether the patience of the background jobs is over, if there are any."""
         return now > self._background_at + PATIENCE
+
+    def was_overdue(self, now: float) -> bool:
+        """The same, of background work that was just taken: for what comes behind it, patience begins anew."""
+        overdue = self.is_overdue(now)
+        if overdue:
+            self._background_at = now
+        return overdue
 
     def in_foreground(self, now: float) -> bool:
         """Whether a job is active that is not a background job."""

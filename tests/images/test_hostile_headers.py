@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from PIL import Image, ImageCms
 
 from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError
-from app.http.access_log import Journal
+from app.http.access_log import AccessLog
 from app.http.problems import add_error_handlers
 from app.http.service import Service
 from app.http.upscale import router
@@ -30,14 +30,14 @@ from app.images.formats.ifd import read_exif
 from app.images.formats.isobmff import MAX_PARTS
 from app.images.formats.xmltree import MAX_DEPTH, MAX_NODES, parse_xml
 from app.images.formats.xmp import ENHANCED, cleaned_xmp, enlarged_xmp
-from app.images.profiles import open_profile
+from app.images.icc import open_profile
 from app.images.tone import far_curve
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
 from app.settings import Settings
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import PassOn
+from app.telemetry.tracing import Propagator
 from app.upscale import upscaler as upscaler_module
 from app.upscale.upscaler import Upscaler
 from harness import MODELS
@@ -110,7 +110,7 @@ def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fm
     app = FastAPI()
     app.include_router(router)
     add_error_handlers(app)
-    app.add_middleware(Journal, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
+    app.add_middleware(AccessLog, metrics=Metrics(), tracer=Propagator(), in_flight=InFlightTracker())
     app.state.service = Service(Settings(), Upscaler(load_zoo(MODELS), scheduler, {}), ready=True)
 
     async def ask() -> httpx.Response:
