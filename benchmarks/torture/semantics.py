@@ -267,7 +267,7 @@ def heic(random: Generator) -> bytes:
         rows, columns = (int(random.choice((1, 2, 16, 17))) for _ in range(2))
         tiles = int(random.choice((rows * columns, rows * columns - 1)))
         whole = heif.grid(rows, columns, (min(width * columns, 65_535), min(height * rows, 65_535)), 2)
-        return hevc.heic(whole, *[picture] * tiles, before=free(random))
+        return hevc.heic(whole, *[picture] * tiles, before=free(random))[: 8 << 20]
     entries = [picture]
     if random.random() < 0.5:
         alpha = hevc.picture(parameter_set(random, width, height), (side(random), side(random)), units=units(random))
