@@ -144,10 +144,14 @@ def _auxiliary_kind(item: Item) -> bytes:
 
 
 def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
-    """The bytes of each tile. Their total must not exceed the file: tiles may share extents, but not overlap in
-    part."""
+    """The bytes of each tile. Their total must not exceed the file: tiles may share extents, but not overlap in part.
+
+    None is truncated: a decoder would make up what is missing.
+    """
     numbers = {tile for plane in planes for tile in plane.tiles}
     extents = {meta.item(number).extents for number in numbers}
+    if any(offset + length > len(meta.data) for each in extents for offset, length in each):
+        raise CorruptImageError("The file ends before its image does")
     if sum(length for each in extents for _, length in each) > len(meta.data):
         raise CorruptImageError("The images are larger than the file")
     read: dict[tuple[tuple[int, int], ...], memoryview] = {}

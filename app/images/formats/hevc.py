@@ -87,6 +87,8 @@ def _units(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> Ite
         count(1)
         size = int.from_bytes(view[position : position + length_bytes])
         position += length_bytes
+        if position + size > len(view):
+            raise CorruptImageError("A unit of the HEVC picture is cut short")
         yield view[position : position + size]
         position += size
 
