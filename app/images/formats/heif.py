@@ -144,10 +144,8 @@ def _auxiliary_kind(item: Item) -> bytes:
 
 
 def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
-    """The bytes of each tile. Their total must not exceed the file: tiles may share extents, but not overlap in part.
-
-    None is truncated: a decoder would make up what is missing.
-    """
+    """The bytes of each tile. Their total must not exceed the file: tiles may share extents, but not overlap in
+    part. None may be truncated, because a decoder would invent the missing pixels."""
     numbers = {tile for plane in planes for tile in plane.tiles}
     extents = {meta.item(number).extents for number in numbers}
     if any(offset + length > len(meta.data) for each in extents for offset, length in each):
