@@ -172,6 +172,8 @@ def load_zoo(folder: Path) -> Zoo:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such file; ENLARGER_MODELS names the folder of the networks.") from error
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}.") from error
     except ValueError as error:

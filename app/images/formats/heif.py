@@ -149,7 +149,7 @@ def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
     numbers = {tile for plane in planes for tile in plane.tiles}
     extents = {meta.item(number).extents for number in numbers}
     if any(offset + length > len(meta.data) for each in extents for offset, length in each):
-        raise CorruptImageError("The file ends before its picture does")
+        raise CorruptImageError("The file ends before its image does")
     if sum(length for each in extents for _, length in each) > len(meta.data):
         raise CorruptImageError("The images are larger than the file")
     read: dict[tuple[tuple[int, int], ...], memoryview] = {}
