@@ -1,9 +1,9 @@
-"""The Enlarger service: bytes of a picture in, bytes of a larger picture out, streamed."""
+"""The Enlarger service: the bytes of an image in, the bytes of a larger image out, streamed."""
 
 import os
 
-# ONNX Runtime's wheels (from 1.29) report to their maker and keep an identifier on disk, unless told so before they are
-# imported.
+# From 1.29 on, ONNX Runtime's wheels send telemetry to Microsoft and keep an identifier on disk, unless this is set
+# before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
 """Everything that can go wrong, as one tree: each error knows its HTTP status, its code and its public message.
 
-The decoder, the scheduler and the rest raise these; ``routes.py`` alone turns them into RFC 9457 problem documents and
-``cli.py`` alone into a line on standard error. ``detail`` is always safe to show to a stranger.
+The decoder, the scheduler and the rest raise these. ``http/problems.py`` alone turns them into RFC 9457 problem
+documents, and ``cli`` alone into a line on standard error. ``detail`` is always safe to show to a stranger.
 """
 
 from typing import ClassVar
@@ -10,7 +10,7 @@ from typing import ClassVar
 class EnlargerError(Exception):
     """An expected failure with a public explanation.
 
-    ``limit`` and ``actual`` give the figure that was exceeded and the one that was seen, where there is such a figure.
+    ``limit`` and ``actual``: the figure that was exceeded and the one that was found, if there is such a figure.
     """
 
     status: ClassVar[int] = 500
@@ -84,7 +84,7 @@ class CodesUnavailableError(EnlargerError):
     status, code, title = 501, "decode_unavailable", "No bar code reader is installed"
 
 
-# -- the picture -------------------------------------------------------------------------------------------------
+# -- the image -------------------------------------------------------------------------------------------------
 
 
 class UnsupportedFormatError(EnlargerError):
@@ -116,13 +116,13 @@ class OutputTooLargeError(EnlargerError):
 
 
 class TooMuchWorkError(EnlargerError):
-    """By the header alone: on this machine, with this network, it would take longer than a request may."""
+    """Decided by the header alone: on this machine, with this network, it would take longer than a request may."""
 
     status, code, title = 422, "too_much_work", "The image would take too long"
 
 
 class TooMuchMemoryError(EnlargerError):
-    """All that this service has for pictures would not hold what this one needs while it is computed and sent."""
+    """The memory that this service has for images would not suffice to compute and send this one."""
 
     status, code, title = 422, "too_much_memory", "The image would take too much memory"
 
@@ -166,7 +166,7 @@ class FailedJobError(EnlargerError):
 
 
 class RepeatedRequestError(EnlargerError):
-    """A request with the same ``Idempotency-Key`` is being answered just now."""
+    """A request with the same ``Idempotency-Key`` is being answered at the moment."""
 
     status, code, title, retryable = 409, "request_in_progress", "The same request is in progress", True
 
@@ -184,7 +184,7 @@ class SourceError(EnlargerError):
 
 
 class UnreachableError(SourceError):
-    """For now, perhaps: whoever works on the job tries again."""
+    """Possibly temporary: whoever works on the job retries it."""
 
     retryable = True
 
@@ -231,7 +231,7 @@ class OutOfMemoryError(EnlargerError):
 
 
 class CancelledError(EnlargerError):
-    """The client has left; nobody sees this, it only unwinds the request."""
+    """The client has disconnected. Nobody sees this error; it only unwinds the request."""
 
     status, code, title = 499, "cancelled", "Client closed the request"
 
@@ -240,7 +240,7 @@ class CancelledError(EnlargerError):
 
 
 class StartupError(EnlargerError):
-    """The service must not become ready: a model file, a provider or a setting is not what it is said to be."""
+    """The service must not become ready: a model file, a provider or a setting is not what it should be."""
 
     code, title = "startup_failed", "The service cannot start"
 
@@ -249,7 +249,7 @@ class ModelFileError(StartupError):
     code, title = "bad_model_file", "A model file is missing, modified or has the wrong interface"
 
 
-class ProofError(StartupError):
+class SelfTestError(StartupError):
     code, title = "not_proven", "A network failed its self-test"
 
 

@@ -20,27 +20,27 @@ from starlette.middleware.cors import CORSMiddleware
 from app import __version__
 from app.errors import StartupError
 from app.http import catalogue, generate, health, pages, upscale
-from app.http.access_log import Journal
-from app.http.auth import Access
-from app.http.limits import Room, Slots
+from app.http.access_log import AccessLog
+from app.http.auth import Authentication
+from app.http.limits import ConcurrencyLimit, ConcurrencyLimiter
 from app.http.openapi import DESCRIPTION, only
 from app.http.preconditions import ContentCoding, check_parameters
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.protocol import Protocol
 from app.http.service import Service
 from app.images.formats import DecodeLimits
-from app.inference.engine import Engine, Prove
+from app.inference.engine import Engine, SelfTest
 from app.inference.providers import RUNTIME_VERSION, GpuOptions
 from app.inference.scheduler import OnBatch, nobody
-from app.inference.self_test import check_proof
+from app.inference.self_test import check_known_tile
 from app.inference.zoo import load_zoo
 from app.settings import Settings
 from app.study.comparison import Study
 from app.study.routes import router as study_router
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import OpenTelemetry, PassOn
+from app.telemetry.tracing import OpenTelemetry, Propagator
 from app.upscale.memory import networks_bytes
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
@@ -53,15 +53,15 @@ log = logging.getLogger("enlarger")
 ROUTERS = (upscale.router, catalogue.router, health.router, generate.router, pages.router)
 
 
-def create_engine(settings: Settings, prove: Prove | None = None, *names: str) -> Engine:
-    """Every network of the model folder, or those of ``names``, loaded and with ``prove`` proven on this provider.
+def create_engine(settings: Settings, self_test: SelfTest | None = None, *names: str) -> Engine:
+    """Every network of the model folder, or those of ``names``: loaded, and self-tested on this provider if asked for.
 
     Raises ``StartupError``.
     """
     gpu = GpuOptions(settings.advanced.gpu_memory_bytes)
     zoo = load_zoo(settings.models)
     zoo = zoo.only(*names) if names else zoo
-    return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, prove)
+    return Engine(zoo, settings.provider, settings.compute_threads, settings.precision, gpu, self_test)
 
 
 def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Upscaler:
@@ -73,7 +73,7 @@ def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobo
 
 @dataclass(frozen=True)
 class Worker:
-    """What a supervisor gives its worker: file descriptors, what to refuse, and how many workers there were before."""
+    """What a supervisor gives its worker: file descriptors, the digests to refuse, and how many workers preceded it."""
 
     socket: int
     pipe: int
@@ -82,15 +82,15 @@ class Worker:
 
 
 def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
-    """The application; loading happens here, before a port is opened, so a bad model stops the start."""
-    engine = create_engine(settings, check_proof)
+    """The application. Models are loaded here, before a port is opened, so that a bad one stops the start."""
+    engine = create_engine(settings, check_known_tile)
     metrics = Metrics()
     upscaler = create_upscaler(settings, engine, metrics.observe_batch)
-    ledger = Ledger(worker.pipe, worker.refused) if worker else Ledger()
-    room = Room(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
-    service = Service(settings, upscaler, engine.generators, metrics, ledger=ledger, room=room)
+    in_flight = InFlightTracker(worker.pipe, worker.refused) if worker else InFlightTracker()
+    concurrency = ConcurrencyLimiter(settings.max_requests, settings.slot_bytes, settings.max_upload_bytes)
+    service = Service(settings, upscaler, engine.generators, metrics, in_flight=in_flight, concurrency=concurrency)
     describe(service, metrics, worker.restarts if worker else 0)
-    tracer = OpenTelemetry(__version__) if settings.tracing else PassOn()
+    tracer = OpenTelemetry(__version__) if settings.tracing else Propagator()
 
     jobs = create_jobs(settings) if settings.jobs.location else None
 
@@ -99,7 +99,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         if jobs:
             await asyncio.to_thread(jobs.start, service, asyncio.get_running_loop())
         service.ready = True
-        ledger.ready()
+        in_flight.ready()
         most = (settings.most_bytes + networks_bytes(engine.zoo, upscaler.budget)) / 1e6
         on = ", ".join(engine.providers)
         log.info("ready: %d networks on %s, memory at most %.0f MB", len(upscaler.networks), on, most)
@@ -129,12 +129,14 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
         jobs.add_to(app, service)
     add_error_handlers(app)
     app.add_middleware(
-        Slots,
-        room=room,
+        ConcurrencyLimit,
+        limiter=concurrency,
         refuse=on_enlarger_error,
     )
     app.add_middleware(ContentCoding, refuse=on_enlarger_error)
-    app.add_middleware(Access, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study.invitation)
+    app.add_middleware(
+        Authentication, keys=settings.api_keys, refuse=on_enlarger_error, invitation=settings.study.invitation
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -143,7 +145,7 @@ def create_app(settings: Settings, worker: Worker | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(Journal, metrics=metrics, tracer=tracer, ledger=ledger)
+    app.add_middleware(AccessLog, metrics=metrics, tracer=tracer, in_flight=in_flight)
     return app
 
 
@@ -157,7 +159,7 @@ def create_jobs(settings: Settings) -> "JobService":
 
 
 def describe(service: Service, metrics: Metrics, restarts: int) -> None:
-    """What does not change while the process lives, and what is asked for when it is read."""
+    """Reports what does not change while the process lives, and sets up what is read on demand."""
     metrics.describe_build(__version__, RUNTIME_VERSION)
     for title, network in service.upscaler.networks.items():
         metrics.describe_network(title, network.precision, network.provider)
@@ -166,11 +168,11 @@ def describe(service: Service, metrics: Metrics, restarts: int) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM or SIGINT: readiness is withdrawn and new pictures refused at once, those in flight may finish.
+    """On SIGTERM or SIGINT readiness is withdrawn and new images are refused at once; those in flight may finish.
 
-    After SIGTERM the port stays open for ``drain_delay_seconds``, and every answer closes its connection: a balancer
-    then finds out from a 503, not from a connection that is refused or breaks under its request. A second signal ends
-    the delay.
+    After SIGTERM the port stays open for ``drain_delay_seconds``, and every response closes its connection: a
+    balancer then learns of it from a 503, not from a connection that is refused or breaks under its request. A
+    second signal ends the delay.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -185,7 +187,7 @@ class DrainingServer(uvicorn.Server):
             self._exit_at = 0
         self._service.draining = True
         self._service.upscaler.scheduler.refuse_new()
-        # Not by uvicorn's own: it would raise the signal again at the end, and the exit status would be -15.
+        # Not uvicorn's handlers: they would raise the signal again at the end, and the exit status would be -15.
         self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
 
     async def on_tick(self, counter: int) -> bool:
@@ -194,13 +196,13 @@ class DrainingServer(uvicorn.Server):
 
 
 def return_freed_memory() -> None:
-    """Has glibc give back to the system what is free now, and from now on large blocks as soon as they are freed.
+    """Makes glibc return free memory to the system now, and large blocks as soon as they are freed.
 
-    Its own threshold rises to 32 MiB with the blocks it sees, and bands then leave holes: 10 to 20 MB of a process.
-    Fifteen networks, loaded, proven and let go, leave 35 MB in small pieces.
+    Its own threshold rises to 32 MiB with the blocks it sees, so bands leave holes: 10 to 20 MB per process. Fifteen
+    networks, loaded, self-tested and released, leave 35 MB in small pieces.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc's, not musl's or macOS'
+    if hasattr(libc, "mallopt"):  # glibc, not musl or macOS
         mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
         libc.mallopt(mmap_threshold, 2**20)
         libc.malloc_trim(0)
@@ -220,9 +222,9 @@ def serve(settings: Settings, worker: Worker | None = None) -> None:
         port=settings.port,
         http=protocol,  # type: ignore[arg-type]
         log_config=None,
-        access_log=False,  # the journal writes the line, with the id
+        access_log=False,  # our access log writes the line, with the id
         server_header=False,
-        timeout_keep_alive=75,  # longer than a balancer's idle time, else it meets closed connections
+        timeout_keep_alive=75,  # longer than a balancer's idle timeout, else it would use closed connections
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
     # The supervisor's socket, if there is one; a backlog of uvicorn's own would be lost with a worker.

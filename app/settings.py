@@ -1,4 +1,4 @@
-"""The environment, read once: validated, frozen settings. ``docs/settings.md`` has them as a table."""
+"""The environment, read once: validated, frozen settings. ``docs/settings.md`` lists them."""
 
 import base64
 import json
@@ -26,14 +26,14 @@ from app.threads import usable_cores
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PROCESS_BYTES = 360_000_000  # with the shipped networks and their activations on a CPU
-OPENVINO_BYTES = 240_000_000  # more, where it is loaded: its code, what it has compiled, and its activations
-DECODE_BYTES = 16  # per LR pixel, at most, while it is decoded: see formats/base.py
-SLOT_BANDS = 4  # of most requests: one stitched, up to two encoded (noise), and room for
-SLOT_BYTES = 24 * 2**20  # the windows ahead of them (passes.py); what takes more takes several slots (memory.py)
+OPENVINO_BYTES = 240_000_000  # more if it is loaded: its code, compiled networks and activations
+DECODE_BYTES = 17  # per LR pixel, at most, during decoding: see formats/base.py
+SLOT_BANDS = 4  # of a typical request: one stitched, up to two encoded (noise), and room for
+SLOT_BYTES = 24 * 2**20  # the windows ahead (passes.py); requests that need more take several slots (memory.py)
 
 PREFIX = "ENLARGER_"
 UNNAMED = ("advanced", "folder", "location")
-"""Parts of a setting's path that its variable does not have: ``study.folder`` is ``ENLARGER_STUDY``."""
+"""Parts of a setting's path that its variable leaves out: ``study.folder`` is ``ENLARGER_STUDY``."""
 _INJECTED = ("ENLARGER_SERVICE_", "ENLARGER_PORT_")
 """Variables that Kubernetes puts into every pod of a namespace with a Service called ``enlarger``."""
 
@@ -91,13 +91,13 @@ class StudySettings(Group):
     """A folder of images; without it there is no study."""
     scale: int = Field(4, ge=2, le=4)
     original: bool = True
-    """The study's images are reduced by its scale, enlarged again and compared with themselves. Off: enlarged as they
-    are, with no original to compare with."""
+    """Reduce the study's images by its scale, enlarge them again and compare them with the original. If false, they
+    are enlarged as they are, with no original to compare with."""
     invitation: Secret | None = None
-    """What a participant's link carries (``/study?invitation=...``); with it, or with API keys, nobody else takes
+    """The token in a participant's link (``/study?invitation=...``); with it, or with API keys, nobody else can take
     part."""
     database: Path | None = None
-    """Where the ratings are kept; default: ``study.sqlite3`` in the folder."""
+    """The file of the ratings; default: ``study.sqlite3`` in the folder."""
 
 
 class JobsSettings(Group):
@@ -120,16 +120,17 @@ class JobsSettings(Group):
 
 
 class AdvancedSettings(Group):
-    """What few deployments change."""
+    """Settings that few deployments change."""
 
     gpu_memory_bytes: int = Field(0, ge=0)
     """The most that each network may hold on the GPU; 0: no limit."""
     max_side: int = Field(32_768, ge=1)
-    """Of an input image, in pixels."""
+    """The longest side of an input image, in pixels."""
     tile_pixels: int = Field(114_688, ge=4096)
     """LR pixels of the largest tile."""
     tile_bytes: int = Field(1792 * 2**20, ge=2**20)
-    """Memory that one tile of an imported network may take; with less, an expensive one computes more pixels twice."""
+    """Memory that one tile of an imported network may take; with less, an expensive network computes more pixels
+    twice."""
     band_bytes: int = Field(24 * 2**20, ge=2**20)
     """Bytes of the result's rows in one band: bounds a request's memory and the time to its first byte."""
     body_seconds: float = Field(30, gt=0)
@@ -148,41 +149,42 @@ class Settings(BaseSettings):
     models: Path = MODELS
 
     provider: ProviderName = "auto"
-    """``auto``: CUDA where it works, else CPU: by OpenVINO where it is installed and faster for a network, else by ONNX
-    Runtime. A named one must work, or the service does not start; ``tensorrt`` only where it is named, because it
-    builds its engines for minutes."""
+    """``auto``: CUDA if it works, else the CPU, with OpenVINO for the networks that it runs faster, else ONNX
+    Runtime. A named provider must work, or the service does not start; ``tensorrt`` must be named, because it builds
+    its engines for minutes."""
     precision: PrecisionName = "auto"
-    """Which of a network's files is run. ``int8``: over twice as fast on a CPU, some hundredths of a dB worse, 8 bits
-    deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, or ``bf16`` by OpenVINO where the
-    processor computes that; ``fp16`` on a GPU."""
+    """Which of a network's files is run. ``int8``: over twice as fast on a CPU, some hundredths of a dB worse, 8
+    bits deep; a network without such a file keeps ``fp32``. ``auto``: ``fp32`` on a CPU, ``bf16`` with OpenVINO if
+    the processor computes it, ``fp16`` on a GPU."""
     threads: int = Field(0, ge=0)
     """Compute threads, and images decoded at a time; 0: as many as this process may use."""
 
     api_keys: Annotated[tuple[Secret, ...], BeforeValidator(split)] = ()
-    """Any of them admits to everything but health, documentation and the pages' files; without keys everyone may
-    come."""
+    """Any of these keys gives access to everything; without one only health, documentation and the pages' files are
+    served. If no keys are set, everyone has access."""
     cors_origins: Strings = ()
 
     max_requests: int = Field(64, ge=1)
-    """Maximum number of concurrent image requests; further ones get 429. One that takes more than ``slot_bytes`` counts
-    for several."""
+    """Maximum number of concurrent image requests; further ones get 429. One that takes more than ``slot_bytes``
+    counts as several."""
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     max_upload_bytes: int = Field(256 * 2**20, ge=1)
-    """Of all bodies held at a time; what would exceed it is refused with 429."""
+    """Maximum bytes of all bodies together; further uploads get 429."""
     max_pixels: int = Field(50_000_000, ge=1, le=89_000_000)
     """LR pixels of one image, checked in its header before anything is decoded."""
     max_queue_seconds: float = Field(60, gt=0)
-    """Requests are refused with 429 while the accepted work is estimated to take longer than this."""
+    """While the accepted work is estimated to take longer than this, requests get 429."""
     request_deadline_seconds: float = Field(300, gt=0)
     drain_seconds: float = Field(30, gt=0)
-    """How long requests in flight may go on after SIGTERM and the drain delay."""
+    """How long requests in flight may continue after SIGTERM and the drain delay."""
     drain_delay_seconds: float = Field(0, ge=0)
-    """How long after SIGTERM the port stays open, ``/readyz`` says 503 and new work is refused with 503, so that a
-    balancer learns of it before connections are refused."""
+    """How long after SIGTERM the port stays open while ``/readyz`` and new work get 503, so that a balancer notices
+    before connections are refused."""
 
     log_format: LogFormat = "text"
     tracing: bool = False
-    """Spans by OpenTelemetry's OTLP exporter, configured by its own ``OTEL_*`` variables; needs the extra ``otel``."""
+    """Spans sent by OpenTelemetry's OTLP exporter, configured by its own ``OTEL_*`` variables; needs the extra
+    ``otel``."""
 
     study: StudySettings = StudySettings()
     jobs: JobsSettings = JobsSettings()
@@ -211,8 +213,8 @@ class Settings(BaseSettings):
 
     @property
     def most_bytes(self) -> int:
-        """What the process' memory stays below on a CPU, whatever is sent to it: the process, the bodies, the images
-        being decoded, and what each request in the service holds."""
+        """The bound on the process' memory on a CPU, whatever is sent to it: the process itself, the bodies, the
+        images being decoded, and what each request holds."""
         decoding = self.compute_threads * (DECODE_BYTES * self.max_pixels + self.max_body_bytes)
         process = PROCESS_BYTES + OPENVINO_BYTES * self.loads_openvino
         return process + self.max_upload_bytes + decoding + self.max_requests * self.slot_bytes
@@ -224,7 +226,7 @@ class Settings(BaseSettings):
 
     @property
     def slot_bytes(self) -> int:
-        """What a request holds of the service's memory, or a multiple of it."""
+        """The memory of the service that a request holds; larger requests hold a multiple of it."""
         return SLOT_BANDS * self.advanced.band_bytes + SLOT_BYTES
 
 
@@ -258,4 +260,4 @@ def misspelt(environment: Iterable[str]) -> Iterator[str]:
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known and not name.startswith(_INJECTED):
             near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-            yield f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ".")
+            yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ".")

@@ -1,8 +1,9 @@
-"""Keeps one worker alive: ``enlarger serve --supervise``, which becomes this process. Nothing heavy is imported here.
+"""Keeps one worker alive: ``enlarger serve --supervise``, which becomes this process. Nothing heavy is imported
+here.
 
-It holds the listening socket, so that connections wait while a worker that crashed (a codec, a driver, kill -9) is
-replaced, and remembers the pictures that were being worked on: one that was there at two crashes is refused from then
-on, by its sha256. The worker is ``enlarger serve --worker JSON``; it tells of itself by a pipe, see ``in_flight.py``.
+It owns the listening socket, so that connections wait while a crashed worker (a codec, a driver, kill -9) is
+replaced, and remembers the images in flight at a crash: one that was in flight at two crashes is refused from then
+on, by its sha256. The worker is ``enlarger serve --worker JSON``; it reports through a pipe, see ``in_flight.py``.
 """
 
 import ctypes
@@ -17,15 +18,15 @@ from collections import Counter
 from collections.abc import Sequence
 from types import FrameType
 
-CRASHES = 2  # this many, and a picture is refused
+CRASHES = 2  # after which an image is refused
 MOST_SUSPECTS = 500  # remembered at a time
-SHORT_LIFE = 10.0  # seconds; a worker that lived for less is replaced after a pause that doubles
-LONGEST_PAUSE = 0.3  # seconds; a worker takes two or three to be ready, and is to be back within five
+SHORT_LIFE = 10.0  # seconds; a worker that lived for less is replaced after a doubling pause
+LONGEST_PAUSE = 0.3  # seconds; a worker is ready after two or three, and must be back within five
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Supervisor:
-    """``command`` starts a worker, once ``--worker`` and its JSON are appended."""
+    """``command`` starts a worker once ``--worker`` and its JSON are appended."""
 
     def __init__(self, command: Sequence[str], listener: socket.socket) -> None:
         self._command, self._listener = list(command), listener
@@ -35,7 +36,7 @@ class Supervisor:
         self._suspects: Counter[str] = Counter()  # crashes, by sha256
 
     def run(self) -> int:
-        """Until a signal, or until a worker fails before it is ready; returns the exit status."""
+        """Runs until a signal, or until a worker fails before it is ready; returns the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         pause = 0.0
@@ -46,7 +47,7 @@ class Supervisor:
                 return status if status >= 0 else 128 - status
             if status != 0:
                 self._blame(in_flight)
-            say(f"the worker ended with status {status}, {len(in_flight)} pictures in flight; starting another")
+            say(f"the worker ended with status {status}, {len(in_flight)} images in flight; starting another")
             pause = 0.0 if time.monotonic() - started > SHORT_LIFE else min(LONGEST_PAUSE, 2 * pause + 0.1)
             time.sleep(pause)
             if self._stopping:
@@ -54,7 +55,7 @@ class Supervisor:
             self._restarts += 1
 
     def _run_worker(self) -> tuple[int, bool, list[str]]:
-        """A worker's whole life: its exit status, whether it was ever ready, and the pictures it left unfinished."""
+        """A worker's whole life: its exit status, whether it was ever ready, and the images it left unfinished."""
         reading, writing = os.pipe()
         refused = [digest for digest, crashes in self._suspects.items() if crashes >= CRASHES]
         told = {"socket": self._listener.fileno(), "pipe": writing, "refused": refused, "restarts": self._restarts}
@@ -64,11 +65,11 @@ class Supervisor:
             preexec_fn=die_with_parent,
         )
         os.close(writing)
-        if self._stopping:  # the signal came before there was a worker to pass it on to
+        if self._stopping:  # the signal came before there was a worker to receive it
             self._stop(signal.SIGTERM, None)
         in_flight: dict[str, str] = {}
         was_ready = False
-        with os.fdopen(reading, encoding="ascii") as lines:  # until the worker is gone, however it goes
+        with os.fdopen(reading, encoding="ascii") as lines:  # until the worker has ended, however it did
             for line in lines:
                 match line.split():
                     case ["ready"]:
@@ -85,7 +86,7 @@ class Supervisor:
             del self._suspects[digest]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Lets go of the socket, so that it closes when the worker closes it, and passes the signal on."""
+        """Releases the socket, so that it closes when the worker closes it, and passes the signal on."""
         self._stopping = True
         if self._worker is not None and self._worker.poll() is None:
             self._listener.close()

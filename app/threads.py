@@ -1,8 +1,8 @@
-"""Thread priorities: everything that computes, decodes or encodes runs below the one thread that answers.
+"""Thread priorities: everything that computes, decodes or encodes runs below the thread that serves requests.
 
-With every core busy, a refusal, a health check or a client's disconnect would otherwise wait for its turn. All of them
-get the same priority: a thread that waits behind ONNX Runtime's threads while it holds the interpreter's lock would
-keep the answering one waiting too. Measurements, also with two levels, are in docs/promises.md.
+With every core busy, a refusal, a health check or a client's disconnect would otherwise have to wait. All computing
+threads get the same priority: one that waits behind ONNX Runtime's threads while it holds the GIL would keep the
+serving thread waiting too. Measurements, also with two levels, are in docs/promises.md.
 """
 
 import asyncio
@@ -22,38 +22,38 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _calling = threading.local()
-_ahead = ThreadPoolExecutor(2, "ahead")
+_prompt = ThreadPoolExecutor(2, "prompt")
 
 
-def give_way() -> None:
-    """Lowers the calling thread's priority for good, once; threads it starts inherit that.
+def lower_priority() -> None:
+    """Lowers the calling thread's priority, once and permanently; threads it starts inherit it.
 
-    Only Linux has a priority a thread; elsewhere nothing happens.
+    Only Linux has priorities per thread; elsewhere nothing happens.
     """
-    if sys.platform == "linux" and not getattr(_calling, "gives_way", False):
+    if sys.platform == "linux" and not getattr(_calling, "is_lowered", False):
         os.nice(NICER)
-        _calling.gives_way = True
+        _calling.is_lowered = True
 
 
-async def run_beside(
+async def run_in_thread(
     function: Callable[[*Arguments], Result], *arguments: *Arguments, limiter: CapacityLimiter | None = None
 ) -> Result:
-    """What ``function(*arguments)`` returns or raises, run in one of anyio's worker threads, at lower priority."""
+    """Runs ``function(*arguments)`` in one of anyio's worker threads, at lower priority, and returns its result."""
 
     def run() -> Result:
-        give_way()
+        lower_priority()
         return function(*arguments)
 
     return await to_thread.run_sync(run, limiter=limiter)
 
 
-async def run_ahead(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-    """The same in a thread of normal priority: for short work that a response depends on."""
-    return await asyncio.get_running_loop().run_in_executor(_ahead, function, *arguments)
+async def run_in_prompt_thread(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+    """The same in a thread of normal priority, for short work that a response depends on."""
+    return await asyncio.get_running_loop().run_in_executor(_prompt, function, *arguments)
 
 
 def usable_cores() -> int:
-    """CPU cores this process may really use: its affinity, cut by a cgroup quota (v2 ``cpu.max``) if there is one."""
+    """The CPU cores this process may use: its affinity, limited by a cgroup quota (v2 ``cpu.max``) if there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

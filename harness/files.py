@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,15 @@ from PIL import Image
 def saved(image: Image.Image, fmt: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, fmt, **options)
+    return file.getvalue()
+
+
+def heic(image: Image.Image, **options: object) -> bytes:
+    """By x265 in libheif, nearly lossless; needs the extra ``heif``."""
+    import pillow_heif
+
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, **{"quality": 95, "chroma": 444, **options})
     return file.getvalue()
 
 
@@ -179,6 +189,11 @@ def small_files() -> Iterator[tuple[str, bytes]]:
     yield "tiff lzw", saved(image, "tiff", compression="tiff_lzw")
     yield "tiff deep", tiff(tiff_tags(6, 2, (16,), 1, 24), DEEP.astype("<u2").tobytes())
     yield "gif", saved(image.quantize(8), "gif", transparency=3)
+    yield "avif", saved(image.convert("RGBA"), "avif", exif=exif)
+    yield "avif animated", saved(frames()[0], "avif", save_all=True, append_images=frames()[1:])
+    if find_spec("pillow_heif"):
+        yield "heic", heic(image.convert("RGBA"), exif=exif)
+        yield "heic tiles", heic(smooth((70, 66)), tile_size=64)
     yield "gif animated", saved(frames()[0], "gif", save_all=True, append_images=frames()[1:])
 
 

@@ -16,6 +16,9 @@ class Av1(NamedTuple):
     reduced: bool = True
     own_size: bool = False
     sequences: int = 1
+    profile: int = 0
+    colour: tuple[tuple[int, int], ...] = ()
+    """(value, bits) of ``color_config`` and what follows it; zeros if there are none."""
 
     def stream(self) -> bytes:
         sequence = unit(1, packed(*self._sequence()))
@@ -24,13 +27,15 @@ class Av1(NamedTuple):
 
     def _sequence(self) -> Iterator[tuple[int, int]]:
         """(value, bits) of the fields of 5.5.1."""
-        yield from ((0, 3), (1, 1), (self.reduced, 1))
+        yield from ((self.profile, 3), (1, 1), (self.reduced, 1))
         if not self.reduced:
             yield from ((0, 1), (0, 1), (0, 5), (0, 12))  # no timing, no delay, one operating point
         yield 0, 5
         yield from ((15, 4), (15, 4), (self.width - 1, 16), (self.height - 1, 16))
         if not self.reduced:
             yield from ((0, 1), (0, 7), (0, 1), (1, 1), (1, 1))
+        yield 0, 3 + 3 * self.reduced
+        yield from self.colour
         yield 0, 32
 
 
@@ -66,7 +71,11 @@ class Entry(NamedTuple):
 
 
 def avif(
-    *entries: Entry, before: bytes = b"", within: bytes = b"", replaced: dict[bytes, bytes] | None = None
+    *entries: Entry,
+    before: bytes = b"",
+    within: bytes = b"",
+    replaced: dict[bytes, bytes] | None = None,
+    brands: bytes = b"avif\0\0\0\0avifmif1miaf",
 ) -> bytes:
     """An AVIF of these items, numbered from 1; ``replaced``: boxes of ``meta`` to be put in place of its own."""
     properties = list(dict.fromkeys(each for entry in entries for each in entry.properties))
@@ -111,7 +120,7 @@ def avif(
             start += len(each.content)
         return box(b"iloc", FULL, b"\x44\0", struct.pack(">H", len(entries)), places)
 
-    head = box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + before
+    head = box(b"ftyp", brands) + before
     for start in (0, len(head) + len(box(b"meta", FULL, *parts.values(), located(0), within)) + 8):
         boxes = {**parts, b"iloc": located(start), **(replaced or {})}
         whole = head + box(b"meta", FULL, *boxes.values(), within)

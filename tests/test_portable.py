@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.supervisor import die_with_parent
-from app.threads import give_way, usable_cores
+from app.threads import lower_priority, usable_cores
 from harness import ROOT
 from harness.fakes import noise
 from harness.pictures import decoded, encode
@@ -65,7 +65,7 @@ def test_the_service_does_without() -> None:
         assert client.get("/metrics").status_code == 200
 
 
-@pytest.mark.parametrize("call", [die_with_parent, give_way])
+@pytest.mark.parametrize("call", [die_with_parent, lower_priority])
 def test_no_call_of_linux_is_made_elsewhere(call: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*arguments: object) -> None:
         raise AssertionError("there is no such call here")

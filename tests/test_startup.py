@@ -87,11 +87,11 @@ def test_a_blank_key_stops_the_start(keys: str) -> None:
     [("max_pixel", "MAX_PIXELS"), ("api_key", "API_KEYS"), ("treads", "THREADS"), ("study_orginal", "STUDY_ORIGINAL")],
 )
 def test_a_misspelt_setting_stops_the_start(name: str, meant: str) -> None:
-    assert_one_line(refused_start(**{name: "5"}), f"ENLARGER_{name.upper()} is no setting", f"ENLARGER_{meant}?")
+    assert_one_line(refused_start(**{name: "5"}), f"ENLARGER_{name.upper()} is not a setting", f"ENLARGER_{meant}?")
 
 
 def test_a_setting_that_is_like_none_stops_the_start() -> None:
-    assert_one_line(refused_start(colour="blue"), "ENLARGER_COLOUR is no setting.")
+    assert_one_line(refused_start(colour="blue"), "ENLARGER_COLOUR is not a setting.")
     status, output = refused_start(max_side="0", tracin="1")
     assert (status, "ENLARGER_MAX_SIDE: " in output) == (2, True)
 

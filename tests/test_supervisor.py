@@ -106,7 +106,7 @@ def test_a_start_that_fails_is_not_tried_again(tmp_path: Path) -> None:
         run = subprocess.run(command, cwd=ROOT, env=environment, stderr=log, timeout=PATIENCE)
         log.seek(0)
         assert run.returncode == 2
-        assert "manifest.json: No such file" in log.read()
+        assert "manifest.json: no such file" in log.read()
 
 
 def test_the_supervisor_is_light() -> None:

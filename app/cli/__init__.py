@@ -1,4 +1,5 @@
-"""The ``enlarger`` command. Each command is a module, imported once it is asked for: Ctrl-C works meanwhile, too."""
+"""The ``enlarger`` command. Each subcommand is a module that is imported on use, so that Ctrl-C works during
+imports, too."""
 
 import signal
 import sys

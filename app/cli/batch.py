@@ -1,4 +1,4 @@
-"""Many images, one after another: what fails does not stop the others, and nothing is left out without a word."""
+"""Many images, one after another. A failure does not stop the others, and everything that is skipped is reported."""
 
 import sys
 from collections import Counter
@@ -23,8 +23,8 @@ DONE, FAILED = 0, 1  # exit statuses
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be done. ``output``: what was given as ``-o``; ``is_folder``: it ended in a slash."""
+class BatchOptions:
+    """What is to be done. ``output``: the value of ``-o``; ``is_folder``: it ended in a slash."""
 
     named: Sequence[Path]
     output: Path | None
@@ -35,37 +35,38 @@ class Order:
 
 
 class SkippedError(Exception):
-    """Raised with the reason where an image need not be enlarged."""
+    """Raised with the reason if an image need not be enlarged."""
 
 
 class StoppedError(Exception):
-    """Raised where the batch was stopped."""
+    """Raised if the batch was stopped."""
 
 
 class Batch:
-    """The images of an order. Raises ``EnlargerError`` where nothing can be begun.
+    """The images to be enlarged. Raises ``EnlargerError`` if nothing can be started.
 
     It runs in one thread and may be stopped by another one.
     """
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self, options: BatchOptions) -> None:
+        self.options = options
         self.counts: Counter[str] = Counter(done=0, skipped=0, failed=0)
-        self.is_blocked = False  # it may wait for others for ever, and holds nothing that would have to be put away
+        self.is_blocked = False  # it may block forever, and holds nothing that needs cleaning up
         self._stopping = False
         self._job: Job | None = None
-        found = list(find(order.named, order.output))
+        found = list(find(options.named, options.output))
         self.sources = [each for each in found if isinstance(each, Source)]
-        self._names = Names(order.named, self.sources, order.output, order.is_folder)
-        named_format = None if order.parameters.format else self._names.format()
-        self._parameters = order.parameters.model_copy(update={"format": named_format}) if named_format else None
-        to_stream = self._names.file == STREAM or (order.output is None and any(s.is_stream for s in self.sources))
+        self._names = Names(options.named, self.sources, options.output, options.is_folder)
+        named_format = None if options.parameters.format else self._names.format()
+        self._parameters = options.parameters.model_copy(update={"format": named_format}) if named_format else None
+        to_stream = self._names.file == STREAM or (options.output is None and any(s.is_stream for s in self.sources))
         if to_stream and sys.stdout.isatty():
             raise EnlargerError("Standard output is a terminal; name a file with -o.")
         self._omissions = [each for each in found if isinstance(each, Omission)]
 
     def run(self, make: Callable[[], AbstractContextManager[Upscaler]]) -> int:
-        """Enlarges one after another and returns the exit status; ``make`` loads the networks, if any are needed."""
+        """Enlarges one image after another and returns the exit status; ``make`` loads the networks if any are
+        needed."""
         try:
             for each in self._omissions:
                 self._tell("failed" if each.failed else "skipped", each.path, each.reason)
@@ -80,7 +81,7 @@ class Batch:
         return FAILED if self.counts["failed"] else DONE
 
     def stop(self) -> None:
-        """Ends the run soon, with nothing unfinished left behind; from any thread."""
+        """Ends the run soon and leaves nothing unfinished behind; from any thread."""
         self._stopping = True
         if job := self._job:
             job.cancel()
@@ -104,7 +105,7 @@ class Batch:
         except SkippedError as skip:
             self._tell("skipped", source.path, str(skip))
         except EnlargerError as error:
-            self._check()  # then it was cancelled
+            self._check()  # it may have been cancelled
             self._tell("failed", source.path, error.detail)
         except OSError as error:
             self._tell("failed", source.path, error.strerror or str(error))
@@ -114,21 +115,21 @@ class Batch:
         with self._waiting(source.is_stream):
             data = source.read()
         image = upscaler.open(data)
-        plan = upscaler.plan(image, self._parameters or self.order.parameters)
+        plan = upscaler.plan(image, self._parameters or self.options.parameters)
         target = self._names.target(source, plan.output.format)
-        if self.order.skip_existing and is_there(target):
-            raise SkippedError(f"{shown(target)} is there")
+        if self.options.skip_existing and is_there(target):
+            raise SkippedError(f"{shown(target)} already exists")
         if not self._names.file:
             check_replaceable(target)
         work = upscaler.decode(image, plan)
         del image, data
         total, title = len(plan.passes[-1].plan.rows) + 1, f"{shown(source.path)} ({number} of {len(self.sources)})"
-        times_of = source if self.order.keep_times else None
+        times_of = source if self.options.keep_times else None
         with (
             upscaler.admit(plan) as self._job,
             self._waiting(is_stream(target)),
             writing(target, times_of) as file,
-            # For people at terminals only (disable=None), gone when it is full.
+            # Only on terminals (disable=None); removed when it is complete.
             tqdm(upscaler.run(work, self._job), title, total=total, unit="band", disable=None, leave=False) as bar,
         ):
             for piece in bar:
@@ -153,11 +154,11 @@ class Task:
 def plan_files(
     named: Sequence[Path], output: Path | None, format_name: str | None, skip_existing: bool = False
 ) -> Iterator[Task]:
-    """The same files and names for who lets another service do the work; what is left out is told."""
+    """The same files and names for images that another service enlarges; whatever is skipped is reported."""
     found = list(find(named, output))
     sources = [each for each in found if isinstance(each, Source)]
     if output == STREAM or any(source.is_stream for source in sources):
-        raise EnlargerError("Standard input, standard output and pipes are not for --remote; name files.")
+        raise EnlargerError("--remote takes files, not standard input, standard output or pipes.")
     names = Names(named, sources, output, is_folder=False)
     format_name = format_name or names.format()
     for each in found:
@@ -167,10 +168,10 @@ def plan_files(
         try:
             own = sniff(source.read()).name
         except (EnlargerError, OSError):
-            own = DEFAULT_FORMAT  # the service, or reading it again, tells what is wrong
+            own = DEFAULT_FORMAT  # the service, or reading it again, will report what is wrong
         target = names.target(source, format_name or (own if own in FORMATS else DEFAULT_FORMAT))
         if skip_existing and is_there(target):
-            tell("skipped", source.path, f"{shown(target)} is there")
+            tell("skipped", source.path, f"{shown(target)} already exists")
         else:
             yield Task(source.path, target)
 
@@ -181,6 +182,6 @@ def tell(what: str, path: Path, reason: str) -> None:
 
 
 def shown(path: Path) -> str:
-    """A path on one line, whatever is in its name."""
+    """A path as one line, whatever its name contains."""
     name = "standard input" if path == STREAM else str(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode() for c in name)

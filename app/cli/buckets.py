@@ -1,4 +1,4 @@
-"""``enlarger`` with buckets, ``--cluster`` and ``--remote URL``: loaded only where one of them is asked for."""
+"""``enlarger`` with buckets, ``--cluster`` and ``--remote URL``; imported only if one of them is used."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ from app.errors import EnlargerError
 from app.images.encoders import BY_SUFFIX, FORMATS
 from app.images.formats import SUFFIXES
 from app.jobs.book import Book, database_url
-from app.jobs.copying import Copy, Plan, open_source, plan_copies
+from app.jobs.bucket_plan import Copy, Plan, open_source, plan_copies
 from app.jobs.records import Job, JobSpec, new_id
 from app.jobs.remote import Remote
 from app.jobs.store import Store, is_url
@@ -28,18 +28,19 @@ from app.upscale.upscaler import Upscaler
 
 Item = TypeVar("Item")
 
-AT_A_TIME = 8  # pictures in flight with a remote service, and jobs handed in at once
+AT_A_TIME = 8  # images in flight with a remote service, and jobs submitted at once
 LOOK_SECONDS, LOOK_COUNT = 1.0, 500
-SECONDS_A_BYTE = 4e-6  # a guess by which a job is small or large before anybody has seen its picture
+SECONDS_A_BYTE = 4e-6  # a guess whether a job is small or large before its image has been read
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--remote", metavar="URL", help=f"let this service do the work (its key: {CLIENT_KEY})")
+    parser.add_argument("--remote", metavar="URL", help=f"send the work to this service (its key: {CLIENT_KEY})")
     parser.add_argument("--cluster", action="store_true", help="share the work among the replicas of ENLARGER_JOBS")
 
 
 def run(options: argparse.Namespace, parameters: UpscaleParameters) -> int:
-    """The exit status, as the command's. ``options``: the command's, files and output as text, and ``add_options``'."""
+    """The exit status. ``options``: those of the command, with files and output as text, and those of
+    ``add_options``."""
     if options.remote and not any(map(is_url, options.files)):
         files = plan_files(
             [Path(each) for each in options.files],
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace, parameters: UpscaleParameters) -> int:
     source, only = open_source(options.files[0], SUFFIXES)
     plan = plan_copies(source, only, Store.open(options.output), SUFFIXES, lambda own: extension(own, options.format))
     if plan.skipped:
-        print(f"{plan.skipped} are there already", file=sys.stderr)
+        print(f"{plan.skipped} already exist", file=sys.stderr)
     if options.cluster or options.remote:
         base = options.files[0].rpartition("/")[0] if only else options.files[0]
         for place in (base, options.output):
@@ -69,7 +70,7 @@ def extension(own: str, format_name: str | None) -> str:
 
 
 def asked(parameters: UpscaleParameters, target: str) -> dict[str, str]:
-    """A job's parameters, with the format that its target's name says."""
+    """The parameters of a job, with the format that its target's name asks for."""
     values = parameters.model_dump(mode="json", exclude_defaults=True)
     told = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
     return {"format": BY_SUFFIX[Path(target).suffix.lower()]} | told
@@ -105,13 +106,13 @@ def enlarge_object(copy: Copy, source: Store, sink: Store, parameters: UpscalePa
         sink.put(copy.target, file)
 
 
-# -- by the replicas of a deployment -----------------------------------------------------------------------------------
+# -- on the replicas of a deployment -----------------------------------------------------------------------------------
 
 
 def hand_to_cluster(
     options: argparse.Namespace, plan: Plan, source: str, sink: str, parameters: UpscaleParameters
 ) -> int:
-    """Straight into the database of ``ENLARGER_JOBS``; whoever has its URL needs no service to ask."""
+    """Writes the jobs directly into the database of ``ENLARGER_JOBS``; with its URL no service is needed."""
     settings = Settings()
     if not settings.jobs.location:
         raise EnlargerError("--cluster needs ENLARGER_JOBS, the database of the replicas.")
@@ -125,14 +126,14 @@ def hand_to_cluster(
             return book.enqueue(new_id(), "cluster", spec, once=target), copy.source
 
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            waiting = dict(tqdm(pool.map(hand_in, plan.copies), total=len(plan.copies), desc="handed in", unit="job"))
+            waiting = dict(tqdm(pool.map(hand_in, plan.copies), total=len(plan.copies), desc="submitted", unit="job"))
         return 1 if follow(book, waiting) else 0
     finally:
         book.close()
 
 
 def follow(book: Book, waiting: dict[str, str]) -> int:
-    """Waits until all are finished; how many failed."""
+    """Waits until all are finished; returns how many failed."""
     failed = 0
     with tqdm(total=len(waiting), desc="finished", unit="picture") as bar:
         while waiting:
@@ -151,7 +152,7 @@ def follow(book: Book, waiting: dict[str, str]) -> int:
 def hand_to_remote(
     options: argparse.Namespace, plan: Plan, source: str, sink: str, parameters: UpscaleParameters
 ) -> int:
-    """By HTTP, from bucket to bucket: the pictures do not pass this machine."""
+    """Over HTTP, from bucket to bucket: the images do not pass through this machine."""
     remote, failed = remote_of(options), 0
     try:
 
@@ -194,12 +195,12 @@ def remote_of(options: argparse.Namespace) -> Remote:
 
 
 def outcome(job: dict[str, Any]) -> str | None:
-    """What went wrong, if anything did."""
+    """The error, if there was one."""
     return None if job["status"] == "succeeded" else (job["error"] or {}).get("detail") or job["status"]
 
 
 def each_of(items: Sequence[Item], enlarge: Callable[[Item], str | None], name: Callable[[Item], str]) -> int:
-    """Some at a time; how many failed."""
+    """A few at a time; returns how many failed."""
 
     def attempt(item: Item) -> str | None:
         try:

@@ -1,4 +1,4 @@
-"""``enlarger FILE...``: images and folders enlarged on this machine; with buckets or a service: ``buckets.py``."""
+"""``enlarger FILE...``: enlarges images and folders on this machine; with buckets or a service see ``buckets.py``."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app import __version__
 from app.cli import COMMANDS
-from app.cli.batch import Batch, Order
+from app.cli.batch import Batch, BatchOptions
 from app.errors import EnlargerError
 from app.images.encoders import FORMATS
 from app.inference.zoo import load_zoo
@@ -19,14 +19,14 @@ from app.settings import Settings
 from app.upscale.parameters import UpscaleParameters, parse_parameters
 from app.upscale.upscaler import Upscaler
 
-SIGNAL_SECONDS = 0.2  # until a signal is heeded at the latest
+SIGNAL_SECONDS = 0.2  # the longest delay until a signal is handled
 
 
 def run(arguments: list[str]) -> int:
     if any(each.split("=")[0] in ("--remote", "--cluster") or "://" in each for each in arguments):
         return run_buckets(arguments)
     options = files_parser().parse_args(arguments)
-    order = Order(
+    batch_options = BatchOptions(
         named=[Path(name) for name in options.files],
         output=Path(options.output) if options.output else None,
         parameters=parameters_from(options),
@@ -36,13 +36,15 @@ def run(arguments: list[str]) -> int:
     )
     settings = Settings()
     zoo = load_zoo(settings.models)
-    name = order.parameters.model or zoo.default
-    zoo.scales(name)  # an unknown one fails before the first image
-    return run_until_stopped(Batch(order), lambda: create_upscaler(settings, create_engine(settings, None, name)))
+    name = batch_options.parameters.model or zoo.default
+    zoo.scales(name)  # an unknown model fails before the first image
+    return run_until_stopped(
+        Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, name))
+    )
 
 
 def run_buckets(arguments: list[str]) -> int:
-    """Imports its module here, because its libraries need not be installed for the rest."""
+    """Imports the module here, because its libraries need not be installed for the rest."""
     try:
         from app.cli import buckets
     except ModuleNotFoundError as error:
@@ -54,9 +56,10 @@ def run_buckets(arguments: list[str]) -> int:
 
 
 def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
-    """The exit status. SIGINT, SIGTERM and SIGHUP end the batch in good order; a second one the process, at once.
+    """The exit status. SIGINT, SIGTERM and SIGHUP stop the batch cleanly; a second one ends the process at once.
 
-    The batch has a thread of its own: an exception out of a signal handler could come while a lock is being taken.
+    The batch has a thread of its own, because an exception from a signal handler could strike while a lock is being
+    acquired.
     """
     received: list[int] = []
 
@@ -68,64 +71,62 @@ def run_until_stopped(batch: Batch, make: Callable[[], Upscaler]) -> int:
 
     kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {each: signal.getsignal(each) for each in kinds}
-    heeded = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # as nohup has it
+    heeded = [each for each, handler in before.items() if handler != signal.SIG_IGN]  # respects nohup
     with ThreadPoolExecutor(1) as pool:
         for each in heeded:
             signal.signal(each, stop)
         running = pool.submit(batch.run, make)
         while not wait([running], SIGNAL_SECONDS).done:
-            if received and batch.is_blocked:  # in a call that only others end
+            if received and batch.is_blocked:  # in a call that it cannot interrupt
                 break
         for each in heeded:
             signal.signal(each, before[each])
         if not received:
             return running.result()
-        print("enlarger: stopped; with --skip-existing it goes on from here", file=sys.stderr, flush=True)
+        print("enlarger: stopped; run it again with --skip-existing to continue", file=sys.stderr, flush=True)
         if not running.done():
             os._exit(128 + received[0])
-    return 128 + received[0]  # as shells have it
+    return 128 + received[0]  # the shells' convention
 
 
 def files_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="enlarger",
-        description="Enlarge pictures: enlarger photo.jpg -o big.png --scale 4",
-        epilog="Exit status: 0 if every picture was enlarged or left out with a reason, 1 if one failed or a folder "
-        "has none, 2 if nothing could be begun, 128 and the signal's number if it was stopped. "
+        description="Enlarge images: enlarger photo.jpg -o big.png --scale 4",
+        epilog="Exit status: 0 if every image was enlarged or skipped, 1 if one failed or a folder "
+        "has none, 2 if nothing could be started, 128 plus the signal's number if it was stopped. "
         f"Other commands: {', '.join(COMMANDS)} (enlarger COMMAND --help). Buckets (s3://in -o s3://out), "
         "--cluster and --remote: enlarger --remote --help.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, - for standard input")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="images, folders of images, - for standard input")
     parser.add_argument(
         "-o",
         "--output",
-        help="file, folder for several, or - for standard output (default: beside each, NAME-enlarged.EXT)",
+        help="file, folder, or - for standard output (default: next to each input, as NAME-enlarged.EXT)",
     )
-    parser.add_argument("--skip-existing", action="store_true", help="leave out what has a result already")
-    parser.add_argument("--keep-times", action="store_true", help="give each result the time stamps of its source")
+    parser.add_argument("--skip-existing", action="store_true", help="skip images that already have a result")
+    parser.add_argument("--keep-times", action="store_true", help="copy the time stamps of each source to its result")
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
-    parser.add_argument("--width", type=int, help="in place of --scale: the most pixels across")
-    parser.add_argument("--height", type=int, help="in place of --scale: the most pixels down")
+    parser.add_argument("--width", type=int, help="instead of --scale: maximum width in pixels")
+    parser.add_argument("--height", type=int, help="instead of --scale: maximum height in pixels")
     parser.add_argument(
         "--format",
         choices=sorted(FORMATS),
-        help="default: by the output's name, else the input's own if it can hold the result, else PNG",
+        help="default: from the output's name, else the input's format if it can hold the result, else PNG",
     )
     parser.add_argument("--quality", type=int, help="1 to 100, for JPEG, WebP and AVIF")
-    parser.add_argument("--subsampling", choices=("4:2:0", "4:4:4"), help="of the colour of JPEG and AVIF")
+    parser.add_argument("--subsampling", choices=("4:2:0", "4:4:4"), help="chroma subsampling, for JPEG and AVIF")
     parser.add_argument("--lossless", action="store_true", help="for WebP")
-    parser.add_argument("--depth", choices=("8", "16"), help="bits a sample (default: the input's own)")
-    parser.add_argument("--background", default="ffffff", help="behind transparency, for JPEG (default: ffffff)")
-    parser.add_argument(
-        "--strip", action="store_true", help="leave out EXIF, XMP and resolution (GPS is always left out)"
-    )
+    parser.add_argument("--depth", choices=("8", "16"), help="bits per sample (default: the input's)")
+    parser.add_argument("--background", default="ffffff", help="rrggbb behind transparency, for JPEG (default: ffffff)")
+    parser.add_argument("--strip", action="store_true", help="remove EXIF, XMP and resolution (GPS is always removed)")
     parser.add_argument("--version", action="version", version=f"enlarger {__version__}")
     return parser
 
 
 def parameters_from(options: argparse.Namespace) -> UpscaleParameters:
-    """The same parameters, with the same checks, as a request's."""
+    """The same parameters, with the same checks, as in a request."""
     names = ("model", "scale", "width", "height", "format", "quality", "background", "subsampling", "lossless", "depth")
     values = {name: value for name in names if (value := getattr(options, name)) is not None}
     return parse_parameters(values | {"metadata": "strip" if options.strip else "keep"})

@@ -1,4 +1,4 @@
-"""Which images there are: files, folders and streams that were named, with a word on everything that is left out."""
+"""Finds the images in the named files, folders and streams, and reports everything that is left out."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from app.images.formats import SUFFIXES, sniff
 from app.images.formats.xmp import SOURCE_TYPES
 
 STREAM = Path("-")  # standard input or output
-RESULT = "-enlarged"  # what a result's name has more than its source's, where they lie side by side
+RESULT = "-enlarged"  # appended to the source's name if the result lies next to it
 HEAD_BYTES = 4096  # enough to detect any format
 APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740: what macOS leaves as ._NAME beside files on other file systems
 MARK = SOURCE_TYPES.encode()
@@ -18,14 +18,14 @@ MARK = SOURCE_TYPES.encode()
 
 @dataclass(frozen=True)
 class Source:
-    """An image to be enlarged. ``relative``: its path below the folder that was named."""
+    """An image to be enlarged. ``relative``: its path below the named folder."""
 
     path: Path
     relative: Path
 
     @property
     def is_stream(self) -> bool:
-        """Read once, from standard input or a pipe: nothing lies beside it."""
+        """Whether it can be read only once, from standard input or a pipe; nothing lies next to it."""
         return self.path == STREAM or (self.path.exists() and not self.path.is_file())
 
     def read(self) -> bytes:
@@ -37,7 +37,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Omission:
-    """Something that is not enlarged, and why. ``failed``: it was to be."""
+    """Something that is not enlarged, and why. ``failed``: it should have been."""
 
     path: Path
     reason: str
@@ -53,33 +53,33 @@ def find(named: Sequence[Path], output: Path | None) -> Iterator[Source | Omissi
         elif path.is_dir():
             yield from find_in(path, output, seen)
         elif (place := place_of(path)) in seen:
-            yield Omission(path, "it was named before")
+            yield Omission(path, "already named")
         else:
             seen.add(place)
             yield Source(path, Path(path.name))
 
 
 def find_in(folder: Path, output: Path | None, seen: set[str]) -> Iterator[Source | Omission]:
-    """A folder that was named; one without any image is a mistake of whoever named it."""
+    """A folder that was named; if it contains no image, that counts as a failure."""
     if os.path.realpath(folder) in seen:
-        yield Omission(folder, "it was met before")
+        yield Omission(folder, "already searched")
         return
     count = 0
     for found in walk(folder, Path(), os.path.realpath(output) if output else None, seen):
         count += isinstance(found, Source)
         yield found
     if not count:
-        yield Omission(folder, "no image to enlarge was found in it", failed=True)
+        yield Omission(folder, "there is no image to enlarge in it", failed=True)
 
 
 def walk(folder: Path, relative: Path, output: str | None, seen: set[str]) -> Iterator[Source | Omission]:
-    """The images below a folder, links followed; ``seen``: files and folders that were met."""
+    """The images below a folder, following links; ``seen``: files and folders visited so far."""
     real = os.path.realpath(folder)
     if real == output and relative.parts:
-        yield Omission(folder, "results go there")
+        yield Omission(folder, "it is the output folder")
         return
     if real in seen:
-        yield Omission(folder, "the same folder was met before")
+        yield Omission(folder, "the same folder was already searched")
         return
     seen.add(real)
     try:
@@ -98,13 +98,14 @@ def walk(folder: Path, relative: Path, output: str | None, seen: set[str]) -> It
             seen.add(place_of(path))
             yield judged(path, relative / name, known)
         else:
-            yield Omission(path, "it was named before")
+            yield Omission(path, "already named")
 
 
 def judged(path: Path, relative: Path, known: set[str]) -> Source | Omission:
-    """Whether a file in a folder is an image, by its content; ``known``: names of the files beside it, and stems."""
+    """Whether a file in a folder is an image, by its content; ``known``: the names of the files next to it, and
+    their stems."""
     if not path.is_file():
-        return Omission(path, "a link to nothing" if path.is_symlink() else "neither a file nor a folder")
+        return Omission(path, "a broken link" if path.is_symlink() else "not a regular file")
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
@@ -113,10 +114,10 @@ def judged(path: Path, relative: Path, known: set[str]) -> Source | Omission:
     except OSError as error:
         return Omission(path, str(error.strerror), failed=True)
     if head.startswith(APPLE_DOUBLE):
-        return Omission(path, "macOS' notes on another file")
+        return Omission(path, "macOS' metadata of another file")
     if path.name.startswith(".enlarger-") and path.suffix == ".part":
         return Omission(path, "an unfinished result")
-    if path.suffix.lower() not in SUFFIXES:  # else opening it tells what is wrong
+    if path.suffix.lower() not in SUFFIXES:  # otherwise opening it reports what is wrong
         try:
             sniff(head)
         except EnlargerError as error:
@@ -125,20 +126,20 @@ def judged(path: Path, relative: Path, known: set[str]) -> Source | Omission:
 
 
 def is_own_result(path: Path, known: set[str]) -> bool:
-    """Of a file named like one: its source lies beside it, or it says in its XMP how it was made."""
+    """Whether a file with a result's name is one: its source lies next to it, or its XMP says so."""
     return stem_of(path).removesuffix(RESULT) in known or is_marked(path)
 
 
 def is_marked(path: Path) -> bool:
-    """Whether a file tells a digital source type, as every result does."""
+    """Whether a file has a digital source type, as every result does."""
     return MARK in path.read_bytes()
 
 
 def stem_of(path: Path) -> str:
-    """A file's name without the suffix of an image."""
+    """A file's name without an image suffix."""
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def place_of(path: Path) -> str:
-    """A path that two names of one directory entry share; a link is another entry than what it leads to."""
+    """The same for two names of one directory entry; a link is a different entry from its target."""
     return os.path.join(os.path.realpath(path.parent), path.name)

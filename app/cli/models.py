@@ -1,4 +1,4 @@
-"""``enlarger models``: the networks in the model folder."""
+"""``enlarger models``: lists the networks in the model folder."""
 
 import argparse
 

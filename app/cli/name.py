@@ -1,4 +1,4 @@
-"""Where each result goes: no input and no other result is written over, and a second run finds the same names."""
+"""Where each result goes: no input and no other result is overwritten, and a second run finds the same names."""
 
 import hashlib
 import os
@@ -18,10 +18,10 @@ NAME_BYTES = 255  # the longest name on most file systems
 
 
 class Names:
-    """Names for the results of some sources. ``output``: what was given as ``-o``, if anything was.
+    """Names for the results of the sources. ``output``: the value of ``-o``, if any.
 
-    ``file`` is the one file, pipe or stream that the only result goes to; ``folder`` is where several go, or None where
-    each goes beside its source.
+    ``file`` is the one file, pipe or stream for a single result; ``folder`` is where several results go, or None if
+    each goes next to its source.
     """
 
     def __init__(self, named: Sequence[Path], sources: Sequence[Source], output: Path | None, is_folder: bool) -> None:
@@ -29,26 +29,28 @@ class Names:
         self.file = None if several else output
         self.folder = output if several else None
         if several and output == STREAM:
-            raise EnlargerError("Several images do not go to standard output; name a folder with -o.")
+            raise EnlargerError("Standard output takes only one image; name a folder with -o.")
         if several and output and output.suffix.lower() in SUFFIXES and not output.is_dir():
-            raise EnlargerError(f"{output} is a file name, but there are several pictures; name a folder.")
+            raise EnlargerError(f"{output} is a file name, but there are several images; name a folder.")
         self._taken = {key_of(source.path) for source in sources}
         if self.file and self.file != STREAM and key_of(self.file) in self._taken:
             raise EnlargerError(f"{sources[0].path} would overwrite {output}; give its output another name.")
         for path in named:
             if self.folder and path.is_dir() and os.path.realpath(path) == os.path.realpath(self.folder):
-                raise EnlargerError(f"The results would lie among the images of {path}; name another folder with -o.")
+                raise EnlargerError(
+                    f"The results would end up among the images of {path}; name another folder with -o."
+                )
         self._stems = Counter(self._stem(source) for source in sources)
 
     def format(self) -> str | None:
-        """The format that the only result's name asks for."""
+        """The format that the single result's name asks for."""
         suffix = self.file.suffix.lower() if self.file else ""
         if suffix in NOT_WRITTEN:
-            raise EnlargerError(f"{suffix} is not written; there are: {', '.join(FORMATS)}.")
+            raise EnlargerError(f"{suffix} cannot be written; choose one of: {', '.join(FORMATS)}.")
         return BY_SUFFIX.get(suffix)
 
     def target(self, source: Source, format: str) -> Path:
-        """Where the result of that format goes. Every source is to be asked for once, in their order."""
+        """Where the result in that format goes. Call it once for every source, in their order."""
         if self.file:
             return self.file
         if source.is_stream and not self.folder:
@@ -62,8 +64,8 @@ class Names:
         raise AssertionError("there is always another number")
 
     def _candidates(self, source: Source, format: str) -> Iterator[tuple[str, str]]:
-        """Stems and what comes after them, without the extension. Of sources that differ in their suffix alone, that of
-        the result's format has the short one: of ``a.png`` and ``a.jpg`` as PNG come ``a.png`` and ``a.jpg.png``."""
+        """Stems and what follows them, without the extension. If sources differ only in their suffix, the one in the
+        result's format gets the short name: ``a.png`` and ``a.jpg`` as PNG become ``a.png`` and ``a.jpg.png``."""
         tail = "" if self.folder else RESULT
         short, whole = stem_of(source.relative), source.relative.name
         shared = self._stems[self._stem(source)] > 1 and BY_SUFFIX.get(source.path.suffix.lower()) != format
@@ -76,7 +78,8 @@ class Names:
 
 
 def fitted(stem: str, ending: str) -> str:
-    """A file name that no file system finds too long; what is cut off the stem is replaced by a digest of the whole."""
+    """A file name short enough for any file system; whatever is cut off the stem is replaced by a digest of the
+    whole."""
     room, data = NAME_BYTES - len(ending), os.fsencode(stem)
     if len(data) > room:
         digest = hashlib.sha256(data).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Writing a result: a file is there whole or not at all; links and pipes are written through."""
+"""Writes a result: the file appears complete or not at all; links and pipes are written through."""
 
 import os
 import secrets
@@ -12,30 +12,31 @@ from typing import BinaryIO
 from app.cli.find import STREAM, Source, is_marked
 from app.errors import EnlargerError
 
-PART = ".enlarger-{}.part"  # short, however long the result's own name is
+PART = ".enlarger-{}.part"  # short, however long the result's name is
 
 
 def is_there(target: Path) -> bool:
-    """Whether a result is there already; a pipe or a device is no result."""
+    """Whether a result exists already; a pipe or a device is not a result."""
     return target != STREAM and target.is_file()
 
 
 def is_stream(target: Path) -> bool:
-    """Whether a result goes to standard output, a pipe or a device, whose reader may take its time."""
+    """Whether a result goes to standard output, a pipe or a device, whose reader may be slow."""
     return target == STREAM or (target.exists() and not target.is_file())
 
 
 def check_replaceable(target: Path) -> None:
-    """Raises ``EnlargerError`` where a name that nobody gave belongs to a file that is not a result."""
+    """Raises ``EnlargerError`` if a name that was not given explicitly belongs to a file that is not a result."""
     if is_there(target) and not is_marked(target):
-        raise EnlargerError(f"{target} is there and no earlier result; move it, or give another folder with -o.")
+        raise EnlargerError(
+            f"{target} exists and is not a result of this command; move it, or name another folder with -o."
+        )
 
 
 @contextmanager
 def writing(target: Path, times_of: Source | None = None) -> Iterator[BinaryIO]:
-    """The file to write a result to: a new one that takes the place of ``target`` at the end, with the permissions of
-    the one that was there. A link stays, and what it leads to is replaced. ``times_of``: whose times the result gets.
-    """
+    """The file to write a result to: a new one that replaces ``target`` at the end and keeps its permissions. A link
+    is kept and its target replaced. ``times_of``: the source whose time stamps the result gets."""
     if target == STREAM:
         sys.stdout.flush()
         with open(1, "wb", closefd=False) as stream:

@@ -1,4 +1,4 @@
-"""The access log: every request gets an id and a trace, and at its end a log line, metrics and a span."""
+"""The access log: gives every request an id and a trace, and at its end writes a log line, metrics and a span."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
 from app.telemetry.record import Record, current_record
 from app.telemetry.tracing import Tracer
@@ -16,18 +16,18 @@ from app.telemetry.tracing import Tracer
 log = logging.getLogger("enlarger.requests")
 
 UNKNOWN_ROUTE = "none"
-QUIET = ("/healthz", "/readyz", "/metrics")  # asked for every few seconds: told at level DEBUG
+QUIET = ("/healthz", "/readyz", "/metrics")  # requested every few seconds, so logged at level DEBUG
 
 
-class Journal:
-    """Keeps a ``Record`` of each request in ``scope["state"]["record"]``.
+class AccessLog:
+    """ASGI middleware that keeps a ``Record`` of each request in ``scope["state"]["record"]``.
 
-    The request's id is the caller's ``X-Request-Id`` if that is sane. Pure ASGI: Starlette's ``BaseHTTPMiddleware``
-    would hide disconnects from the routes.
+    The request's id is the caller's ``X-Request-Id`` if that is valid. Pure ASGI, because Starlette's
+    ``BaseHTTPMiddleware`` would hide disconnects from the routes.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer, ledger: Ledger) -> None:
-        self.app, self._metrics, self._tracer, self._ledger = app, metrics, tracer, ledger
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer, in_flight: InFlightTracker) -> None:
+        self.app, self._metrics, self._tracer, self._in_flight = app, metrics, tracer, in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,7 +37,7 @@ class Journal:
         span = self._tracer.begin(scope["method"], headers)
         record = Record(request_id_from(headers), span.context)
         scope.setdefault("state", {}).update(record=record, request_id=record.request_id)
-        status = 500  # what a bug before the answer is answered with, out of sight of here
+        status = 500  # sent outside of this middleware for a bug before the response
 
         async def send_with_ids(message: Message) -> None:
             nonlocal status
@@ -52,11 +52,11 @@ class Journal:
         started = time.perf_counter()
         try:
             await self.app(scope, receive, send_with_ids)
-        except Exception:  # a bug, whatever it is: noted and raised again; `problems.on_bug` answers it outside of here
+        except Exception:  # a bug: recorded and raised again; `problems.on_bug` answers it, outside of this middleware
             record.code = record.code or "internal_error"
             raise
         finally:
-            self._ledger.end(record)
+            self._in_flight.end(record)
             seconds = time.perf_counter() - started
             route = route_of(scope)
             self._metrics.observe(record, scope["method"], route, status, seconds)
@@ -66,7 +66,7 @@ class Journal:
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that has answered, so that paths strangers think up make no new time series."""
+    """The template of the route that has answered, so that invented paths create no new time series."""
     path: str = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
     return path
 
@@ -84,7 +84,7 @@ def write_line(record: Record, scope: Scope, status: int, seconds: float) -> Non
 
 
 def attributes_of(record: Record, scope: Scope, route: str, status: int) -> dict[str, str | int | float]:
-    """Names of OpenTelemetry's HTTP conventions, then our own."""
+    """OpenTelemetry's HTTP conventions, then our own attributes."""
     http: dict[str, str | int | float] = {
         "http.request.method": scope["method"],
         "url.path": scope["path"],

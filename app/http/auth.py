@@ -1,4 +1,4 @@
-"""At the door: who may ask for work, and the headers that tell browsers to be careful with what they get."""
+"""API keys, and the security headers of every response."""
 
 import hashlib
 import hmac
@@ -26,12 +26,11 @@ OPEN_FOLDER = "/page/"
 STUDY, RESULTS = "/study/", "/study/results"
 
 
-class Access:
-    """Everything but health, the documents of the API and the pages' files needs one of the keys, if there are any.
+class Authentication:
+    """ASGI middleware: everything but health, the API's documents and the pages' files needs a key, if keys are set.
 
-    What a study's participants ask for needs a key or the study's ``invitation``, if there is one or the other; its
-    results need a key, or where there are no keys the invitation. ``refuse`` makes an error's answer. A route may set a
-    security header otherwise; then its own counts.
+    A study's participants need a key or the study's ``invitation``, if either is set; its results need a key or,
+    without keys, the invitation. ``refuse`` turns an error into a response. A route may override a security header.
     """
 
     def __init__(
@@ -76,13 +75,13 @@ class Access:
 
 
 def is_among(told: str, known: Sequence[bytes]) -> bool:
-    """Compares digests, with every one, so that the time tells nothing of how close a guess was."""
-    guess = digest(told.encode("latin-1"))  # as which Starlette has read the header's bytes
+    """Compares digests in constant time, and with all of them, so that timing reveals nothing."""
+    guess = digest(told.encode("latin-1"))  # the encoding in which Starlette reads headers
     return sum(hmac.compare_digest(guess, each) for each in known) > 0  # any() would stop at the first
 
 
 def wants_page(headers: Headers) -> bool:
-    """Whether a browser asks for a page to be shown, rather than for what it shows."""
+    """Whether a browser requests the page itself rather than the data that it shows."""
     return "text/html" in headers.get("accept", "")
 
 

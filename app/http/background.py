@@ -15,7 +15,7 @@ from app.jobs.running import Running
 from app.jobs.worker import Enlarged
 from app.telemetry.record import Record
 from app.telemetry.tracing import child_of
-from app.threads import give_way, run_beside
+from app.threads import lower_priority, run_in_thread
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.pipeline import Work
@@ -31,13 +31,13 @@ class Background:
     @contextmanager
     def enlarge(self, running: Running, spec: JobSpec, data: bytes, filename: str | None) -> Iterator[Enlarged]:
         """See ``jobs.worker.Enlarge``; called in a thread of the job's own."""
-        give_way()
-        upscaler, room = self._service.upscaler, self._service.room
+        lower_priority()
+        upscaler, limiter = self._service.upscaler, self._service.concurrency
         parameters = UpscaleParameters.model_validate(spec.parameters)
         image = upscaler.open(data)
         plan = upscaler.plan(image, parameters, candidates(spec.accept, image.header.format))
         record = Record(f"job-{running.id}", child_of(""))
-        with upscaler.admit_background(plan, record.clock) as job, room.hold(held_bytes(plan), running.sleep):
+        with upscaler.admit_background(plan, record.clock) as job, limiter.hold(held_bytes(plan), running.sleep):
             running.follow(partial(self._progress, job, job.left.total()), job.cancel)
             try:
                 with job.beside():
@@ -46,16 +46,16 @@ class Background:
                 headers = picture_headers(upscaler, plan, parameters, filename)
                 yield Enlarged(upscaler.run(work, job), plan.media_type, filename, headers)
             finally:
-                self._service.ledger.end(record)
+                self._service.in_flight.end(record)
 
     def _decode(self, record: Record, data: bytes, image: Container, plan: Plan) -> Work:
         service = self._service
 
         def decode() -> Work:
-            service.ledger.begin(record, data)
+            service.in_flight.begin(record, data)
             return service.upscaler.decode(image, plan)
 
-        decoding = run_beside(decode, limiter=service.decoders)
+        decoding = run_in_thread(decode, limiter=service.decoders)
         return asyncio.run_coroutine_threadsafe(decoding, self._loop).result()
 
     def _progress(self, job: Job, announced: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What can be asked for, as ``GET /models`` tells it: networks, scales, cost, formats and limits, enough for a menu."""
+"""``GET /models``: everything that can be requested, for front ends: networks, scales, cost, formats and limits."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ async def get_model(request: Request, name: str) -> dict[str, Any]:
 
 
 def describe(service: Service) -> dict[str, Any]:
-    """Everything a front end needs to offer the choices there are, and no others."""
+    """Everything a front end needs to offer the available choices."""
     settings = service.settings
     return {
         "default": service.upscaler.zoo.default,
@@ -39,7 +39,7 @@ def describe(service: Service) -> dict[str, Any]:
         "generators": [describe_generator(spec) for spec in service.upscaler.zoo.generators],
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
         "formats": [describe_format(kind) for kind in FORMATS.values()],
-        "codes": AVAILABLE,  # whether decode=true can be asked for
+        "codes": AVAILABLE,  # whether decode=true is available
         "jobs": service.defer is not None,  # whether there is /jobs
         "input": {
             "formats": list(INPUTS),
@@ -51,7 +51,7 @@ def describe(service: Service) -> dict[str, Any]:
 
 
 def describe_model(service: Service, name: str) -> dict[str, Any]:
-    """One network at all its scales, or a generator; ``UnknownModelError`` names what there is."""
+    """One network at all its scales, or a generator; ``UnknownModelError`` lists the known names."""
     for generator in service.upscaler.zoo.generators:
         if generator.name == name:
             return describe_generator(generator)
@@ -59,10 +59,10 @@ def describe_model(service: Service, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "default": name == service.upscaler.zoo.default,
-        "baseline": all(spec.parameters == 0 for spec in specs),  # interpolation: there to be compared with
+        "baseline": all(spec.parameters == 0 for spec in specs),  # interpolation, for comparison
         "summary": specs[0].summary,
         "licence": specs[0].licence,
-        "max_scale": min(MAX_SCALE, specs[-1].scale ** 2),  # two networks in turn
+        "max_scale": min(MAX_SCALE, specs[-1].scale ** 2),  # two networks in sequence
         "scales": [describe_scale(service, spec) for spec in specs],
     }
 

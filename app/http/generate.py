@@ -1,4 +1,4 @@
-"""``POST /generate``: pictures drawn from noise by a generator of the zoo, as one PNG grid."""
+"""``POST /generate``: images generated from noise, as one PNG grid."""
 
 import math
 import secrets
@@ -16,11 +16,11 @@ from app.http.upload import receive_form
 from app.images.encoders import FORMATS, Picture, create_encoder
 from app.images.pixels import Pixels
 from app.inference.generator import grid, latent_vectors
-from app.threads import run_beside
+from app.threads import run_in_thread
 from app.upscale.parameters import given, parsed
 
 MAX_FORM_BYTES, FORM_SECONDS = 4096, 10.0
-MAX_SEED = 2**53 - 1  # what JSON and JavaScript hold exactly
+MAX_SEED = 2**53 - 1  # the largest integer that JSON and JavaScript hold exactly
 
 
 class GenerateParameters(BaseModel):
@@ -55,13 +55,13 @@ router = Router()
     responses={200: {"content": {"image/png": {}}}, **only(401, 404, 408, 413, 422, 429, 503)},
 )
 async def post_generate(request: Request, query: Annotated[GenerateParameters, Query()]) -> Response:
-    """Draws images with a generator and returns them as one PNG grid; the same seed gives the same grid.
+    """Generates images and returns them as one PNG grid; the same seed gives the same grid.
 
     Parameters may be in the query or in a form (`application/x-www-form-urlencoded`).
     """
     service = service_of(request)
     upscaler = service.upscaler
-    upscaler.scheduler.check_room()  # drawing beside a full queue would slow down what was promised
+    upscaler.scheduler.check_room()  # generating beside a full queue would delay accepted requests
     fields = await receive_form(request, MAX_FORM_BYTES, FORM_SECONDS)
     parameters = parsed(GenerateParameters, given(request.query_params, fields))
     spec = upscaler.zoo.generator(parameters.model)
@@ -73,7 +73,7 @@ async def post_generate(request: Request, query: Annotated[GenerateParameters, Q
         sheet = grid(generator.run(latent_vectors(seed, parameters.count, spec.latent)), columns)
         return sheet, png(sheet)
 
-    sheet, data = await run_beside(draw, limiter=service.drawing)
+    sheet, data = await run_in_thread(draw, limiter=service.drawing)
     headers = {
         "Enlarger-Model": spec.title,
         "Enlarger-Model-Sha256": spec.files["fp32"].sha256,

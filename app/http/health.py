@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it takes work, and its metrics."""
+"""Liveness, readiness and metrics."""
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response

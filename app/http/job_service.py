@@ -16,10 +16,10 @@ from app.http.background import Background
 from app.http.jobs import Jobs, add_jobs
 from app.http.service import Service
 from app.jobs.book import Book, database_url
-from app.jobs.desk import Desk
 from app.jobs.egress import Egress
 from app.jobs.expiry import expire, remove_orphans
-from app.jobs.places import Places
+from app.jobs.lifecycle import JobLifecycle
+from app.jobs.locations import Locations
 from app.jobs.records import Job, JobSpec, Result
 from app.jobs.replica import Replica
 from app.jobs.running import Running
@@ -44,28 +44,28 @@ class JobService:
         if self._lock is None and not jobs.store:
             raise StartupError("Jobs in a database need ENLARGER_JOBS_STORE, a folder or bucket all replicas reach.")
         self._store = Store.open(jobs.store or str(Path(jobs.location) / "pictures"))
-        self._places = Places(Egress(jobs.hosts, jobs.networks), jobs.buckets)
+        self._locations = Locations(Egress(jobs.hosts, jobs.networks), jobs.buckets)
         try:
             self._book = Book(database_url(jobs.location))
         except sa.exc.SQLAlchemyError as error:
             raise StartupError("The database of ENLARGER_JOBS cannot be opened.") from error
         secret, retention = jobs.webhook_secret, jobs.retention_seconds
-        self._webhooks = Webhooks(secret.get_secret_value(), self._places.egress, retention) if secret else None
+        self._webhooks = Webhooks(secret.get_secret_value(), self._locations.egress, retention) if secret else None
         self._worker: Worker | None = None
         self._replica = Replica(self._book, self._perform, self._deliver)
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="jobs-sweeper", daemon=True)
 
     def add_to(self, app: FastAPI, service: Service) -> None:
-        desk = Desk(self._book, self._replica, self._store, self._settings.jobs.retention_seconds)
-        jobs = Jobs(desk, self._places, self._webhooks is not None)
+        lifecycle = JobLifecycle(self._book, self._replica, self._store, self._settings.jobs.retention_seconds)
+        jobs = Jobs(lifecycle, self._locations, self._webhooks is not None)
         add_jobs(app, jobs)
         service.defer = jobs.defer
         service.metrics.watch_jobs(lambda: self._replica.backlog.jobs, lambda: self._replica.backlog.seconds)
 
     def start(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
         background = Background(service, loop)
-        self._worker = Worker(self._store, self._places, background.enlarge, self._settings.max_body_bytes)
+        self._worker = Worker(self._store, self._locations, background.enlarge, self._settings.max_body_bytes)
         self._replica.start()
         self._sweeper.start()
 

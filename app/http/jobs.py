@@ -23,10 +23,10 @@ from app.http.service import Service, service_of
 from app.http.upload import Upload
 from app.http.upscale import opened
 from app.jobs.book import NEWEST
-from app.jobs.desk import Desk
-from app.jobs.places import Places
+from app.jobs.lifecycle import JobLifecycle
+from app.jobs.locations import Locations
 from app.jobs.records import UPLOAD, Job, JobSpec, created_at
-from app.threads import run_beside
+from app.threads import run_in_thread
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.plan import Plan
@@ -43,8 +43,8 @@ MAX_KEY = 255  # characters of an Idempotency-Key
 class Jobs:
     """What the routes need. ``webhooks``: whether there is a key to sign them with."""
 
-    desk: Desk
-    places: Places
+    lifecycle: JobLifecycle
+    locations: Locations
     webhooks: bool
 
     # -- handed in -------------------------------------------------------------------------------------------------
@@ -52,18 +52,18 @@ class Jobs:
     async def submit(self, request: Request, asked: JobRequest, plan: Plan | None) -> tuple[Job, Owner]:
         """Accepts a job, after all that can be refused was refused. ``plan``: of the picture, if it is here."""
         service = service_of(request)
-        owner, room = owner_of(request, service.settings.api_keys), service.room
+        owner, limiter = owner_of(request, service.settings.api_keys), service.concurrency
         if asked.webhook:
             if not self.webhooks:
                 raise InvalidParameterError("This service sends no webhooks: it has no key to sign them with.")
-            self.places.egress.check(asked.webhook)
+            self.locations.egress.check(asked.webhook)
         for url in filter(None, (asked.source, asked.sink)):
-            self.places.check(url)
+            self.locations.check(url)
         if asked.parameters.decode:
             raise InvalidParameterError("decode: a job tells no codes; ask POST /upscale without Prefer.")
         seconds = None
         if plan:
-            room.slots_for(held_bytes(plan))
+            limiter.slots_needed(held_bytes(plan))
             seconds = service.upscaler.seconds(plan)
         spec = JobSpec(
             source=asked.source or UPLOAD,
@@ -74,7 +74,7 @@ class Jobs:
             webhook=asked.webhook,
             seconds=seconds,
         )
-        return await self.desk.submit(owner.name, spec, asked.image, idempotency_key(request), owner.scope), owner
+        return await self.lifecycle.submit(owner.name, spec, asked.image, idempotency_key(request), owner.scope), owner
 
     async def defer(
         self, request: Request, upload: Upload, parameters: UpscaleParameters, plan: Plan, preference: Preference
@@ -82,7 +82,7 @@ class Jobs:
         """The answer to a ``POST /upscale`` whose sender prefers a job, if it takes longer than he waits."""
         asked = JobRequest(parameters=parameters, image=upload.image, filename=upload.filename)
         job, owner = await self.submit(request, asked, plan)
-        job = await self.desk.wait(job, preference.wait)
+        job = await self.lifecycle.wait(job, preference.wait)
         response = await self.result(request, job) if job.done else self.accepted(job, owner)
         response.headers["Preference-Applied"] = preference.applied
         return response
@@ -90,7 +90,7 @@ class Jobs:
     # -- told --------------------------------------------------------------------------------------------------------
 
     def document(self, job: Job) -> dict[str, Any]:
-        return job.document(self.desk.retention)
+        return job.document(self.lifecycle.retention)
 
     def accepted(self, job: Job, owner: Owner) -> Response:
         headers = {"Location": f"/jobs/{job.id}", **self.headers(job)}
@@ -105,7 +105,7 @@ class Jobs:
 
     async def result(self, request: Request, job: Job) -> Response:
         """The finished picture, or the part of it that is asked for."""
-        result = self.desk.result(job)
+        result = self.lifecycle.result(job)
         etag = f'"{result.etag}"'
         headers = {**result.headers, "ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
         if has_it_already(request.headers, etag):
@@ -118,14 +118,14 @@ class Jobs:
         status = 200 if part.is_whole else 206
         if head:
             return Response(status_code=status, headers=headers, media_type=result.media_type)
-        pieces = self.desk.read(result, part.start, part.end)
-        first = await run_beside(next, pieces, b"")  # what the store refuses is still a problem document
+        pieces = self.lifecycle.read(result, part.start, part.end)
+        first = await run_in_thread(next, pieces, b"")  # what the store refuses is still a problem document
 
         async def body() -> AsyncIterator[bytes]:
             piece = first
             while piece:
                 yield piece
-                piece = await run_beside(next, pieces, b"")
+                piece = await run_in_thread(next, pieces, b"")
 
         return StoredResponse(body(), status, headers, result.media_type)
 
@@ -135,7 +135,7 @@ class Jobs:
         yield format_sse_event(comment="following", retry=2000)
         told = time.monotonic()
         with suppress(ExpiredJobError, UnknownJobError):  # which is what he is told when he comes back
-            async for now in self.desk.looks(job):
+            async for now in self.lifecycle.looks(job):
                 if now.version != seen:
                     body = JSONResponse(self.document(now)).body
                     yield format_sse_event(data_str=bytes(body).decode(), event="job", id=now.version)
@@ -165,7 +165,7 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
     async def job_of(request: Request, job_id: str) -> Job:
         keys = service_of(request).settings.api_keys
         owner = owner_of(request, keys).name if keys else None  # without keys, who knows the id may
-        return await jobs.desk.find(job_id, owner)
+        return await jobs.lifecycle.find(job_id, owner)
 
     @router.post("", status_code=202, summary="Hand in a picture, or where one lies", responses=ERRORS)
     async def post_job(request: Request, query: Annotated[JobParameters, Query()]) -> Response:
@@ -184,7 +184,7 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
         if before is not None and created_at(before) is None:
             raise InvalidParameterError("before: take it from `next` of the page before.")
         owner = owner_of(request, service_of(request).settings.api_keys)
-        found, following = await jobs.desk.of_owner(owner.name, limit, before or NEWEST)
+        found, following = await jobs.lifecycle.of_owner(owner.name, limit, before or NEWEST)
         told = f"/jobs?limit={limit}&before={following}" if following else None
         body = {"jobs": [jobs.document(job) for job in found], "next": told}
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
@@ -205,7 +205,7 @@ def add_jobs(app: FastAPI, jobs: Jobs) -> None:
     @router.delete("/{job_id}", summary="Cancel a job, or forget a finished one", responses=only(401, 404, 410, 503))
     async def delete_job(request: Request, job_id: str) -> Response:
         """Answers the canceled job; 204 where it was finished, and is forgotten with its picture."""
-        job = await jobs.desk.cancel(await job_of(request, job_id))
+        job = await jobs.lifecycle.cancel(await job_of(request, job_id))
         return JSONResponse(jobs.document(job)) if job else Response(status_code=204)
 
     async def get_result(request: Request, job_id: str) -> Response:

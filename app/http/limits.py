@@ -1,4 +1,4 @@
-"""How many requests that bring work are in the service at a time, and how many bytes of bodies: what bounds memory."""
+"""Concurrency limits: requests that bring work, and the bytes of their bodies. They bound the service's memory."""
 
 import threading
 import time
@@ -17,22 +17,22 @@ Refuse = Callable[[Request, Exception], Awaitable[Response]]
 
 Owned = TypeVar("Owned")
 
-KEPT = 0.95  # of the mean time a slot is held, at each further request
+KEPT = 0.95  # weight of the past in the running mean of how long a slot is held
 
 
-READS = ("GET", "HEAD", "OPTIONS", "TRACE")  # RFC 9110, 9.2.1: what is safe
+READS = ("GET", "HEAD", "OPTIONS", "TRACE")  # the safe methods (RFC 9110, 9.2.1)
 
 
-class Room:
-    """``limit`` slots of ``slot_bytes`` of memory each, and ``most_bytes`` for bodies: shared by requests and jobs.
+class ConcurrencyLimiter:
+    """``limit`` slots, each standing for ``slot_bytes`` of memory, and ``most_bytes`` for request bodies.
 
-    Any thread may call.
+    Requests and jobs share it. Thread-safe.
     """
 
     def __init__(self, limit: int, slot_bytes: int, most_bytes: int) -> None:
         self.limit, self.slot_bytes, self._most_bytes = limit, slot_bytes, most_bytes
         self._taken, self._received = 0, 0
-        self._mean_seconds = 1.0  # that a slot is held
+        self._mean_seconds = 1.0  # for which a slot is held
         self._lock = threading.Lock()
 
     def receive(self, size: int) -> int:
@@ -56,13 +56,13 @@ class Room:
             self._taken += count
             return count
 
-    def give_back(self, count: int, seconds: float) -> None:
+    def release(self, count: int, seconds: float) -> None:
         with self._lock:
             self._taken -= count
             self._mean_seconds = KEPT * self._mean_seconds + (1 - KEPT) * seconds
 
-    def slots_for(self, needed: int) -> int:
-        """How many hold so many bytes; ``TooMuchMemoryError`` where there are not as many."""
+    def slots_needed(self, needed: int) -> int:
+        """How many slots hold ``needed`` bytes; raises ``TooMuchMemoryError`` if there are not that many."""
         most = self.limit * self.slot_bytes
         if needed > most:
             raise TooMuchMemoryError("Ask for another format or a smaller result.", limit=most, actual=needed)
@@ -70,8 +70,8 @@ class Room:
 
     @contextmanager
     def hold(self, needed: int, sleep: Callable[[float], None]) -> Iterator[None]:
-        """So many bytes for work that nobody waits for: it waits until they are free."""
-        count = self.slots_for(needed)
+        """Holds ``needed`` bytes for background work, which waits until they are free."""
+        count = self.slots_needed(needed)
         while True:
             try:
                 self.take(count)
@@ -85,100 +85,103 @@ class Room:
                 self._taken -= count
 
     def _full(self, detail: str, limit: int) -> OverloadedError:
-        """With the time after which a slot is expected to be free."""
+        """``Retry-After`` is the time in which a slot is expected to become free."""
         return OverloadedError(detail, retry_after=self._mean_seconds / self.limit, limit=limit)
 
 
-class Slots:
-    """Every request that brings something takes one of ``limit`` slots when its body is there, until its answer is sent
-    or broken. With none left it gets 429, if possible before the body; a client who sends slowly holds none. One that
-    only reads takes none by itself: a route that computes something for it takes it, by ``Holding.take``.
+class ConcurrencyLimit:
+    """ASGI middleware: a request with a body holds a slot from the end of its body until its response is sent or fails.
 
-    A slot stands for ``slot_bytes`` of memory; a picture that needs more takes several, see ``Holding.widen``. The
-    bodies of all requests together may have ``most_bytes``, counted as they arrive, given back with the first byte of
-    the answer, by which time a body has been let go. ``refuse`` makes an error's answer.
+    If no slot is free the request gets 429, before its body is read if possible. Slow senders hold none. A request
+    that only reads takes none, unless its route computes something and calls ``Lease.take``.
+
+    An image that needs more memory than one slot stands for takes several (``Lease.grow``). The bytes of bodies are
+    counted as they arrive and released with the first byte of the response: by then the body has been dropped.
+    ``refuse`` turns an error into a response.
     """
 
-    def __init__(self, app: ASGIApp, room: Room, refuse: Refuse) -> None:
-        self.app, self._room, self._refuse = app, room, refuse
+    def __init__(self, app: ASGIApp, limiter: ConcurrencyLimiter, refuse: Refuse) -> None:
+        self.app, self._limiter, self._refuse = app, limiter, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        holding = scope["state"]["holding"] = Holding(self._room)
+        lease = scope["state"]["lease"] = Lease(self._limiter)
         try:
             if scope["method"] in READS:
                 await self.app(scope, receive, send)
             else:
-                await self._receive(holding, scope, receive, send)
+                await self._receive(lease, scope, receive, send)
         finally:
-            holding.let_go()
+            lease.release()
 
-    async def _receive(self, holding: "Holding", scope: Scope, receive: Receive, send: Send) -> None:
+    async def _receive(self, lease: "Lease", scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._room.check(1)
+            self._limiter.check(1)
         except OverloadedError as error:
             await (await self._refuse(Request(scope), error))(scope, receive, send)
             return
 
         async def receive_counted() -> Message:
             message = await receive()
-            holding.receive(len(message.get("body", b"")))
-            if message["type"] == "http.request" and not message.get("more_body") and not holding.slots:
-                holding.take(1)
+            lease.receive(len(message.get("body", b"")))
+            if message["type"] == "http.request" and not message.get("more_body") and not lease.slots:
+                lease.take(1)
             return message
 
-        async def send_letting_go(message: Message) -> None:
+        async def send_releasing_body(message: Message) -> None:
             if message["type"] == "http.response.start":
-                holding.let_go_of_body()
+                lease.release_body()
             await send(message)
 
-        await self.app(scope, receive_counted, send_letting_go)
+        await self.app(scope, receive_counted, send_releasing_body)
 
 
-class Holding:
-    """What one request has: the bytes of its body, then its ``slots``, and what else is closed when it is over.
+class Lease:
+    """What one request holds: the bytes of its body, its ``slots``, and whatever else is to be closed at its end.
 
-    It is the only owner of these: whatever a route raises, and wherever, they are given back when the request ends.
+    It is their only owner, so they are released when the request ends, whatever a route raises and wherever.
     """
 
-    def __init__(self, room: Room) -> None:
-        self._all, self._body, self._since = room, 0, 0.0
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter, self._body, self._since = limiter, 0, 0.0
         self._owned = ExitStack()
         self.slots = 0
 
     def own(self, admit: Callable[[], AbstractContextManager[Owned]]) -> Owned:
-        """What ``admit()`` gives, which is closed at the end of the request; there is no moment between the two."""
+        """Enters ``admit()`` and returns its result, closed when the request ends. Nothing can leak in between."""
         return self._owned.enter_context(admit())
 
     def receive(self, size: int) -> None:
-        self._body += self._all.receive(size)
+        self._body += self._limiter.receive(size)
 
-    def let_go_of_body(self) -> None:
-        self._all.forget(self._body)
+    def release_body(self) -> None:
+        self._limiter.forget(self._body)
         self._body = 0
 
     def take(self, count: int) -> None:
         self._since = self._since or time.monotonic()
-        self.slots += self._all.take(count)
+        self.slots += self._limiter.take(count)
 
-    def widen(self, needed: int) -> None:
-        """Takes as many slots as hold so many bytes; ``OverloadedError`` where they are not free, and
-        ``TooMuchMemoryError`` where there are not as many."""
-        count = self._all.slots_for(needed)
+    def grow(self, needed: int) -> None:
+        """Takes as many slots as hold ``needed`` bytes.
+
+        Raises ``OverloadedError`` if they are not free, ``TooMuchMemoryError`` if there are not that many.
+        """
+        count = self._limiter.slots_needed(needed)
         if count > self.slots:
             self.take(count - self.slots)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         with self._owned:
-            self.let_go_of_body()
+            self.release_body()
             if self.slots:
-                self._all.give_back(self.slots, time.monotonic() - self._since)
+                self._limiter.release(self.slots, time.monotonic() - self._since)
                 self.slots = 0
 
 
-def holding_of(scope: Scope) -> Holding:
-    """The one that ``Slots`` has put into an ASGI scope."""
-    holding: Holding = scope["state"]["holding"]
-    return holding
+def lease_of(scope: Scope) -> Lease:
+    """The lease that ``ConcurrencyLimit`` has put into the ASGI scope."""
+    lease: Lease = scope["state"]["lease"]
+    return lease

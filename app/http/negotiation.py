@@ -1,4 +1,4 @@
-"""Which format the result has (RFC 9110, 12.5.1), and what its file is called (RFC 6266, RFC 8187)."""
+"""The format of the result (RFC 9110, 12.5.1) and its file name (RFC 6266, RFC 8187)."""
 
 from collections.abc import Sequence
 from urllib.parse import quote
@@ -7,18 +7,18 @@ from app.images.encoders import FORMATS
 from app.upscale.upscaler import DEFAULT_FORMAT
 
 MEDIA_TYPES = {kind.media_type: kind.name for kind in FORMATS.values()}
-MAX_NAME = 100  # characters of the upload's own
+MAX_NAME = 100  # characters of the upload's name
 
 
 def candidates(accept: str, own: str) -> list[str]:
-    """The formats to try where none is asked for: those that ``Accept`` names, then the source's ``own``, then PNG."""
+    """The formats to try if none is requested: those in ``Accept``, then the source's ``own``, then PNG."""
     named, refused = accepted(accept)
     fallbacks = [name for name in (own, DEFAULT_FORMAT) if name in FORMATS and FORMATS[name].media_type not in refused]
     return [*named, *fallbacks] or [DEFAULT_FORMAT]
 
 
 def accepted(accept: str) -> tuple[list[str], set[str]]:
-    """The formats named in ``Accept``, best first up to the first wildcard, and the media types it rules out."""
+    """The formats in ``Accept``, best first up to the first wildcard, and the media types it rules out."""
     ranges, refused = [], set()
     for position, part in enumerate(accept.split(",")):
         media_type, *attributes = (piece.strip().lower() for piece in part.split(";"))
@@ -37,7 +37,7 @@ def accepted(accept: str) -> tuple[list[str], set[str]]:
 
 
 def weight_of(attributes: Sequence[str]) -> float:
-    """The ``q`` of a media range; one that is no number rules it out."""
+    """The ``q`` of a media range; an invalid one rules it out."""
     weights = [attribute[2:] for attribute in attributes if attribute.startswith("q=")]
     try:
         return float(weights[0]) if weights else 1.0
@@ -46,9 +46,9 @@ def weight_of(attributes: Sequence[str]) -> float:
 
 
 def content_disposition(upload: str | None, what: str, format: str) -> str:
-    """``photo.jpg`` enlarged by "x4" is ``photo-x4.png``: shown by a browser, and saved under that name.
+    """``photo.jpg`` enlarged by "x4" is ``photo-x4.png``: shown inline by a browser, and saved under that name.
 
-    Only the last part of the upload's own name counts, without its extension and without control characters.
+    Only the last path component of the upload's name counts, without its extension and without control characters.
     """
     last = (upload or "").replace("\\", "/").rsplit("/", 1)[-1]
     stem = last.rsplit(".", 1)[0] if "." in last[1:] else last

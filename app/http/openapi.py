@@ -1,4 +1,4 @@
-"""The API described for people: what the document at ``/openapi.json`` (and ``/docs``) says beside the routes."""
+"""Texts of the OpenAPI document (``/openapi.json``, ``/docs``) beside those of the routes."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -43,18 +43,18 @@ BODY: dict[str, Any] = {
 HEADERS = {
     "Content-Disposition": ("The name of the upload and what was done to it.", 'inline; filename="photo-x4.png"'),
     "Enlarger-Model": ("The networks that ran, in order.", "fast-x4"),
-    "Enlarger-Model-Sha256": ("The sha256 of their files.", "9f2c..."),
+    "Enlarger-Model-Sha256": ("The SHA-256 of their files.", "9f2c..."),
     "Enlarger-Provider": ("ONNX Runtime's execution provider.", "CPUExecutionProvider"),
     "Enlarger-Precision": ("The precision of the networks' files.", "fp32"),
     "Enlarger-Output-Size": ("Width and height of the result.", "4096x3072"),
     "Enlarger-Metadata": (
-        "What happened to it; GPS and gain maps (HDR) are always removed.",
+        "What was done with it; GPS and gain maps (HDR) are always removed.",
         "keep; position removed",
     ),
     "Enlarger-Tiles": ("The number of tiles that were computed.", "24"),
-    "Enlarger-Overlap": ("The share of pixels computed beside the picture's own.", "0.08"),
+    "Enlarger-Overlap": ("Pixels computed in excess of the image's own, as a share of those.", "0.08"),
     "Enlarger-Estimated-Seconds": ("Estimated compute time on an idle engine.", "2.41"),
-    "X-Request-Id": ("The id in the log; the client's own if it sent a valid one.", "5c1f..."),
+    "X-Request-Id": ("The request's id in the log; the client's own if it sent a valid one.", "5c1f..."),
 }
 
 PICTURE: dict[str, Any] = {
@@ -96,7 +96,7 @@ _MODEL = {
 _JPEG = {"name": "jpeg", "media_type": "image/jpeg", "extension": ".jpg", "max_depth": 8, "alpha": False}
 MODEL = example("The network at all of its scales.", _MODEL)
 MENU = example(
-    "Everything that a menu needs; a limit of null means none.",
+    "Everything a front end needs; a limit of null means none.",
     {
         "default": "fast",
         "models": [_MODEL],
@@ -128,7 +128,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 
 
 def kinds_of(error: type[EnlargerError]) -> Iterator[type[EnlargerError]]:
-    """Every kind of error that a client may meet, from the tree of ``app.errors``."""
+    """Every error that a client may meet, from the tree in ``app.errors``."""
     for kind in error.__subclasses__():
         if kind is not StartupError and kind.status != 499:
             yield kind

@@ -1,4 +1,4 @@
-"""The web pages: plain files of ``page/``, under a strict Content-Security-Policy."""
+"""The web pages: static files of ``page/``, under a strict Content-Security-Policy."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from app.http.router import Router
 
 FOLDER = Path(__file__).parent.parent / "page"
 
-# Nothing from elsewhere, nothing inline (CSP level 3); blob: are the user's own pictures and the results.
+# Nothing from other origins, nothing inline (CSP level 3); blob: covers the user's own images and the results.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -27,7 +27,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # asked for again each time, so that page and scripts are of one release
+    "Cache-Control": "no-cache",  # revalidated each time, so that page and scripts are of the same release
 }
 
 

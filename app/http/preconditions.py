@@ -1,4 +1,4 @@
-"""What a request must be before any route looks at it: HTTP/1.1 for images, no content coding, known parameters."""
+"""Checks before any route: HTTP/1.1 for images, no content coding, known parameters only."""
 
 from inspect import isclass
 
@@ -11,12 +11,12 @@ from app.errors import HttpVersionError, UnsupportedEncodingError
 from app.http.auth import Refuse
 from app.upscale.parameters import unknown_parameter
 
-PAGES = ("/", "/study")  # addresses for people, to which others append what they like
+PAGES = ("/", "/study")  # pages for people, to whose URLs others append parameters
 
 
 class ContentCoding:
-    """Refuses a body with a content coding (RFC 9110, 8.4): image files are compressed already, and inflating what a
-    stranger sends would have to be bounded once more. ``refuse`` makes an error's answer."""
+    """Refuses a body with a content coding (RFC 9110, 8.4): image files are compressed already, and inflating
+    untrusted data would need another bound. ``refuse`` turns an error into a response."""
 
     def __init__(self, app: ASGIApp, refuse: Refuse) -> None:
         self.app, self._refuse = app, refuse
@@ -37,19 +37,20 @@ def is_identity(codings: str) -> bool:
 
 def encoding_error(what: str, codings: str) -> UnsupportedEncodingError:
     return UnsupportedEncodingError(
-        f"The {what} is encoded as {codings[:40]!r}; it is taken as it is only. Send the image file itself."
+        f"The {what} has the content coding {codings[:40]!r}, which is not accepted. Send the image file itself."
     )
 
 
 def check_http_version(request: Request) -> None:
-    """For routes that stream: towards HTTP/1.0 a body of unknown length ends with its connection, so a truncated image
+    """For routes that stream: in HTTP/1.0 a body of unknown length ends with the connection, so a truncated image
     would look complete."""
     if request.scope["http_version"] in ("0.9", "1.0"):
-        raise HttpVersionError("Images are sent by HTTP/1.1 or later.")
+        raise HttpVersionError("Images are sent over HTTP/1.1 or later only.")
 
 
 async def check_parameters(request: Request) -> None:
-    """Raises ``InvalidParameterError`` for a query parameter that the route does not have: a typo must not pass."""
+    """Raises ``InvalidParameterError`` for a query parameter that the route does not have, so that typos do not
+    pass."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or route.path in PAGES or "text/html" in request.headers.get("accept", ""):
         return

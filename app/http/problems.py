@@ -1,4 +1,4 @@
-"""Errors to problem documents (RFC 9457): the one place where exceptions become responses."""
+"""Errors to problem documents (RFC 9457): the only place where exceptions become responses."""
 
 import math
 from http import HTTPStatus
@@ -46,7 +46,7 @@ async def on_enlarger_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, ShuttingDownError):
-        headers["Retry-After"] = "1"  # another replica, or the one that follows
+        headers["Retry-After"] = "1"  # another replica, or this one's successor
     elif isinstance(error, UnsupportedEncodingError):
         headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
     elif isinstance(error, HttpVersionError):
@@ -82,7 +82,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         methods = headers.get("Allow", headers.get("allow", ""))
         methods = (
             "GET, HEAD" if methods in ("GET", "HEAD") else methods
-        )  # two routes, of which the first has told its own
+        )  # two routes; Starlette reports only the first one's
         headers = {"Allow": f"{methods}, OPTIONS"}
         if request.method == "OPTIONS":
             return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
@@ -91,8 +91,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
-    """An unexpected error: logged in full, reported to the client by its id only."""
-    # Starlette answers this outside of every middleware, the journal included.
+    """An unexpected error: logged in full, reported to the client only by its id."""
+    # Starlette answers this outside of every middleware, the access log included.
     headers = {"X-Request-Id": request.scope.get("state", {}).get("request_id", "")}
     detail = "Something went wrong; the details are in the log."
     return problem(request, 500, "internal_error", "Internal error", detail, headers)

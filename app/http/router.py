@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 
 class Router(APIRouter):
-    """FastAPI's, but a route for GET also answers HEAD, with the same headers and no body (RFC 9110, 9.3.2)."""
+    """FastAPI's router, but a GET route also answers HEAD, with the same headers and no body (RFC 9110, 9.3.2)."""
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().add_api_route(path, endpoint, **options)

@@ -1,4 +1,4 @@
-"""What the routes work with, put together by ``main.py``."""
+"""Everything the routes work with, assembled by ``main.py``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Protocol
 from anyio import CapacityLimiter
 from fastapi import Request, Response
 
-from app.http.limits import Room
+from app.http.limits import ConcurrencyLimiter
 from app.http.prefer import Preference
 from app.http.upload import Upload
 from app.inference.engine import PictureGenerator
 from app.settings import Settings
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.plan import Plan
@@ -35,18 +35,18 @@ class Service:
     upscaler: Upscaler
     generators: Mapping[str, PictureGenerator] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
-    room: Room = field(default_factory=lambda: Room(64, 2**27, 2**28))
+    concurrency: ConcurrencyLimiter = field(default_factory=lambda: ConcurrencyLimiter(64, 2**27, 2**28))
     ready: bool = False
     draining: bool = False
-    ledger: Ledger = field(default_factory=Ledger)
-    defer: Defer | None = None  # where there are jobs
+    in_flight: InFlightTracker = field(default_factory=InFlightTracker)
+    defer: Defer | None = None  # if there are jobs
 
     def __post_init__(self) -> None:
-        # Images decoded at a time: it takes a core each, and the most memory a request ever takes.
+        # Images decoded at a time: decoding takes a core each, and more memory than any other stage.
         self.decoders = CapacityLimiter(self.settings.compute_threads)
-        # One thread per request that is computing or encoding just now; requests that wait for a reader hold none.
+        # One thread per request that is computing or encoding; requests that wait for a reader hold none.
         self.limiter = CapacityLimiter(self.settings.max_requests)
-        # Requests that draw at a time: 400 digits take a tenth of a second, so nobody waits long.
+        # Generate requests at a time: 400 digits take a tenth of a second, so nobody waits long.
         self.drawing = CapacityLimiter(1)
 
 

@@ -1,4 +1,4 @@
-"""Streaming: the image is computed as fast as the client reads it, and no faster."""
+"""Streams the image as fast as the client reads it, and computes it no faster."""
 
 import asyncio
 import logging
@@ -12,22 +12,22 @@ from starlette.types import Receive, Scope, Send
 from app.errors import CancelledError, EnlargerError
 from app.inference.job import Job
 from app.telemetry.record import record_of
-from app.threads import run_beside
+from app.threads import run_in_thread
 
 log = logging.getLogger("enlarger.streaming")
 
-CHUNK_BYTES = 256 * 2**10  # written at once; a client's pace is judged by this much
+CHUNK_BYTES = 256 * 2**10  # per write; the unit in which a client's pace is measured
 STALL_SECONDS = 5.0
-"""After this long without a chunk taken, the megabytes computed ahead for a client are released: recomputing them takes
+"""If a client takes no chunk for this long, the megabytes computed ahead for it are released: recomputing them takes
 a fraction of the time that it needs to read the next piece."""
 
 
 class PictureResponse(Response):
-    """An image, computed as the client takes it.
+    """An image, computed as the client reads it.
 
     An error before the first piece is raised and answered as a problem document. An error after it aborts the
-    connection: the chunked body is left without its end, so that no client takes a truncated image for a complete one.
-    A client that disconnects, or needs more than ``seconds`` for a chunk, cancels the job within one tile.
+    connection: the chunked body is left without its end, so that no client takes a truncated image for a complete
+    one. A client that disconnects, or needs more than ``seconds`` for a chunk, cancels the job within one tile.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PictureResponse(Response):
         self.init_headers(headers)
         self._pieces, self._job = pieces, job
         self._limiter, self._seconds = limiter, seconds
-        self._piece: bytes | None = None  # the next to be sent
+        self._piece: bytes | None = None  # the next piece to be sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: EnlargerError | None = None
@@ -60,16 +60,16 @@ class PictureResponse(Response):
                 group.cancel_scope.cancel()
         finally:
             self._job.close()
-        if refused:  # raised outside the task group, which would wrap it
+        if refused:  # raised outside the task group, which would wrap it in a group
             raise refused
 
     async def _next_piece(self) -> bytes | None:
-        return await run_beside(next, self._pieces, None, limiter=self._limiter)
+        return await run_in_thread(next, self._pieces, None, limiter=self._limiter)
 
     async def _send_all(self, send: Send, scope: Scope) -> None:
         """Returns without the final empty chunk if anything fails, which makes the server abort the connection."""
         record = record_of(scope)
-        record.outcome = "broken"  # unless it turns out otherwise
+        record.outcome = "broken"  # until it turns out otherwise
         try:
             while self._piece is not None:
                 with self._job.clock.stage("send"):
@@ -83,13 +83,13 @@ class PictureResponse(Response):
         except TimeoutError:
             record.outcome = "too_slow"
             log.info("aborted: the client took longer for a chunk than %g s", self._seconds)
-            if cut := scope["state"].get("cut"):  # put there by main.Protocol
+            if cut := scope["state"].get("cut"):  # set by Protocol
                 cut()
         except EnlargerError as error:
             log.error("transfer aborted: %s: %s", error.code, error.detail)
 
     async def _send_piece(self, send: Send) -> None:
-        piece, self._piece = self._piece or b"", None  # let go before the next one is computed
+        piece, self._piece = self._piece or b"", None  # released before the next one is computed
         for start in range(0, len(piece), CHUNK_BYTES):
             stalled = asyncio.get_running_loop().call_later(STALL_SECONDS, self._job.let_go)
             try:

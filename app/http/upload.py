@@ -1,7 +1,8 @@
-"""Uploads: a request's body to the image's bytes and the form's fields, bounded in size and in time."""
+"""Uploads: parses a request's body into the image's bytes and the form's fields, bounded in size and time."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from urllib.parse import parse_qsl
 
 import anyio
@@ -23,14 +24,14 @@ from app.http.preconditions import encoding_error, is_identity
 
 FIELD = "image"
 FORM = "application/x-www-form-urlencoded"
-PACE_BYTES = 2**20  # each further piece of this size is given the same time again
+PACE_BYTES = 2**20  # each further piece of this size extends the deadline by the same time
 MAX_FIELD_BYTES = 4096
 HOW_TO_SEND = f"Send it as the multipart file {FIELD!r}, or as the raw body with an image/* content type."
 
 
 @dataclass(frozen=True)
 class Upload:
-    """The bytes of one image, its file name if it has one, and the other fields of the form."""
+    """The bytes of one image, its file name if it has one, and the other form fields."""
 
     image: bytes
     filename: str | None
@@ -38,7 +39,8 @@ class Upload:
 
 
 class InMemoryParser(MultiPartParser):
-    """Starlette's parser, kept off the disk: the body is bounded anyway. ``complete``: the last boundary was there."""
+    """Starlette's parser without temporary files: the body is bounded anyway. ``complete``: the last boundary has
+    arrived."""
 
     spool_max_size = 2**31
     complete = False
@@ -50,12 +52,12 @@ class InMemoryParser(MultiPartParser):
         super().on_headers_finished()
         part = self._current_part
         check_part_encoding(part.item_headers)
-        if part.field_name == FIELD and part.file is None:  # taken for a text, it would only be called too long
+        if part.field_name == FIELD and part.file is None:  # as a text field it would be reported as too long
             raise MissingImageError(f"The part {FIELD!r} has no file name. {HOW_TO_SEND}")
 
 
 def check_part_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raises ``UnsupportedEncodingError`` for a part that is not its bytes as they are (RFC 7578, 4.7)."""
+    """Raises ``UnsupportedEncodingError`` for a part with a content coding or transfer encoding (RFC 7578, 4.7)."""
     for name, value in headers:
         coding = value.decode("latin-1").strip()
         plain = name == b"content-transfer-encoding" and coding.lower() in ("7bit", "8bit", "binary")
@@ -73,7 +75,10 @@ async def receive_upload(request: Request, max_bytes: int, seconds: float) -> Up
     if content_type == "multipart/form-data":
         upload = await parse_multipart(request, body)
     elif content_type.startswith("image/") or content_type in ("", "application/octet-stream"):
-        upload = Upload(b"".join([chunk async for chunk in body]), None, {})
+        image = BytesIO()  # whose bytes are had without another copy
+        async for chunk in body:
+            image.write(chunk)
+        upload = Upload(image.getvalue(), None, {})
     else:
         raise MissingImageError(f"A body of type {content_type[:60]!r} cannot hold an image. {HOW_TO_SEND}")
     if not upload.image:
@@ -105,7 +110,7 @@ async def bounded_body(request: Request, max_bytes: int, seconds: float) -> Asyn
 
 
 async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -> Upload:
-    """Exactly one file, named ``image``, and any other fields; the last of equal fields counts."""
+    """Exactly one file, named ``image``, and any other fields; of several fields of one name the last counts."""
     parser = InMemoryParser(request.headers, body, max_files=100, max_fields=100, max_part_size=MAX_FIELD_BYTES)
     try:
         form = await parser.parse()
@@ -119,11 +124,20 @@ async def parse_multipart(request: Request, body: AsyncGenerator[bytes, None]) -
             raise TooManyImagesError("Send one image per request.", limit=1, actual=len(files))
         if not files or files[0][0] != FIELD:
             raise MissingImageError(f"There is no image in the request. {HOW_TO_SEND}")
-        image = await files[0][1].read()
+        image = await read_in_pieces(files[0][1])
     finally:
         await form.close()
     fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
     return Upload(image, files[0][1].filename, fields)
+
+
+async def read_in_pieces(file: UploadFile) -> bytes:
+    """Copying all of it at once would keep everybody waiting."""
+    image = BytesIO()
+    while piece := await file.read(PACE_BYTES):
+        image.write(piece)
+        await anyio.sleep(0)
+    return image.getvalue()
 
 
 async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict[str, str]:
@@ -135,5 +149,5 @@ async def receive_form(request: Request, max_bytes: int, seconds: float) -> dict
 
 
 def media_type(request: Request) -> str:
-    """Of the body, without its parameters."""
+    """The media type of the body, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()

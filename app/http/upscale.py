@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.responses import Response
 
-from app.http.limits import holding_of
+from app.http.limits import lease_of
 from app.http.negotiation import candidates, content_disposition
 from app.http.openapi import BODY, ERRORS, ESTIMATE, PICTURE
 from app.http.preconditions import check_http_version
@@ -19,7 +19,7 @@ from app.http.upload import Upload, receive_upload
 from app.images.barcodes import check_readable, codes_of, header_value, read_when_whole
 from app.images.formats import Container
 from app.telemetry.record import record_of
-from app.threads import run_ahead, run_beside
+from app.threads import run_in_prompt_thread, run_in_thread
 from app.upscale.memory import held_bytes
 from app.upscale.parameters import UpscaleParameters, given, parse_parameters
 from app.upscale.pipeline import Work
@@ -50,32 +50,32 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     upscaler, preference = service.upscaler, parse_prefer(request.headers.getlist("prefer"))
     deferred = service.defer is not None and preference.respond_async
     if not deferred:
-        upscaler.scheduler.check_room()  # refused before the body is read
+        upscaler.scheduler.check_room()  # refuse before the body is read
     with record.clock.stage("receive"):
         upload, parameters = await receive(request)
     image, plan = await opened(request, upload.image, parameters)
     if service.defer and deferred:
         del image
         return await service.defer(request, upload, parameters, plan, preference)
-    # Admitted before anything is decoded: what is refused costs nothing, and what is admitted counts from now on.
-    holding = holding_of(request.scope)
-    job = holding.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
+    # Admit before decoding: a refused request costs nothing, and an admitted one counts from now on.
+    lease = lease_of(request.scope)
+    job = lease.own(partial(upscaler.admit, plan, service.settings.request_deadline_seconds, record.clock))
 
     def decode(data: bytes) -> Work:
-        service.ledger.begin(record, data)
+        service.in_flight.begin(record, data)
         return upscaler.decode(image, plan)
 
-    holding.widen(held_bytes(plan, parameters.decode))
+    lease.grow(held_bytes(plan, parameters.decode))
     with record.clock.stage("decode"):
-        work = await run_beside(decode, upload.image, limiter=service.decoders)
-    codes = await run_beside(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
+        work = await run_in_thread(decode, upload.image, limiter=service.decoders)
+    codes = await run_in_thread(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
     record.model = plan.specs[0].name
     record.input_pixels = plan.header.height * plan.header.width
     record.output_pixels = math.prod(plan.size)
     headers, pieces = picture_headers(upscaler, plan, parameters, upload.filename), upscaler.run(work, job)
     if codes is not None:
 
-        def tell(found: tuple[str, ...]) -> None:  # before the first piece, with which the headers are sent
+        def tell(found: tuple[str, ...]) -> None:  # called before the first piece, with which the headers are sent
             response.headers["Enlarger-Codes-After"] = header_value(found)
 
         headers["Enlarger-Codes-Before"] = header_value(codes)
@@ -115,8 +115,8 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
 
 
 async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -> tuple[Container, Plan]:
-    """The image's header read, and everything decided from it. Never on the event loop: nobody knows what a stranger's
-    bytes, however few, will cost."""
+    """Reads the image's header and plans everything from it, but never on the event loop: the cost of an untrusted
+    header is unknown, however short it is."""
     upscaler, accept = service_of(request).upscaler, request.headers.get("accept", "*/*")
 
     def read_and_plan(data: bytes) -> tuple[Container, Plan]:
@@ -126,11 +126,11 @@ async def opened(request: Request, data: bytes, parameters: UpscaleParameters) -
             check_readable(*plan.size)
         return image, plan
 
-    return await run_ahead(read_and_plan, data)
+    return await run_in_prompt_thread(read_and_plan, data)
 
 
 async def receive(request: Request) -> tuple[Upload, UpscaleParameters]:
-    """The image and the parameters of the query and the form, the form's counting where both have one."""
+    """The image and the parameters of the query and the form; the form takes precedence."""
     settings = service_of(request).settings
     upload = await receive_upload(request, settings.max_body_bytes, settings.advanced.body_seconds)
     return upload, parse_parameters(given(request.query_params, upload.fields))

@@ -1,4 +1,4 @@
-"""Finished rows: from three channels to one, from one depth to the other, from transparent to opaque."""
+"""Conversions of finished rows: three channels to one, one depth to the other, transparent to opaque."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,12 @@ def luma(rows: Pixels) -> Pixels:
 
 
 def at_depth(rows: Pixels, depth: int) -> Pixels:
-    """Samples over the whole range of 8 or 16 bits, rounded."""
+    """Scales samples from the full range of one depth to that of 8 or 16 bits, rounded."""
     if rows.dtype == np.uint16 and depth == 8:
         return ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return widened(rows, depth)
 
 
 def widened(rows: Pixels, depth: int) -> Pixels:
-    """8 bits as 16 where that depth is asked for: the network then has that many to give."""
+    """8 bits as 16 if that depth is requested: the network then has 16 bits to give."""
     return rows.astype(np.uint16) * np.uint16(257) if rows.dtype == np.uint8 and depth == 16 else rows

@@ -1,4 +1,4 @@
-"""Coding-independent code points (ITU-T H.273): colour as AVIF, HEIC, PNG and ICC tell it by numbers."""
+"""Coding-independent code points (ITU-T H.273): the numbers by which AVIF, HEIC, PNG and ICC signal colour."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,8 @@ from app.images.icc import Curve, Primaries, gray_profile, rgb_profile
 
 UNSPECIFIED = 2
 HDR = {16: "PQ", 18: "HLG"}
-"""Transfer characteristics of light far beyond a screen's white, which 8 bits and a network of sRGB cannot tell."""
+"""Transfer characteristics that reach far beyond a screen's white. Neither 8 bits nor a network trained on sRGB can
+represent them."""
 
 _C, _D65, _E = (0.310, 0.316), (0.3127, 0.3290), (1 / 3, 1 / 3)
 _BT601 = Primaries((0.630, 0.340), (0.310, 0.595), (0.155, 0.070), _D65)
@@ -27,7 +28,7 @@ PRIMARIES = {  # table 2
     22: Primaries((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), _D65),
 }
 SRGB = Curve(3, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
-TRANSFERS = {  # table 3. Browsers show AVIF's camera curves (BT.709, BT.601, BT.2020) by sRGB's
+TRANSFERS = {  # table 3. For AVIF, browsers use sRGB's curve in place of the camera curves (BT.709, BT.601, BT.2020)
     **dict.fromkeys((1, UNSPECIFIED, 6, 13, 14, 15), SRGB),
     4: Curve(0, (2.2,)),
     5: Curve(0, (2.8,)),
@@ -36,12 +37,12 @@ TRANSFERS = {  # table 3. Browsers show AVIF's camera curves (BT.709, BT.601, BT
     17: Curve(1, (2.6, (52.37 / 48) ** (1 / 2.6), 0.0)),
 }
 PNG_TRANSFERS = {**TRANSFERS, **dict.fromkeys((1, 6, 11, 14, 15), Curve(0, (2.4,)))}
-"""Those of PNG's cICP by that of a screen for them (BT.1886)."""
+"""The same for PNG's cICP, where browsers use a display's curve (BT.1886) in place of the camera curves."""
 _NO_CURVE = {9: "a logarithm", 10: "a logarithm", 11: "xvYCC", 12: "BT.1361"}
 
 
 class CodePoints(NamedTuple):
-    """Colour primaries and transfer characteristics; the matrix is the codec's business."""
+    """Colour primaries and transfer characteristics; the matrix is left to the codec."""
 
     primaries: int
     transfer: int
@@ -50,18 +51,18 @@ class CodePoints(NamedTuple):
 def check_standard_light(transfer: int) -> None:
     """Raises ``UnsupportedFormatError`` for PQ and HLG."""
     if transfer in HDR:
-        raise UnsupportedFormatError(f"This is an HDR picture ({HDR[transfer]}); send a standard one")
+        raise UnsupportedFormatError(f"This is an HDR image ({HDR[transfer]}); send a standard-range one")
 
 
 def profile_of(points: CodePoints, gray: bool) -> bytes | None:
-    """The ICC profile that says what AVIF's or HEIC's numbers do; None for sRGB and for reserved numbers.
+    """The ICC profile equivalent to the code points of an AVIF or HEIC; None for sRGB and for reserved numbers.
 
-    Raises ``UnsupportedFormatError`` for PQ, HLG and curves that browsers do not show either.
+    Raises ``UnsupportedFormatError`` for PQ, HLG and the curves that browsers do not show either.
     """
     check_standard_light(points.transfer)
     if points.transfer in _NO_CURVE:
         told = f"{points.transfer} ({_NO_CURVE[points.transfer]})"
-        raise UnsupportedFormatError(f"Pictures of transfer characteristics {told} are not supported")
+        raise UnsupportedFormatError(f"Transfer characteristics {told} are not supported")
     if points.primaries == 0 or points.transfer in (0, 3):
         return None
     primaries = PRIMARIES.get(points.primaries, BT709)
@@ -70,7 +71,7 @@ def profile_of(points: CodePoints, gray: bool) -> bytes | None:
 
 
 def png_profile_of(points: CodePoints, gray: bool) -> bytes | None:
-    """The same for PNG's cICP; None also for what browsers ignore there. Raises ``UnsupportedFormatError`` for HDR."""
+    """The same for PNG's cICP; None also where browsers ignore it. Raises ``UnsupportedFormatError`` for HDR."""
     check_standard_light(points.transfer)
     primaries, curve = PRIMARIES.get(points.primaries), PNG_TRANSFERS.get(points.transfer)
     if UNSPECIFIED in points or primaries is None or curve is None:

@@ -1,4 +1,4 @@
-"""From the 8-bit pixels a codec gives to what networks take: gray or RGB, alpha apart, no colour lost in holes."""
+"""From the 8-bit pixels of a codec to the input of a network: gray or RGB, alpha separate, holes filled with colour."""
 
 from collections.abc import Iterator
 from functools import reduce
@@ -6,19 +6,18 @@ from functools import reduce
 from PIL import Image, ImageChops, ImageCms
 
 from app.images.formats import Container
-from app.images.icc import plausible_profile, space_of
-from app.images.profiles import open_profile
+from app.images.icc import open_profile, plausible_profile, space_of
 
 BAND_PIXELS = 1 << 20
-"""Conversions without a home in Pillow go band by band: temporaries of a few MB whatever the picture."""
+"""Conversions that Pillow cannot do itself are done band by band, so temporaries take a few MB whatever the image."""
 
 _SPACES = {"L": b"GRAY", "RGB": b"RGB ", "CMYK": b"CMYK", "LAB": b"Lab "}
 """Pillow's mode -> the "data colour space" of an ICC profile for it (ICC.1 7.2.6)."""
 
 INKS = ("CMYK", "LAB")
-"""Modes that become sRGB, so that no profile fits them afterwards."""
+"""Modes that are converted to sRGB, so that their profile no longer applies."""
 
-# Weights for averaging colour: alpha, but at least 64, for of less Pillow's 8-bit premultiplied colour is too coarse.
+# Weights for averaging colour: alpha, but at least 64: below that Pillow's 8-bit premultiplied colour is coarse.
 _WEIGHT = [0, *(max(alpha, 64) for alpha in range(1, 256))]
 _VISIBLE = [0] + [255] * 255
 _HOLE = [255] + [0] * 255
@@ -32,7 +31,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Exif orientation -> what makes the picture upright (Exif 3.0, 4.6.4). Pillow turns counter-clockwise."""
+"""Exif orientation -> the transposition that makes the image upright (Exif 3.0, 4.6.4). Pillow rotates
+counter-clockwise."""
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -41,8 +41,8 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def separate(image: Image.Image, container: Container) -> tuple[Image.Image, Image.Image | None]:
-    """Colour, of mode L, RGB or RGBA (its A without meaning: kept to save a copy), and alpha, of mode L, or None."""
-    image.info.pop("transparency", None)  # Pillow's own notion of it; the container's is the one that counts
+    """Colour, of mode L, RGB or RGBA (whose A is to be ignored: kept to save a copy), and alpha, of mode L, or None."""
+    image.info.pop("transparency", None)  # Pillow's reading of it; the container's is authoritative
     mode, wanted = image.mode, "L" if container.gray_samples else "RGB"
     if mode in INKS:
         return _to_srgb(image, container.icc_profile), None
@@ -50,7 +50,7 @@ def separate(image: Image.Image, container: Container) -> tuple[Image.Image, Ima
         return image, image.getchannel("A")
     if mode == "La":  # premultiplied
         image = image.convert("LA")
-    if image.mode in ("LA", "RGBA"):  # RGBA: a gray AVIF or WebP with alpha, for which Pillow has no other mode
+    if image.mode in ("LA", "RGBA"):  # RGBA: Pillow's only mode for a gray AVIF or WebP with alpha
         return image.getchannel(0), image.getchannel("A")
     if mode == "PA":
         return image.convert("RGB").convert(wanted), image.getchannel("A")
@@ -63,17 +63,17 @@ def separate(image: Image.Image, container: Container) -> tuple[Image.Image, Ima
 
 
 def fitting_profile(profile: bytes | None, mode: str) -> bytes | None:
-    """``profile`` if it is one, and made for pixels of ``mode``. A broken or foreign one is as good as none."""
+    """``profile`` if it is valid and made for pixels of ``mode``, else None."""
     profile = plausible_profile(profile)
     return profile if profile is not None and space_of(profile) == _SPACES.get(mode) else None
 
 
 def bleed(colour: Image.Image, alpha: Image.Image) -> None:
-    """Give the pixels without alpha the colour of their visible neighbours, in place.
+    """Gives the pixels of alpha 0 the colour of their visible neighbours, in place.
 
-    Under a hole a file may hold any colour, often black. Networks and resampling look into holes, and would draw that
-    colour into the edge as a fringe. Filled from a pyramid of averages, each half the size ("pull-push", Gortler et
-    al., The Lumigraph, 1996, 3.4), at the cost of one more third of the picture.
+    Under a hole a file may hold any colour, often black. Networks and resampling look into holes and would bleed that
+    colour into the edge as a fringe. The fill comes from a pyramid of averages, each half the size ("pull-push",
+    Gortler et al., The Lumigraph, 1996, 3.4), which costs one more third of the image.
     """
     lowest, highest = alpha.getextrema()
     if lowest != 0 or highest == 0:
@@ -84,7 +84,7 @@ def bleed(colour: Image.Image, alpha: Image.Image) -> None:
     for box in bands(colour.size):
         piece = colour.crop(box).convert(mode)
         piece.putalpha(alpha.crop(box).point(_WEIGHT))
-        piece = piece.reduce(2)  # premultiplies for the average: what is invisible does not count
+        piece = piece.reduce(2)  # averages premultiplied colour, so invisible pixels do not count
         small.paste(piece.convert(mode), (0, box[1] // 2))
         small_alpha.paste(piece.getchannel("A").point(_VISIBLE), (0, box[1] // 2))
     bleed(small, small_alpha)
@@ -96,7 +96,7 @@ def bleed(colour: Image.Image, alpha: Image.Image) -> None:
 
 
 def bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes from top to bottom, each but the last of an even height."""
+    """Boxes from top to bottom; all but the last have an even height."""
     width, height = size
     rows = max(BAND_PIXELS // width & ~1, 2)
     for top in range(0, height, rows):
@@ -108,7 +108,7 @@ def _palette_alpha(indices: Image.Image, alpha: bytes) -> Image.Image:
 
 
 def _keyed_alpha(colour: Image.Image, container: Container) -> Image.Image:
-    """0 where every channel has the key's level, else 255."""
+    """0 where every channel equals the colour key, else 255."""
     bits = container.header.bits
     masks = []
     for channel, sample in zip(colour.split(), container.transparent or (), strict=True):
@@ -118,7 +118,7 @@ def _keyed_alpha(colour: Image.Image, container: Container) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """CMYK or LAB as RGB: by the file's own profile, else by Pillow's plain formula."""
+    """CMYK or LAB as RGB: by the file's own profile, else by Pillow's formula."""
     fitting = fitting_profile(profile, image.mode)
     if fitting is not None:
         try:
@@ -130,7 +130,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                 outputMode="RGB",
                 flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
             )
-        except (ImageCms.PyCMSError, OSError):  # OSError: the profile cannot be opened at all
+        except (ImageCms.PyCMSError, OSError):  # OSError: the profile cannot be opened
             converted = None
         if converted is not None:
             return converted

@@ -1,8 +1,8 @@
-"""More than 8 bits: Pillow has modes for one such channel (I;16) but not for several, so each channel is a plane.
+"""More than 8 bits. Pillow has a mode for one such channel (I;16) but not for several, so each channel is a plane.
 
-The bytes of several channels come by ways that Pillow has: a PNG is read twice, for the upper and the lower bytes of
-its samples; a TIFF as the bytes it is (``formats.Bytewise``). Everything goes band by band from there into planes of
-mode I;16, 2 bytes a pixel each, which Pillow can turn and crop like any picture.
+The bytes of several channels arrive by ways that Pillow has: a PNG is read twice, for the upper and the lower bytes of
+its samples; a TIFF as plain bytes (``formats.Bytewise``). From there everything goes band by band into planes of mode
+I;16, 2 bytes per pixel each, which Pillow can rotate and crop like any image.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +22,14 @@ DEEP = "I;16"
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether Pillow has made one channel of more than 8 bits of it."""
+    """Whether Pillow has decoded one channel of more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith(DEEP)
 
 
 def gray_plane(image: Image.Image, container: Container) -> tuple[Planes, Image.Image | None]:
     """One deep channel as a plane, and its alpha if one of its levels is transparent.
 
-    By the range that the file's header gives its samples, never by their values: 12 bits are stretched, signed samples
+    Scaled by the range in the file's header, never by the values: 12 bits are stretched, signed samples are shifted to
     begin at 0, 32 bits and floats (0 to 1) are rounded to 16.
     """
     plane = Image.new(DEEP, image.size)
@@ -46,7 +46,7 @@ def gray_plane(image: Image.Image, container: Container) -> tuple[Planes, Image.
 def _scaled(samples: NDArray[np.generic], container: Container) -> Samples:
     """uint16, int32 or float32 ``[h, w]`` as Pillow holds them -> uint16 ``[h, w]`` over the whole range."""
     if samples.dtype == np.int32 and container.sample == "unsigned":
-        samples = samples.view(np.uint32)  # Pillow's "I" is signed even where the file's samples are not
+        samples = samples.view(np.uint32)  # Pillow's "I" is signed even if the file's samples are not
     bits = container.header.bits
     top = {"unsigned": 2.0**bits - 1, "signed": 2.0 ** (bits - 1) - 1, "float": 1.0}[container.sample]
     level = np.clip(np.nan_to_num(samples.astype(np.float64) / top), 0, 1)
@@ -56,9 +56,10 @@ def _scaled(samples: NDArray[np.generic], container: Container) -> Samples:
 
 
 def png_planes(read: Callable[[str], Image.Image], container: Container) -> tuple[Planes, Image.Image | None]:
-    """Gray + alpha, RGB and RGB + alpha of 16 bits. ``read`` decodes the file by one of Pillow's raw modes.
+    """Gray + alpha, RGB and RGB + alpha of 16 bits. ``read`` decodes the file with one of Pillow's raw modes.
 
-    Gray + alpha is four bytes a pixel, so one reading suffices; else the two readings give the upper and lower bytes.
+    Gray + alpha has four bytes per pixel, so one pass suffices; otherwise two passes give the upper and the lower
+    bytes.
     """
     if container.gray_samples:
         image = read("RGBA")
@@ -71,7 +72,7 @@ def png_planes(read: Callable[[str], Image.Image], container: Container) -> tupl
         planes = _empty(image.size, len(mode))
         for box in bands(image.size):
             _paste(planes, np.asarray(image.crop(box), np.uint16) << np.uint16(8), box)
-        del image  # one reading at a time is held
+        del image  # only one pass is held at a time
         image = read(f"{mode};16L")
         for box in bands(image.size):
             _paste(planes, _cut(planes, box) | np.asarray(image.crop(box)), box)
@@ -81,7 +82,7 @@ def png_planes(read: Callable[[str], Image.Image], container: Container) -> tupl
 
 
 def bytewise_planes(image: Image.Image, container: Container) -> tuple[Planes, Image.Image | None]:
-    """The samples whose bytes Pillow has read as a wide gray picture; see ``formats.Bytewise``."""
+    """The samples whose bytes Pillow has read as a wide gray image; see ``formats.Bytewise``."""
     bytewise, size = container.bytewise, container.stored_size
     assert bytewise is not None
     colours = 1 if container.gray_samples else 3
@@ -98,13 +99,13 @@ def bytewise_planes(image: Image.Image, container: Container) -> tuple[Planes, I
 
 
 def _undone(stored: NDArray[np.uint8], bytewise: Bytewise) -> NDArray[np.generic]:
-    """Bytes ``[h, row_bytes]`` as samples ``[h, width, n]``, with the predictor taken off, run by run."""
+    """Bytes ``[h, row_bytes]`` as samples ``[h, width, n]``, with the predictor undone, run by run."""
     if bytewise.predictor == 3:
         return _planes_joined(stored, bytewise)
     whole = f"u{bytewise.sample_bytes}"
     samples = stored.view(bytewise.order + whole).reshape(len(stored), bytewise.width, bytewise.samples)
-    samples = samples.astype(whole)  # the machine's byte order
-    if bytewise.predictor == 2:  # differences to the left, of floats' bits too, add up modulo the type's range
+    samples = samples.astype(whole)  # to native byte order
+    if bytewise.predictor == 2:  # sums of differences, also of floats' bits, modulo the type's range
         for left in range(0, bytewise.width, bytewise.run):
             run = samples[:, left : left + bytewise.run]
             np.cumsum(run, axis=1, dtype=samples.dtype, out=run)
@@ -112,7 +113,8 @@ def _undone(stored: NDArray[np.uint8], bytewise: Bytewise) -> NDArray[np.generic
 
 
 def _planes_joined(stored: NDArray[np.uint8], bytewise: Bytewise) -> NDArray[np.generic]:
-    """Predictor 3: within a run each byte is a difference from that ``samples`` before it; the highest bytes first."""
+    """Predictor 3: within a run each byte is a difference from the one ``samples`` before it; the highest bytes come
+    first."""
     count, size = bytewise.samples, bytewise.sample_bytes
     runs = stored.reshape(len(stored), -1, bytewise.run * size, count)
     summed = np.cumsum(runs, axis=2, dtype=np.uint8)
@@ -122,7 +124,7 @@ def _planes_joined(stored: NDArray[np.uint8], bytewise: Bytewise) -> NDArray[np.
 
 
 def _sixteen_bits(samples: NDArray[np.generic]) -> Samples:
-    """Unsigned integers over their whole range, floats from 0 to 1; clipped outside, NaN black."""
+    """Scales unsigned integers by their full range, floats from 0 to 1; clips what lies outside; NaN becomes black."""
     if samples.dtype == np.uint16:
         return np.asarray(samples, np.uint16)
     top = 2.0 ** (8 * samples.dtype.itemsize) - 1 if samples.dtype.kind == "u" else 1.0
@@ -131,14 +133,14 @@ def _sixteen_bits(samples: NDArray[np.generic]) -> Samples:
 
 
 def _straight(samples: Samples) -> Samples:
-    """Premultiplied ``[h, w, colours + alpha]`` with its alpha divided out, rounded."""
+    """Premultiplied ``[h, w, colours + alpha]`` divided by its alpha, rounded."""
     alpha = np.maximum(samples[:, :, -1:], 1).astype(np.uint32)
     colour = np.minimum((samples[:, :, :-1].astype(np.uint32) * PEAK + alpha // 2) // alpha, PEAK)
     return np.concatenate([colour.astype(np.uint16), samples[:, :, -1:]], axis=2)
 
 
 def _keyed_alpha(planes: Planes, key: Sequence[int]) -> Image.Image:
-    """0 where every channel has the key's level, else the peak."""
+    """0 where every channel equals the colour key, else the peak."""
     (alpha,) = _empty(planes[0].size, 1)
     for box in bands(alpha.size):
         visible = (_cut(planes, box) != np.array(key, np.uint16)).any(axis=2, keepdims=True)
@@ -147,7 +149,7 @@ def _keyed_alpha(planes: Planes, key: Sequence[int]) -> Image.Image:
 
 
 def bleed_planes(planes: Planes, alpha: Image.Image) -> None:
-    """As ``colour.bleed``, in place: what lies under a hole is seen by nobody, so 8 bits of it are enough."""
+    """Like ``colour.bleed``, in place. Nobody sees what lies under a hole, so 8 bits are enough for it."""
     size = alpha.size
     if alpha.getextrema()[0] != 0:
         return

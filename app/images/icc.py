@@ -1,22 +1,30 @@
-"""ICC profiles of primaries and a tone curve: written for colours told in other words, and turned from gray to RGB.
+"""ICC profiles of primaries and a tone curve: written for colours signalled in other ways, and converted from gray to
+RGB.
 
-A browser gives code points, gAMA and cHRM the same meaning as such a profile (measured; docs/colour.md), and every
-output format holds one. Profiles here are of version 4.3 (ICC.1:2010; section numbers are its).
+Browsers give code points, gAMA and cHRM the same meaning as such a profile (measured; docs/colour.md), and every output
+format can hold one. Profiles here are of version 4.3 (ICC.1:2010; section numbers are its).
 """
 
+import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageCms
 
 Matrix = NDArray[np.float64]
 Chromaticity = tuple[float, float]
-"""x and y of CIE 1931."""
+"""CIE 1931 x and y."""
 
 D50 = (0.9642, 1.0, 0.8249)  # the profile connection space's white (7.2.16)
 MAX_TAGS = 200
+MAX_LCMS_TAGS = 100  # LittleCMS's own limit; the fullest profiles in use have about thirty
+_MULTI_PROCESS = frozenset(f"{way}{number}".encode() for way in ("D2B", "B2D") for number in range(4))
+"""Tags of ``multiProcessElementsType`` (ICC.1 9.2.17 to 9.2.28): chains of any number of steps, all of which may share
+the same bytes. A profile of 24 kB takes a second, one of 4 MB three minutes. They only repeat, in floating point, the
+tables and curves that every profile must have."""
 MAX_FIXED = 32_767.0  # of an s15Fixed16Number (4.6)
 
 # Bradford's cone responses (annex E.3).
@@ -34,14 +42,14 @@ class Primaries:
 
 @dataclass(frozen=True)
 class Curve:
-    """A ``parametricCurveType`` (10.16): encoded to light. ``kind`` 0: x^g; 1: (ax + b)^g; 3: with a straight foot."""
+    """A ``parametricCurveType`` (10.16), value to light. ``kind`` 0: x^g; 1: (ax + b)^g; 3: with a linear foot."""
 
     kind: int
     parameters: tuple[float, ...]
 
 
 def rgb_profile(name: str, primaries: Primaries, curve: Curve) -> bytes | None:
-    """None where the primaries are none: outside of 0 to 1, or all on one line."""
+    """None if the primaries are invalid: outside 0 to 1, or collinear."""
     colorants = colorants_at_d50(primaries)
     if colorants is None:
         return None
@@ -53,7 +61,7 @@ def gray_profile(name: str, curve: Curve) -> bytes:
 
 
 def plausible_profile(profile: bytes | None) -> bytes | None:
-    """A profile by its header and its signature (7.2), cut to the length it gives; None for anything else."""
+    """A profile checked by its header and signature (7.2), cut to the length in its header; None for anything else."""
     if profile is None or len(profile) < 132 or profile[36:40] != b"acsp":
         return None
     size = int.from_bytes(profile[:4])
@@ -61,14 +69,14 @@ def plausible_profile(profile: bytes | None) -> bytes | None:
 
 
 def space_of(profile: bytes) -> bytes:
-    """The data colour space (7.2.8): ``RGB``, ``GRAY``, ``CMYK``, four bytes with their blanks."""
+    """The data colour space (7.2.8): ``RGB``, ``GRAY``, ``CMYK``, padded to four bytes."""
     return profile[16:20]
 
 
 def as_gray(profile: bytes) -> bytes | None:
-    """A profile for gray pixels that shows them as the RGB one shows equal channels.
+    """The profile for gray pixels that shows them as this RGB profile shows equal channels.
 
-    None where that is no shade of gray: three curves that differ, tables, or code points that overrule the curves.
+    None if that is not a shade of gray: the three curves differ, it is table-based, or code points override the curves.
     """
     tags = tag_table(profile)
     red = tags.get(b"rTRC")
@@ -78,8 +86,8 @@ def as_gray(profile: bytes) -> bytes | None:
 
 
 def for_rgb(profile: bytes | None) -> bytes | None:
-    """The profile for pixels that are written as RGB. A gray one, under which browsers show RGB as sRGB or not at all,
-    becomes one that shows equal channels the same; None if it has no curve."""
+    """The profile for pixels written as RGB. A gray profile, under which browsers show RGB as sRGB or not at all,
+    becomes one that shows equal channels the same way; None if it has no curve."""
     if profile is None or space_of(profile) != b"GRAY":
         return profile
     curve = tag_table(profile).get(b"kTRC")
@@ -99,13 +107,30 @@ def tag_table(profile: bytes) -> dict[bytes, bytes]:
     return tags
 
 
+def open_profile(profile: bytes) -> ImageCms.ImageCmsProfile:
+    """A profile for LittleCMS, without the tags that could stall it. Raises ``OSError`` if it is not a profile."""
+    try:
+        (count,) = struct.unpack_from(">I", profile, 128)
+        if count > MAX_LCMS_TAGS:
+            raise OSError("the profile has too many tags")
+        names = [bytes(profile[at : at + 4]) for at in range(132, 132 + 12 * count, 12)]
+    except struct.error as error:
+        raise OSError("not a profile") from error
+    harmless = bytearray(profile)
+    for number, name in enumerate(names):
+        if name in _MULTI_PROCESS:
+            harmless[132 + 12 * number : 136 + 12 * number] = b"----"
+    return ImageCms.ImageCmsProfile(io.BytesIO(harmless))
+
+
 def colorants_at_d50(primaries: Primaries) -> Matrix | None:
-    """XYZ of red, green and blue as columns, ``[3, 3]``, their sum D50's: adapted from the primaries' own white."""
+    """XYZ of red, green and blue as columns, ``[3, 3]``; their sum is D50, adapted from the white point of the
+    primaries."""
     corners = np.array([(x, y, 1 - x - y) for x, y in (primaries.red, primaries.green, primaries.blue)]).T
     x, y = primaries.white
     if not ((corners[:2] >= 0).all() and (corners[:2] <= 1).all() and 0 <= x <= 1 and 0 < y <= 1):
         return None
-    if abs(np.linalg.det(corners)) < 1e-6:  # on one line
+    if abs(np.linalg.det(corners)) < 1e-6:  # collinear
         return None
     white = np.array([x / y, 1, (1 - x - y) / y])
     of_own_white = corners * np.linalg.solve(corners, white)
@@ -125,7 +150,7 @@ def _rgb(name: str, colorants: Matrix, curve: bytes) -> bytes:
 
 
 def _profile(space: bytes, name: str, tags: Mapping[bytes, bytes]) -> bytes:
-    """Header (7.2), tag table (7.3) and tags, equal ones stored once; a monitor's, to XYZ."""
+    """Header (7.2), tag table (7.3) and tags, equal ones stored once; of the monitor class, to XYZ."""
     white = b"XYZ \0\0\0\0" + _fixed(*D50)
     tags = {b"desc": _text(name), b"cprt": _text("No copyright"), b"wtpt": white, **tags}
     start = 132 + 12 * len(tags)

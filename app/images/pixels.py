@@ -1,4 +1,4 @@
-"""What images are made of, everywhere in this application."""
+"""The array types of images, throughout the application."""
 
 import numpy as np
 from numpy.typing import NDArray

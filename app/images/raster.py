@@ -1,4 +1,4 @@
-"""A decoded picture's rows, held where they cost least: a small picture in memory, a large one in an unlinked file."""
+"""The rows of a decoded image, held where they cost least: a small image in memory, a large one in an unlinked file."""
 
 import logging
 import os
@@ -13,21 +13,21 @@ from PIL import Image
 from app.images.pixels import Pixels
 
 SPILL_BYTES = 2**20
-"""A picture of more bytes than this goes to a file. Pillow holds RGB at 4 bytes a pixel, so the largest picture that is
-accepted would lie in memory with 200 MB for as long as its result is computed and sent, once a request."""
+"""An image of more bytes than this goes to a file. Pillow holds RGB at 4 bytes per pixel, so the largest image that is
+accepted would lie in memory with 200 MB for as long as its result is computed and sent, once per request."""
 STRIP_BYTES = 2**20
 
 log = logging.getLogger("enlarger.raster")
 
 
 class Raster:
-    """Rows of ``[height, width, channels]``, channels 1 or 3, readable in any order and by several threads.
+    """Rows of ``[height, width, channels]``, channels 1 or 3, readable in any order and from several threads.
 
     ``dtype`` is uint8 or uint16.
     """
 
     def __init__(self, planes: Sequence[Image.Image]) -> None:
-        """Copies one image of mode L, RGB or RGBA (its A is dropped), or one of 16 bits (I;16) a channel."""
+        """Copies an image of mode L, RGB or RGBA (its A is dropped), or one 16-bit image (I;16) per channel."""
         self.width, self.height = planes[0].size
         self.dtype: np.dtype[Any] = np.dtype(np.uint16 if planes[0].mode.startswith("I;16") else np.uint8)
         self.channels = 3 if planes[0].mode in ("RGB", "RGBA") else len(planes)
@@ -40,12 +40,12 @@ class Raster:
         return self._file is not None
 
     def rows(self, top: int, bottom: int) -> Pixels:
-        """The rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, channels]``, not to be written to.
+        """The rows ``top`` to ``bottom`` - 1: ``[bottom - top, width, channels]``, read-only.
 
-        Raises ``ValueError`` for an empty range and for rows that the picture does not have.
+        Raises ``ValueError`` for an empty range and for rows outside the image.
         """
         if not 0 <= top < bottom <= self.height:
-            raise ValueError(f"rows {top} to {bottom} of a picture of {self.height}")
+            raise ValueError(f"rows {top} to {bottom} of an image of {self.height}")
         if self._pixels is not None:
             return self._pixels[top:bottom]
         assert self._file is not None
@@ -57,15 +57,14 @@ class Raster:
         return rows
 
     def _spill(self, planes: Sequence[Image.Image]) -> int | None:
-        """The rows in a file without a name, open for as long as this object lives; gone however the process ends.
+        """Writes the rows to a file without a name, open for as long as this object lives; it disappears however the
+        process ends.
 
-        None where the temporary directory is full or cannot be written: then memory must do.
+        None if the temporary directory is full or not writable: the rows then stay in memory.
         """
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
-                if hasattr(
-                    os, "posix_fallocate"
-                ):  # Linux, FreeBSD: a full disk is known now; elsewhere when it is full
+                if hasattr(os, "posix_fallocate"):  # Linux, FreeBSD: a full disk shows now; elsewhere during the writes
                     os.posix_fallocate(file.fileno(), 0, self._row_bytes * self.height)
                 for strip in self._strips(planes):
                     file.write(strip.tobytes())
@@ -88,7 +87,7 @@ class Raster:
 
 
 def read_into(file: int, buffer: memoryview, offset: int) -> int:
-    """Reads as much as there is at once; returns how many bytes."""
+    """Reads as much as is available at once; returns the number of bytes."""
     if hasattr(os, "preadv"):  # not on every macOS
         return os.preadv(file, [buffer], offset)
     data = os.pread(file, len(buffer), offset)

@@ -1,10 +1,10 @@
-"""Colour profiles and networks: the tone curve a network is trained on, and the way there and back.
+"""Colour profiles and networks: when a profile's tone curve is converted to the one that networks are trained on.
 
 Networks have seen sRGB. Of a profile's two parts only the tone curve matters to them, not the primaries. Measured with
 ``fast`` x2 on photographs, the result always converted to sRGB: Display P3 -0.00 dB, Adobe RGB +0.02, ProPhoto's
-primaries -0.01, but ProPhoto's curve (gamma 1.8) -0.1 and linear light -1.9 dB. And sRGB's primaries would cost colour:
-what lies outside of them is cut off (ProPhoto through sRGB and back: a mean deltaE of 0.9, of 10 at worst). So only a
-curve far from sRGB's is changed for it, channel by channel in 16 bits, and changed back afterwards.
+primaries -0.01, but ProPhoto's curve (gamma 1.8) -0.1 and linear light -1.9 dB. Converting to sRGB's primaries would
+cost colour: whatever lies outside them is clipped (ProPhoto through sRGB and back: a mean deltaE of 0.9, at worst 10).
+So only a curve far from sRGB's is converted, channel by channel in 16 bits, and converted back afterwards.
 """
 
 import struct
@@ -14,29 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from app.images.icc import open_profile, tag_table
 from app.images.pixels import Pixels
-from app.images.profiles import open_profile
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.uint16]
 
 FAR = 0.02
-"""Mean distance of the curves, of the range 0 to 1. Gamma 2.2 (Adobe RGB) lies at 0.005, gamma 1.8 at 0.06."""
+"""Mean distance between the curves, in the range 0 to 1. Gamma 2.2 (Adobe RGB) is at 0.005, gamma 1.8 at 0.06."""
 
-MAX_TAGS = 200
-MOST_ALIKE = 16  # of 256 grays; light that is encoded linearly has 13 of them in its last levels
+MOST_ALIKE = 16  # of 256 grays; linearly encoded light has 13 of them in its last levels
 PEAK = 65_535
 
 
 @dataclass(frozen=True, eq=False)
 class ToneCurve:
-    """Both ways as tables for samples of 16 bits: uint16 ``[65536]`` a channel, one or three channels."""
+    """Both directions as tables for 16-bit samples: uint16 ``[65536]`` per channel, for one or three channels."""
 
     to_srgb: tuple[Table, ...]
     from_srgb: tuple[Table, ...]
 
     def towards(self, rows: Pixels) -> Table:
-        """Samples in the profile's curve, uint8 or uint16 ``[h, w, 3]``, to uint16 in sRGB's."""
+        """Samples in the profile's curve, uint8 or uint16 ``[h, w, 3]``, to uint16 in sRGB's curve."""
         return applied(self.to_srgb, rows if rows.dtype == np.uint16 else rows.astype(np.uint16) * np.uint16(257))
 
     def back(self, rows: Pixels) -> Table:
@@ -51,10 +50,10 @@ def applied(tables: tuple[Table, ...], rows: Pixels) -> Table:
 
 
 def far_curve(profile: bytes | None) -> ToneCurve | None:
-    """The curve of a gray or RGB profile, if it is far enough from sRGB's to disturb a network.
+    """The curve of a gray or RGB profile, if it is far enough from sRGB's to affect a network.
 
-    A profile made of tables has one for its grays, which is taken for all three channels; None if it has none that can
-    be undone.
+    For a table-based profile it is the curve of its grays, applied to all three channels; None if that is not
+    invertible.
     """
     if profile is None:
         return None
@@ -65,27 +64,28 @@ def far_curve(profile: bytes | None) -> ToneCurve | None:
     except KeyError:
         srgb = gray_axis(profile, encoded)
     except (struct.error, ValueError):
-        return None  # damaged: as good as none
+        return None  # damaged: ignored
     if srgb is None or np.abs(srgb - encoded).mean() < FAR or (np.diff(srgb, axis=1) < 0).any():
         return None
     if max(np.unique(curve, return_counts=True)[1].max() for curve in np.rint(srgb[:, ::257] * PEAK)) > MOST_ALIKE:
-        return None  # light beyond the range, or a power of absurd height: the numbers are the better picture
+        return None  # out of range, or an absurdly high power: the plain numbers give the better image
     there = tuple(np.rint(curve * PEAK).astype(np.uint16) for curve in srgb)
     back = tuple(np.rint(np.interp(encoded, curve, encoded) * PEAK).astype(np.uint16) for curve in srgb)
     return ToneCurve(there, back)
 
 
 def own_curves(profile: bytes, encoded: Floats) -> list[Floats]:
-    """What a profile of primaries and curves makes of ``encoded``, in light; ``KeyError`` if it is of another kind."""
+    """The light that a profile of primaries and curves assigns to ``encoded``; ``KeyError`` for other kinds."""
     names = (b"kTRC",) if profile[16:20] == b"GRAY" else (b"rTRC", b"gTRC", b"bTRC")
-    return [evaluated(curve_tag(profile, name), encoded) for name in names]
+    tags = tag_table(profile)
+    return [evaluated(tags[name], encoded) for name in names]
 
 
 def gray_axis(profile: bytes, encoded: Floats) -> Floats | None:
-    """What LittleCMS makes of the grays of an RGB profile of tables, in sRGB: ``[1, len(encoded)]``.
+    """The grays of a table-based RGB profile, converted to sRGB by LittleCMS: ``[1, len(encoded)]``.
 
-    It gives 8 bits, so the curve is drawn through the middle of each level's run. None for what it cannot read, and
-    where more than ``MOST_ALIKE`` grays become one: that could not be undone.
+    LittleCMS returns 8 bits, so the curve runs through the middle of each level's run. None if it cannot read the
+    profile, and if more than ``MOST_ALIKE`` grays coincide, because that is not invertible.
     """
     ramp = np.arange(256, dtype=np.uint8)
     grays = Image.fromarray(ramp[np.newaxis, :, np.newaxis].repeat(3, axis=2))
@@ -107,16 +107,6 @@ def gray_axis(profile: bytes, encoded: Floats) -> Floats | None:
     places = first + (alike - 1) / 2
     places[0], places[-1] = 0, 255
     return np.interp(encoded * 255, places, values / 255)[np.newaxis]
-
-
-def curve_tag(profile: bytes, name: bytes) -> bytes:
-    """The bytes of a tag (ICC.1 7.3): the table stands after the header's 128 bytes."""
-    (count,) = struct.unpack_from(">I", profile, 128)
-    for index in range(min(count, MAX_TAGS)):
-        found, offset, size = struct.unpack_from(">4sII", profile, 132 + 12 * index)
-        if found == name:
-            return profile[offset : offset + size]
-    raise KeyError(name)
 
 
 def evaluated(tag: bytes, x: Floats) -> Floats:
@@ -143,7 +133,7 @@ def parametric(tag: bytes, x: Floats) -> Floats:
         raise ValueError("an unknown kind of curve")
     g, *more = (value / 65_536 for value in struct.unpack_from(f">{(1, 3, 4, 5, 7)[kind]}i", tag, 12))
     a, b, c, d, e, f = [*more, *(0.0,) * (6 - len(more))] if kind else (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    if kind in (1, 2):  # the break is where the power's base becomes 0; below it the value is constant
+    if kind in (1, 2):  # below the point where the base of the power is 0 the value is constant
         if a == 0:
             raise ValueError("a curve without a slope")
         offset, start, slope, low = c if kind == 2 else 0.0, -b / a, 0.0, c if kind == 2 else 0.0

@@ -1,1 +1,1 @@
-"""The networks, and whose windows run when: model files, engine, scheduler. The only importer of ONNX Runtime."""
+"""The networks and their queue: model files, engine, scheduler. The only importer of ONNX Runtime."""

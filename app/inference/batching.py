@@ -87,7 +87,7 @@ class Batcher:
         except (EnlargerError, Stopped):
             raise
         except MemoryError as error:
-            raise OutOfMemoryError(f"There is not enough memory for {spec.title} now.") from error
+            raise OutOfMemoryError(f"There is not enough memory for {spec.title} at the moment.") from error
         except Exception as error:
             log.exception("a batch of %s failed", spec.title)
             raise ComputeError(f"The network {spec.title} failed on this image.") from error

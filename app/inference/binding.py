@@ -1,4 +1,4 @@
-"""Runs that write into our own memory: on a GPU through page-locked host buffers that are reused, on a CPU directly."""
+"""Runs that write into our own memory: on a GPU through reused page-locked host buffers, on a CPU directly."""
 
 import ctypes
 from functools import cache
@@ -13,13 +13,13 @@ Buffer = NDArray[np.uint8]
 
 
 class HostBuffer:
-    """Bytes that grow to the largest request and stay there, page-locked if ``lock`` and CUDA allow it."""
+    """A buffer that grows to the largest request and stays there; page-locked if ``lock`` and CUDA allow it."""
 
     def __init__(self, lock: bool) -> None:
         self._lock, self._locked, self._bytes = lock, False, np.empty(0, np.uint8)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The buffer's beginning as an array, with whatever was last written there."""
+        """The beginning of the buffer as an array, with whatever was written there last."""
         size = int(np.prod(shape)) * dtype.itemsize
         if size > self._bytes.nbytes:
             self.release()
@@ -30,15 +30,15 @@ class HostBuffer:
     def release(self) -> None:
         if self._locked:
             runtime = cuda_runtime()
-            assert runtime  # it has locked them
+            assert runtime  # the runtime that has locked them
             runtime.cudaHostUnregister(ctypes.c_void_p(self._bytes.ctypes.data))
         self._locked, self._bytes = False, np.empty(0, np.uint8)
 
 
 def page_lock(array: Buffer) -> bool:
-    """Has the GPU's driver keep these pages in place, so that copies run by DMA: two to four times as fast.
+    """Page-locks the memory for the GPU driver, so that copies run by DMA: two to four times as fast.
 
-    ``cudaHostRegister`` of the CUDA Runtime API; False where it is missing or refuses, which costs nothing but speed.
+    ``cudaHostRegister`` of the CUDA Runtime API; False if it is missing or refuses, which costs only speed.
     """
     runtime = cuda_runtime()
     if not runtime:
@@ -49,7 +49,7 @@ def page_lock(array: Buffer) -> bool:
 
 @cache
 def cuda_runtime() -> ctypes.CDLL | None:
-    """The CUDA runtime that ONNX Runtime has loaded into this process, if any: no other one."""
+    """The CUDA runtime that ONNX Runtime has loaded into this process, if any; never another one."""
     try:
         mapped = Path("/proc/self/maps").read_text()
     except OSError:
@@ -67,10 +67,10 @@ def enlarged(shape: tuple[int, ...], scale: int) -> tuple[int, ...]:
 def run_into(
     upscaled: NDArray[np.unsignedinteger], session: Any, output: str, image: NDArray[np.float32], options: Any
 ) -> None:
-    """Has a session of the one face write its ``output`` for ``image`` where it belongs: no copy, and none of ONNX
-    Runtime's arena, which never shrinks, is taken by windows that wait for their reader.
+    """Lets a session write its ``output`` for ``image`` directly into place: nothing is copied, and windows that
+    wait for their reader take nothing from ONNX Runtime's arena, which never shrinks.
 
-    Raises what ONNX Runtime does, also where ``upscaled`` has another shape than the output.
+    Raises what ONNX Runtime raises, also if ``upscaled`` has another shape than the output.
     """
     binding = session.io_binding()
     binding.bind_cpu_input("image", image)
@@ -79,7 +79,7 @@ def run_into(
 
 
 class BoundSession:
-    """Runs a session from and into its own host buffers, for providers whose memory is not the host's.
+    """Runs a session through its own host buffers, for providers with memory of their own.
 
     ``session`` is an ONNX Runtime session with the one face; one thread at a time.
     """
@@ -89,7 +89,7 @@ class BoundSession:
         self._image, self._upscaled = HostBuffer(lock=True), HostBuffer(lock=True)
 
     def run(self, output: str, batch: NDArray[np.unsignedinteger], options: Any) -> NDArray[np.unsignedinteger]:
-        """LR ``[N, h, w, 3]`` to HR ``[N, h * scale, w * scale, 3]`` of the same dtype, in memory of its own."""
+        """LR ``[N, h, w, 3]`` to HR ``[N, h * scale, w * scale, 3]`` of the same dtype, in newly allocated memory."""
         image = self._image.array(batch.shape, np.dtype(np.float32))
         np.divide(batch, np.iinfo(batch.dtype).max, out=image, dtype=np.float32)
         upscaled = self._upscaled.array(enlarged(batch.shape, self._scale), batch.dtype)

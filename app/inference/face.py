@@ -1,4 +1,4 @@
-"""Whether a network's file has the one face that everything here is written for."""
+"""Checks that a network's file has the one face for which everything here is written."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
 
 
 def check_face(face: Face, spec: ModelSpec) -> None:
-    """Raises ``ModelFileError`` unless the graph has the one face every model of this service has."""
+    """Raises ``ModelFileError`` unless the graph has the one face of every model of this service."""
     problems = []
     if [(i.name, i.kind, i.shape[-1:], len(i.shape)) for i in face.inputs] != [("image", "tensor(float)", (3,), 4)]:
         told = [(i.name, i.kind, i.shape) for i in face.inputs]
@@ -26,7 +26,7 @@ def check_face(face: Face, spec: ModelSpec) -> None:
 
 
 def check_generator_face(session: Any, spec: GeneratorSpec) -> None:
-    """Raises ``ModelFileError`` unless the graph takes ``latents`` and gives ``pictures`` as the manifest says."""
+    """Raises ``ModelFileError`` unless the graph maps ``latents`` to ``pictures`` as the manifest says."""
     inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
     outputs = [(o.name, o.type, o.shape[1:]) for o in session.get_outputs()]
     problems = []

@@ -1,23 +1,24 @@
-"""Pictures from noise: the latent vectors of a seed, and drawn pictures laid out as one grid."""
+"""Images from noise: the latent vectors of a seed, and generated images laid out as one grid."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.images.pixels import Pixels
 
-GAP = 2  # pixels between the pictures of a grid, and around them
+GAP = 2  # pixels between and around the images of a grid
 
 
 def latent_vectors(seed: int, count: int, latent: int) -> NDArray[np.float32]:
-    """Float32 ``[count, latent]``, standard normal: NumPy's PCG64 started with ``seed``, row after row.
+    """Float32 ``[count, latent]``, standard normal: NumPy's PCG64 seeded with ``seed``, row after row.
 
-    The first vectors of a seed are the same whatever ``count`` is, so more pictures are the same ones and others.
+    The first vectors of a seed do not depend on ``count``, so a larger count adds images to the same ones.
     """
     return np.random.Generator(np.random.PCG64(seed)).standard_normal((count, latent), np.float32)
 
 
 def grid(pictures: Pixels, columns: int) -> Pixels:
-    """uint8 ``[N, h, w, c]`` to one picture ``[H, W, c]``: row by row, black between; an unfinished row stays black."""
+    """uint8 ``[N, h, w, c]`` to one image ``[H, W, c]``: row by row on black; an incomplete row is filled with
+    black."""
     count, height, width, channels = pictures.shape
     rows = -(-count // columns)
     sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)

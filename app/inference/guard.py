@@ -1,23 +1,23 @@
-"""Whether a float16 result is an image or the trace of an overflow.
+"""Detects float16 results that are the trace of an overflow rather than an image.
 
-A value beyond 65,504 becomes infinite in float16, and the sums it enters NaN. From there on it spreads with every
-convolution, to all channels and to at least 3 x 3 LR pixels; narrowed to an integer, it is black or saturated. A
-picture's own black and white are no such trace: what is enlarged stays near what it was made from.
+A value beyond 65,504 becomes infinite in float16, and the sums it enters become NaN. From there it spreads with
+every convolution to all channels and to at least 3 x 3 LR pixels; converted to an integer it is black or saturated.
+The image's own black and white are distinguished by staying close to the input.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-DISTANCE = 0.125  # of the range: how far a pixel must be from its source to be one nobody wanted
+DISTANCE = 0.125  # of the range: how far a pixel must be from its source to be suspect
 
 
 def is_poisoned(lr: NDArray[np.unsignedinteger], hr: NDArray[np.unsignedinteger], scale: int) -> bool:
-    """Whether 2 x 2 neighbouring LR pixels came out in nothing but 0 and the peak, far from what they were.
+    """Whether 2 x 2 neighbouring LR pixels came out as only 0 and the peak, far from what they were.
 
-    ``lr`` ``[h, w, 3]``, ``hr`` ``[h * scale, w * scale, 3]``, both uint8 or both uint16. One HR pixel is looked at for
-    each LR pixel, as NaN inside a network reaches all of them; where it is suspect, the mean of them all must be far
-    too, which it is not of text and line art. True for a sound picture costs time, no more; not seen is what lies
-    within ``DISTANCE`` of the right black or white.
+    ``lr`` ``[h, w, 3]``, ``hr`` ``[h * scale, w * scale, 3]``, both uint8 or both uint16. One HR pixel is checked
+    per LR pixel, because NaN inside a network reaches all of them; where it is suspect, the mean of them all must be
+    far off too, which it is not in text and line art. A false positive costs only time; an overflow within
+    ``DISTANCE`` of the right black or white goes unnoticed.
     """
     peak = int(np.iinfo(hr.dtype).max)
     height, width = lr.shape[:2]

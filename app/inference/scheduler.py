@@ -21,7 +21,7 @@ from app.inference.stopping import Stop, Stopped, stopped_by
 from app.inference.turns import PATIENCE, Turns
 from app.inference.zoo import ModelSpec
 from app.telemetry.record import StageClock
-from app.threads import give_way, usable_cores
+from app.threads import lower_priority, usable_cores
 
 OnBatch = Callable[[str, int, int, float], None]
 """Called after each batch: the network's title, windows, LR pixels, seconds."""
@@ -205,7 +205,7 @@ class Scheduler:
     # -- the threads -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        give_way()
+        lower_priority()
         while batch := self._next_batch():
             batcher, share = (self._beside, 1 / self._lanes) if batch.beside else (self._batcher, 1)
             started = time.perf_counter()

@@ -1,19 +1,19 @@
 """The self-test: each network must enlarge a known tile into something recognisable as that tile.
 
-The hash proves the file and the face its form; this proves that the provider computes it: a driver, a kernel or a
-precision gone wrong gives black, noise, NaN or another tile. No expectation is stored beside the file. Whatever a
-network adds to a picture, averaged over each LR pixel's own HR pixels it must give that pixel back.
+The hash verifies the file, the face its inputs and outputs; this verifies that the provider computes it: a faulty
+driver, kernel or precision gives black, noise, NaN or another tile. No expected output is stored. Whatever detail a
+network adds, the mean over the HR pixels of each LR pixel must be that LR pixel.
 """
 
 import numpy as np
 
-from app.errors import ProofError
+from app.errors import SelfTestError
 from app.images.pixels import Pixels
 
-MOST_DIFFERENCE = 6.0  # of 255, mean; shipped networks: under 2
+MOST_DIFFERENCE = 6.0  # mean, of 255; shipped networks stay under 2
 
 
-def proving_tile(side: int) -> Pixels:
+def known_tile(side: int) -> Pixels:
     """One gradient per channel, in three directions, with a dark and a light square: uint8 ``[side, side, 3]``."""
     slope = np.linspace(20, 220, side)
     down, across = np.meshgrid(slope, slope, indexing="ij")
@@ -24,15 +24,13 @@ def proving_tile(side: int) -> Pixels:
     return tile
 
 
-def check_proof(title: str, tile: Pixels, upscaled: Pixels) -> None:
-    """``tile`` ``[h, w, 3]`` and what the network made of it; ``ProofError`` if they have too little in common."""
+def check_known_tile(title: str, tile: Pixels, upscaled: Pixels) -> None:
+    """Compares ``tile`` ``[h, w, 3]`` with the network's output; raises ``SelfTestError`` if they differ too much."""
     height, width, _ = tile.shape
     scale = upscaled.shape[0] // height
     if upscaled.shape != (height * scale, width * scale, 3):
-        raise ProofError(f"{title}: a tile of {tile.shape} came out as {upscaled.shape}.")
+        raise SelfTestError(f"{title}: a tile of {tile.shape} came out as {upscaled.shape}.")
     means = upscaled.reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
     difference = float(np.abs(means - tile).mean())
     if not difference <= MOST_DIFFERENCE:
-        raise ProofError(
-            f"{title}: its output is not the image that it was given: {difference:.1f} of 255 away from it."
-        )
+        raise SelfTestError(f"{title}: its output is not the image that it was given: off by {difference:.1f} of 255.")

@@ -1,4 +1,4 @@
-"""The networks on disk: what the manifest says of them, and proof that the files are the ones it means."""
+"""The networks on disk: the manifest, and the check that the files are the ones it lists."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class ModelFile:
     """One precision of a network: a file in the model folder and what was measured with it.
 
     ``metrics`` maps a test set to figures, for example ``{"Set5": {"psnr_y": 31.1, "ssim_y": 0.88}}`` (dB, 0 to 1).
-    ``context``: LR pixels, where this file needs others than the network: int8's roundings carry farther.
+    ``context``: LR pixels, if this file needs others than the network: int8's rounding errors reach farther.
     """
 
     path: str
@@ -32,7 +32,7 @@ class ModelFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What the manifest says of any network, as ``training/export`` wrote it."""
+    """The manifest's entry of any network, as ``training/export`` wrote it."""
 
     name: str
     architecture: str
@@ -49,11 +49,10 @@ class Spec:
 class ModelSpec(Spec):
     """One network at one scale.
 
-    ``context``: LR pixels of surroundings a tile needs on each side so that its core comes out as in the whole picture.
-    ``macs``: multiply-accumulates per LR pixel, the measure of its cost. ``alignment``: LR pixels of which the places
-    where windows begin must be multiples, for networks whose trunk works in cells of several pixels. ``pixel_bytes``:
-    of memory a run takes for one LR pixel, as measured where the network is another's; 0: as little as those trained
-    here.
+    ``context``: LR pixels of surroundings that a tile needs on each side so that its core comes out as in the whole
+    image. ``macs``: multiply-accumulates per LR pixel, the measure of cost. ``alignment``: windows must begin at
+    multiples of so many LR pixels, for networks that work in cells of several pixels. ``pixel_bytes``: memory that a
+    run takes per LR pixel, measured for imported networks; 0: as little as those trained here.
     """
 
     scale: int
@@ -73,10 +72,10 @@ class ModelSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSpec(Spec):
-    """A network of the other kind: it draws pictures from noise. The manifest's ``generators`` lists them.
+    """A network of the other kind: it generates images from noise. The manifest's ``generators`` lists them.
 
-    It takes ``latent`` random numbers per picture and gives ``height`` x ``width`` pixels of ``channels`` samples.
-    ``macs``: multiply-accumulates per picture.
+    It takes ``latent`` random numbers per image and gives ``height`` x ``width`` pixels of ``channels`` samples.
+    ``macs``: multiply-accumulates per image.
     """
 
     latent: int
@@ -91,7 +90,7 @@ class GeneratorSpec(Spec):
 
 @dataclass(frozen=True)
 class Zoo:
-    """Every network of a model folder. ``default`` is the name used when a request names none."""
+    """All networks of a model folder. ``default`` is the name used if a request names none."""
 
     folder: Path
     default: str
@@ -106,19 +105,19 @@ class Zoo:
         return tuple(dict.fromkeys(spec.name for spec in self.models))
 
     def scales(self, name: str) -> tuple[int, ...]:
-        """The scales of a network, rising; ``UnknownModelError`` names what there is."""
+        """The scales of a network, ascending; ``UnknownModelError`` lists the known names."""
         found = tuple(sorted(spec.scale for spec in self.models if spec.name == name))
         if not found:
             raise UnknownModelError(f"Unknown model {name[:40]!r}; known: {', '.join(self.names)}.")
         return found
 
     def only(self, *names: str) -> "Zoo":
-        """The networks of these names at all their scales, the first one the default; ``UnknownModelError``."""
+        """The networks of these names at all their scales, the first name as the default; or ``UnknownModelError``."""
         chosen = tuple(self.find(name, scale) for name in names for scale in self.scales(name))
         return replace(self, default=names[0], models=chosen, generators=())
 
     def generator(self, name: str) -> GeneratorSpec:
-        """The generator of that name; ``UnknownModelError`` names what there is."""
+        """The generator of that name; ``UnknownModelError`` lists the known names."""
         for spec in self.generators:
             if spec.name == name:
                 return spec
@@ -136,7 +135,8 @@ class Zoo:
         raise UnknownScaleError(f"Model {wanted!r} has no scale {scale}; it has: {allowed}.", actual=scale)
 
     def passes(self, name: str | None, down: float, across: float) -> tuple[ModelSpec, ...]:
-        """The networks to run in turn to enlarge by these factors or more: one if it reaches, else the cheapest two."""
+        """The networks to run in sequence to reach at least these factors: one if it suffices, else the cheapest
+        two."""
         wanted = name or self.default
         factor = max(down, across)
         scales = self.scales(wanted)
@@ -152,7 +152,7 @@ class Zoo:
         return min(pairs, key=lambda pair: pair[0].macs + pair[0].scale ** 2 * pair[1].macs)
 
     def read(self, spec: ModelSpec | GeneratorSpec, precision: str) -> bytes:
-        """The bytes of a model file, proven to be those the manifest means; else ``ModelFileError``."""
+        """The bytes of a model file, checked against the manifest's sha256; else ``ModelFileError``."""
         if precision not in spec.files:
             raise ModelFileError(f"{spec.title}: there is no {precision} file, only: {', '.join(spec.files)}.")
         file = spec.files[precision]
@@ -168,10 +168,12 @@ class Zoo:
 
 
 def load_zoo(folder: Path) -> Zoo:
-    """Reads ``manifest.json``; any doubt about it is a ``ModelFileError``."""
+    """Reads ``manifest.json``; any doubt about it raises ``ModelFileError``."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such file; ENLARGER_MODELS names the folder of the networks.") from error
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}.") from error
     except ValueError as error:

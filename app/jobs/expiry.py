@@ -3,7 +3,7 @@
 import time
 
 from app.jobs.book import Book
-from app.jobs.desk import source_key
+from app.jobs.lifecycle import source_key
 from app.jobs.records import created_at
 from app.jobs.store import Store
 

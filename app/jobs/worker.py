@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from app.errors import EnlargerError, ShuttingDownError
-from app.jobs.desk import source_key
-from app.jobs.places import Places
+from app.jobs.lifecycle import source_key
+from app.jobs.locations import Locations
 from app.jobs.records import UPLOAD, JobSpec, Result
 from app.jobs.running import Running
 from app.jobs.store import Store
@@ -41,8 +41,8 @@ class Enlarge(Protocol):
 class Worker:
     """``most``: bytes of a source."""
 
-    def __init__(self, store: Store, places: Places, enlarge: Enlarge, most: int) -> None:
-        self._store, self._places, self._enlarge, self._most = store, places, enlarge, most
+    def __init__(self, store: Store, locations: Locations, enlarge: Enlarge, most: int) -> None:
+        self._store, self._locations, self._enlarge, self._most = store, locations, enlarge, most
 
     def perform(self, running: Running, spec: JobSpec) -> Result:
         """The result, or the error that the job is to end with; what may pass is tried again for some minutes."""
@@ -68,7 +68,7 @@ class Worker:
             file.seek(0)
             key = None if spec.sink else f"results/{running.id}/{uuid.uuid4().hex}"
             if spec.sink:
-                self._places.write(spec.sink, file, size, enlarged.media_type)
+                self._locations.write(spec.sink, file, size, enlarged.media_type)
             elif key:
                 self._store.put(key, file)
         return Result(key, size, etag, enlarged.media_type, enlarged.filename, enlarged.headers)
@@ -76,7 +76,7 @@ class Worker:
     def _fetch(self, job_id: str, spec: JobSpec) -> tuple[bytes, str | None]:
         if spec.source == UPLOAD:
             return self._store.get(source_key(job_id)), None
-        return self._places.read(spec.source, self._most)
+        return self._locations.read(spec.source, self._most)
 
 
 def keep(pieces: Iterator[bytes], file: IO[bytes], check: Callable[[], None]) -> tuple[int, str]:

@@ -1,9 +1,9 @@
-// What some servers can do besides: QR codes made readable, pictures drawn from noise.
+// What some servers offer in addition: QR codes made readable, pictures drawn from noise.
 
 import { ask } from "./server.js";
 import { byId, say } from "./words.js";
 
-// Enlarger-Codes-*: percent-encoded texts with commas between.
+// Enlarger-Codes-*: percent-encoded texts, separated by commas.
 const told = (value) =>
   (value || "").split(",").map((each) => decodeURIComponent(each.trim())).filter(Boolean).map((text) => `“${text}”`).join(", ") || "nothing";
 const codes = (headers, when) => headers.get(`Enlarger-Codes-${when}`);
@@ -36,7 +36,7 @@ async function show(image, answer) {
   image.src = URL.createObjectURL(blob);
 }
 
-// The sample: drawn by training/data/qrcodes.py, version 1 at 1.5 pixels a module, blurred by 0.8 pixels.
+// The sample: drawn by training/data/qrcodes.py, version 1 at 1.5 pixels per module, blurred by 0.8 pixels.
 async function tryCode(reads) {
   const body = await (await ask(byId("code-before").src)).blob();
   const answer = await ask(`upscale?model=qr&scale=4&format=png${reads ? "&decode=true" : ""}`, { method: "POST", body });

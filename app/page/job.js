@@ -1,4 +1,4 @@
-// One picture of the list: its file, its state, and the element that tells of it.
+// One picture of the list: its file, its state and its element.
 
 import { byId, bytes, duration } from "./words.js";
 
@@ -71,7 +71,7 @@ export class Job {
     this.set("running", "Sending …");
   }
 
-  // Its whole file is there.
+  // The file is complete.
   finish() {
     this.rows = this.size.height;
     this.result = URL.createObjectURL(this.blob);

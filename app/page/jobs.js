@@ -1,13 +1,13 @@
-// Jobs: pictures handed in to be fetched later. The server keeps the list, so it is there again after a reload.
+// Jobs: pictures submitted now and fetched later. The server keeps the list, so it survives a reload.
 
 import { ask } from "./server.js";
 import { byId, bytes, duration, say } from "./words.js";
 
-const WORDS = { queued: "Waiting", processing: "At work", succeeded: "Done", failed: "Failed", canceled: "Cancelled" };
+const WORDS = { queued: "Waiting", processing: "Processing", succeeded: "Done", failed: "Failed", canceled: "Cancelled" };
 const running = ({ status }) => status === "queued" || status === "processing";
 const followed = new Map(); // event sources of running jobs, by id
 
-// take: gives the pictures that wait in the list, as [name, form] each, and removes them there.
+// take: removes the waiting pictures from the list and returns each as [name, form].
 export async function addJobs(take) {
   byId("later").hidden = false;
   byId("later").addEventListener("click", () => handIn(take()).catch((error) => (byId("error").textContent = error.message)));
@@ -18,7 +18,7 @@ async function handIn(pictures) {
   byId("later").disabled = true;
   try {
     for (const [name, form] of pictures) {
-      form.delete("decode"); // a job's result has no headers to tell codes in
+      form.delete("decode"); // a job's result has no headers for codes
       const answer = await ask("jobs", { method: "POST", body: form });
       place(await answer.json(), true);
       say(`${name} is handed in`);
@@ -64,7 +64,7 @@ function words(job) {
   return `${WORDS.succeeded}, ${bytes(job.bytes)}, kept until ${new Date(job.expires).toLocaleString()}`;
 }
 
-// The browser connects again by itself where the connection breaks, and tells what it saw last.
+// If the connection breaks, the browser reconnects by itself and reports the last event it saw.
 function follow(element, job) {
   if (followed.has(job.id)) return;
   const events = new EventSource(job.urls.get.slice(1));

@@ -8,12 +8,12 @@ const SOF0 = 0xc0, SOS = 0xda, DRI = 0xdd, RST7 = 0xd7, EOI = 0xd9;
 const GROUP = 8; // rows of MCUs between one RST7 and the next
 
 export class JpegDecoder {
-  // onHeader({ width, height, alpha, profile }) once; onBitmap(top, bitmap, rows) in turn, the last group excepted.
+  // onHeader({ width, height, alpha, profile }) once; onBitmap(top, bitmap, rows) in order, except for the last group.
   constructor(onHeader, onBitmap) {
     this.onHeader = onHeader;
     this.onBitmap = onBitmap;
-    this.held = new Uint8Array(0); // what is not yet decoded
-    this.scanned = 0; // how much of it has been looked at
+    this.held = new Uint8Array(0); // not decoded yet
+    this.scanned = 0; // how much of it has been scanned
     this.top = 0;
     this.head = null; // the file up to its scan
     this.inGroups = false;

@@ -1,4 +1,4 @@
-// The page: a list of pictures, each enlarged in turn, shown while its rows arrive.
+// The page: a list of pictures, enlarged one after another, each shown while its rows arrive.
 
 import { addExtras, codesRead } from "./extras.js";
 import { Job } from "./job.js";
@@ -90,7 +90,7 @@ async function estimateAll() {
       if (!shown && !working && !job.unseen) showAlone(job);
     } catch (error) {
       if (signal.aborted) return;
-      if (!error.retryAfter) job.refused = error.message; // busy: it will be asked again when its turn comes
+      if (!error.retryAfter) job.refused = error.message; // busy: asked again when its turn comes
     }
     job.paint();
     paint();
@@ -120,7 +120,7 @@ async function work() {
 
 async function enlarge(job, chosen) {
   const { name, size } = job.file;
-  if (size > menu.maxBytes) return setState(job, "failed", "", `The file has ${bytes(size)}; the server takes ${bytes(menu.maxBytes)}.`);
+  if (size > menu.maxBytes) return setState(job, "failed", "", `The file has ${bytes(size)}; the server accepts at most ${bytes(menu.maxBytes)}.`);
   job.begin();
   paint();
   say(`Enlarging ${name}`);
@@ -150,7 +150,7 @@ function broken(job) {
   return `The connection was aborted${arrived}. The image is incomplete and was not kept. Please try again.`;
 }
 
-// A busy server says when to come back; so long the page counts down and asks again.
+// A busy server says when to retry; the page counts down and asks again.
 async function askPatiently(job, chosen) {
   const { signal } = job.controller;
   for (let attempt = 1; ; attempt++) {
@@ -175,7 +175,7 @@ function finished(job) {
 
 // -- the viewer
 
-// Only the picture in the viewer keeps its canvas; another is drawn again from its file.
+// Only the picture in the viewer keeps its canvas; others are redrawn from their files.
 function drop(job) {
   if (job.state === "done") job.preview = job.preview && { dropped: true, ...job.size, alpha: job.preview.alpha };
 }
@@ -192,7 +192,7 @@ async function show(job) {
   viewer.show(job.url, job.preview, job.rows);
 }
 
-// A picture that is still to be enlarged, at the size it will have.
+// A picture that has not been enlarged yet, at its future size.
 function showAlone(job) {
   bring(job);
   byId("reduced").hidden = true;
@@ -249,7 +249,7 @@ function settingsChanged() {
   estimateSoon();
 }
 
-// What waits in the list, to be handed in as jobs.
+// The waiting pictures, to be submitted as jobs.
 function takeWaiting() {
   const wrong = wrongSetting();
   byId("error").textContent = wrong ? wrong[1] : jobs.length ? "" : "Choose pictures first.";

@@ -1,19 +1,19 @@
 // A PNG decoded while it arrives: chunks are parsed as bytes come, IDAT is inflated by the browser, the row filters are
-// undone and the rows handed on as RGBA. PNG specification (W3C, third edition): 5.3 chunks, 9.2 filters.
+// undone and the rows passed on as RGBA. PNG specification (W3C, third edition): 5.3 chunks, 9.2 filters.
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const CHANNELS = { 0: 1, 4: 2, 2: 3, 6: 4 }; // by colour type; 3 is the palette, which the service does not write
 
-const BUSY = 12; // milliseconds of decoding between two looks at what else there is to do: most of a frame
+const BUSY = 12; // milliseconds of decoding before yielding to the event loop: most of a frame
 
-// A turn of the event loop. Timers would be slowed down in a tab in the background.
+// A turn of the event loop. Timers are throttled in background tabs.
 const { port1, port2 } = new MessageChannel();
 const turn = () => new Promise((resolve) => {
   port1.onmessage = resolve;
   port2.postMessage(0);
 });
 
-// A sound file that cannot be shown while it arrives.
+// A valid file that cannot be shown while it arrives.
 export class Unshowable extends Error {}
 
 export class PngDecoder {
@@ -51,7 +51,7 @@ export class PngDecoder {
     }
   }
 
-  // Resolves when every row has been handed on; throws if the file is not whole.
+  // Resolves when every row has been passed on; throws if the file is incomplete.
   async finish() {
     if (!this.ended) throw new Error("the file ends before its last chunk");
     await this.writer.close();
@@ -91,7 +91,7 @@ export class PngDecoder {
     const [depth, colour, , , interlaced] = this.gathered.subarray(8, 13);
     this.channels = CHANNELS[colour];
     if (!this.channels || depth < 8 || interlaced) throw new Unshowable("a variety of PNG that cannot be shown row by row");
-    this.step = depth / 8; // bytes a sample
+    this.step = depth / 8; // bytes per sample
     Object.assign(this.header, { width: view.getUint32(0), height: view.getUint32(4), alpha: colour >= 4 });
   }
 
@@ -104,7 +104,7 @@ export class PngDecoder {
     const stream = new DecompressionStream("deflate"); // RFC 1950; checks the Adler-32 at the end
     this.writer = stream.writable.getWriter();
     this.inflating = this.readRows(stream.readable.getReader());
-    this.inflating.catch(() => {}); // told by the writer, or by finish()
+    this.inflating.catch(() => {}); // reported by the writer, or by finish()
   }
 
   async inflate(piece) {
@@ -145,7 +145,7 @@ export class PngDecoder {
   }
 }
 
-// What the five filters take for a sample: from the one left of it, the one above, and the one above that (9.2).
+// The five filters' predictors: from the one left of it, the one above, and the one above that (9.2).
 const GUESSES = [() => 0, (left) => left, (_, above) => above, (left, above) => (left + above) >> 1, paeth];
 
 // Undoes a row's filter in place; both arrays have the filter's byte before the samples.
@@ -153,7 +153,7 @@ function unfilter(line, prior, pixel) {
   const guess = GUESSES[line[0]];
   if (!guess) throw new Error("no such row filter");
   if (guess === GUESSES[2]) {
-    for (let i = 1; i < line.length; i++) line[i] += prior[i]; // the service's own filter, and so a quick way for it
+    for (let i = 1; i < line.length; i++) line[i] += prior[i]; // the service's own filter, hence a fast path
     return;
   }
   for (let i = 1; i < line.length; i++)

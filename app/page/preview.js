@@ -1,4 +1,4 @@
-// The canvas a result appears on. A result larger than a canvas may safely be is drawn smaller, by averages.
+// The canvas a result appears on. A result larger than a safe canvas is drawn reduced, by averaging.
 
 const PHONE = matchMedia("(pointer: coarse)").matches;
 const MAX_PIXELS = PHONE ? 2 ** 24 : 2 ** 26; // 67 million are 268 MB; phones give up above 16.7 million

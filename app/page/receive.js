@@ -1,4 +1,4 @@
-// An answer as it arrives: its bytes are kept, its rows drawn, and its progress told.
+// A response as it arrives: keeps its bytes, draws its rows and reports its progress.
 
 import { JpegDecoder } from "./jpeg.js";
 import { PngDecoder, Unshowable } from "./png.js";
@@ -7,9 +7,9 @@ import { Broken, pieces } from "./server.js";
 import { bytes, duration } from "./words.js";
 
 const DECODERS = { "image/png": PngDecoder, "image/jpeg": JpegDecoder };
-const BLOB_BYTES = 8e6; // received bytes are handed to the browser's blob store in such pieces
+const BLOB_BYTES = 8e6; // size of the pieces handed to the browser's blob store
 
-// begun(job): there is a canvas. grown(job, share): so much of it is on screen, once a frame at most.
+// begun(job): there is a canvas. grown(job, share): this share of it is on screen, at most once per frame.
 export async function receive(job, answer, begun, grown) {
   const type = answer.headers.get("Content-Type");
   const [width, height] = (answer.headers.get("Enlarger-Output-Size") || "").split("x").map(Number);
@@ -55,7 +55,7 @@ async function pushed(decoder, piece) {
   }
 }
 
-// At most once a frame: rows come by the thousand.
+// At most once per frame: rows come by the thousand.
 function tell(job, grown) {
   if (job.painting) return;
   job.painting = true;
@@ -70,7 +70,7 @@ function tell(job, grown) {
   });
 }
 
-// Formats that cannot be shown in part, colour profiles and what a part left out: the finished file, drawn once more.
+// For formats that cannot be shown in part, for colour profiles, and for skipped rows: draws the finished file again.
 async function drawWhole(job) {
   const early = job.preview;
   try {
@@ -81,7 +81,7 @@ async function drawWhole(job) {
     }
     if (!early || job.recolour) await job.preview.whole(job.blob);
   } catch {
-    if (!early) job.preview = null; // TIFF, for one: nothing a browser shows
+    if (!early) job.preview = null; // e.g. TIFF, which browsers do not show
   }
   job.controller.signal.throwIfAborted();
 }

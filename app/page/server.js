@@ -1,16 +1,16 @@
-// Asking the server, and saying in words what went wrong.
+// Requests to the server, and messages about what went wrong.
 
 export class Refused extends Error {
   constructor(message, retryAfter = 0) {
     super(message);
-    this.retryAfter = retryAfter; // seconds, where the server says when to come back
+    this.retryAfter = retryAfter; // seconds, if the server says when to retry
   }
 }
 
-// The answer began and did not end as it should: what has come is no whole picture.
+// The response was aborted: what has arrived is not a complete picture.
 export class Broken extends Error {}
 
-// With the key that was typed in before; where the service wants one (or another), it is asked for, once a question.
+// Sends the key typed in before; if the service wants one (or another), asks for it, once per request.
 export async function ask(path, options = {}) {
   const sent = sessionStorage.getItem(KEY);
   let answer = await send(path, options, sent);
@@ -19,11 +19,11 @@ export async function ask(path, options = {}) {
   return answer;
 }
 
-const KEY = "enlarger-key"; // for as long as the tab is open
+const KEY = "enlarger-key"; // while the tab is open
 
 function keyInsteadOf(sent) {
-  if (sessionStorage.getItem(KEY) === sent) { // else another question has asked meanwhile
-    const typed = prompt(sent ? "That key was not accepted. Another one:" : "This service asks for a key:");
+  if (sessionStorage.getItem(KEY) === sent) { // otherwise another request has asked meanwhile
+    const typed = prompt(sent ? "That key was not accepted. Try another one:" : "This service needs a key:");
     typed ? sessionStorage.setItem(KEY, typed.trim()) : sessionStorage.removeItem(KEY);
   }
   return sessionStorage.getItem(KEY);
@@ -48,7 +48,7 @@ async function refusal(answer) {
   try {
     detail = (await answer.json()).detail;
   } catch {
-    // Not a problem document: a proxy between here and the service has answered.
+    // Not a problem document: a proxy in front of the service has answered.
   }
   return new Refused(detail || `The server answered ${answer.status} ${answer.statusText}`.trim() + ".", retryAfter);
 }
@@ -61,7 +61,7 @@ export async function* pieces(answer) {
   for (let part = await next(); !part.done; part = await next()) yield part.value;
 }
 
-// Counts the seconds down; rejects with an AbortError when the signal says so.
+// Counts the seconds down; rejects with an AbortError when the signal aborts.
 export async function countDown(seconds, signal, tell) {
   const stopped = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
   for (let left = Math.ceil(seconds); left > 0; left--) {

@@ -1,16 +1,16 @@
-// What can be asked for, from GET /models, and what is chosen.
+// The available settings, from GET /models, and the chosen ones.
 
 import { ask } from "./server.js";
 import { byId, bytes } from "./words.js";
 
 const LABELS = { webp: "WebP" };
-// Until /models has told. quality: of a lossy format; alpha: it can be transparent.
+// Until /models has answered. quality: a lossy format; alpha: it can be transparent.
 const FORMATS = [{ name: "png", alpha: true }];
 
 export const menu = { models: [], formats: FORMATS, maxBytes: Infinity, codes: false };
 const label = (name) => LABELS[name] || name.toUpperCase();
 
-// Interpolations stand apart: they are there to be compared with.
+// Interpolations are listed apart: they are there for comparison.
 function modelGroup(label, baselines) {
   const group = Object.assign(document.createElement("optgroup"), { label });
   const shown = menu.models.filter(({ baseline }) => baseline === baselines);
@@ -44,7 +44,7 @@ export function parameters() {
   return chosen;
 }
 
-// What is wrong with the settings, in words, and which field to go to.
+// What is wrong with the settings, and which field to focus.
 export function wrongSetting() {
   const bySize = byId("by").value === "size";
   const fields = bySize ? ["width", "height"] : ["scale"];
@@ -53,7 +53,7 @@ export function wrongSetting() {
   return bySize && !byId("width").value && !byId("height").value ? ["width", "Give a width or a height."] : null;
 }
 
-// Shows the fields that matter for what is chosen.
+// Shows the fields that apply to the chosen settings.
 export function showFields() {
   const model = menu.models.find((each) => each.name === byId("model").value);
   byId("model-hint").textContent = model?.summary || "";

@@ -1,9 +1,9 @@
-// The study: one picture after another, rated 1 to 5, each rating saved at once. A reload goes on where it was.
+// The study: one picture after another, rated 1 to 5, each rating saved at once. A reload continues where it was.
 
 import { ask } from "./server.js";
 
 const byId = (id) => document.getElementById(id);
-const KEEP = "enlarger-study"; // the participant's id, so that a reload is no second participant
+const KEEP = "enlarger-study"; // the participant's id, so that a reload does not count as a second participant
 let session = null;
 let at = 0;
 let saving = false;
@@ -16,7 +16,7 @@ async function open() {
   if (!known) return;
   session = await (await ask(`study/participants/${known}`)).json();
   const rated = session.trials.filter((trial) => trial.score).length;
-  byId("begin").textContent = rated ? "Go on" : "Begin";
+  byId("begin").textContent = rated ? "Continue" : "Begin";
   byId("begun").textContent = rated ? `${rated} of ${session.trials.length} rated so far.` : "";
 }
 
@@ -33,7 +33,7 @@ function choice(word, index) {
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), { type: "radio", name: "score", value: index + 1 });
   const text = Object.assign(document.createElement("span"), { textContent: `${index + 1} ${word}` });
-  // A click rates at once; arrow keys only choose, so that they rate nothing in passing.
+  // A click rates at once; arrow keys only choose, so that they do not rate by accident.
   text.addEventListener("click", () => rate(index + 1));
   label.append(input, text);
   return label;
@@ -50,7 +50,7 @@ function show() {
   for (const input of document.querySelectorAll("[name=score]")) input.checked = Number(input.value) === trial.score;
   byId("back").disabled = at === 0;
   byId("said").textContent = `Picture ${at + 1} of ${length}`;
-  if (at + 1 < length) fetched(session.trials[at + 1]).catch(() => {}); // made while this one is looked at
+  if (at + 1 < length) fetched(session.trials[at + 1]).catch(() => {}); // prefetched while this one is viewed
 }
 
 // Pictures by id, as object URLs: an <img> by itself would send neither key nor invitation.

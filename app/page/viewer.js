@@ -1,8 +1,8 @@
-// Before and after, one over the other, cut by a slider, zoomed and panned together. Lengths are CSS pixels of the
-// viewport; `zoom` is CSS pixels a pixel of the result, so 1 / devicePixelRatio is 1:1.
+// Before and after, one over the other, divided by a slider, zoomed and panned together. Lengths are CSS pixels of the
+// viewport; `zoom` is CSS pixels per pixel of the result, so 1 / devicePixelRatio is 1:1.
 
 const byId = (id) => document.getElementById(id);
-const HANDLE = 24; // how near to the divider a drag takes hold of it
+const HANDLE = 24; // how close to the divider a drag grabs it
 const ARROWS = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
 
 export class Viewer {
@@ -14,7 +14,7 @@ export class Viewer {
     this.image = byId("before-image");
     this.pointers = new Map();
     this.size = { width: 1, height: 1 };
-    this.rows = 0; // rows of the result that are drawn
+    this.rows = 0; // rows of the result drawn so far
     this.fitting = true;
     this.split.addEventListener("input", () => this.lay());
     for (const [id, key] of [["fit", "0"], ["one", "1"], ["closer", "+"], ["farther", "-"]])
@@ -23,7 +23,7 @@ export class Viewer {
     new ResizeObserver(() => (this.fitting ? this.fit() : this.lay())).observe(this.port);
   }
 
-  // `source`: a URL the browser may or may not be able to show; `preview`: what the result is drawn on, or its size alone.
+  // `source`: a URL that the browser may be able to show; `preview`: the result's canvas, or only its size.
   show(source, preview, rows) {
     this.size = preview;
     this.rows = rows;
@@ -156,7 +156,7 @@ export class Viewer {
     if (!event.ctrlKey && !event.metaKey && !event.altKey && this.press(event.key)) event.preventDefault();
   }
 
-  // What a key does, if it does anything.
+  // The action of a key, if any.
   press(key) {
     if (ARROWS[key]) this.pan(...ARROWS[key]);
     else if (key === "+" || key === "=") this.zoomTo(this.zoom * 1.5);

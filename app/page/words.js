@@ -1,4 +1,4 @@
-// Figures in words, and what a screen reader is told.
+// Formatting of figures, and announcements for screen readers.
 
 export const byId = (id) => document.getElementById(id);
 export const count = (number) => (number === 1 ? "1 picture" : `${number} pictures`);

@@ -1,4 +1,4 @@
-"""The study's ratings in a small SQLite file, and mean opinion scores with their confidence intervals."""
+"""The study's ratings in a small SQLite file, and mean opinion scores with confidence intervals."""
 
 import math
 import secrets
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from app.errors import StartupError, StudyFullError
 
-MAX_RATINGS = 1_000_000  # nobody has to log in, so the file must not grow without end
-BUSY_SECONDS = 10.0  # how long a write waits for another process's
+MAX_RATINGS = 1_000_000  # nobody has to log in, so the file must be bounded
+BUSY_SECONDS = 10.0  # how long a write waits for another process
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS secret (value BLOB NOT NULL);
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS ratings (
 
 @dataclass(frozen=True)
 class Rating:
-    """One participant's opinion, 1 (bad) to 5 (excellent), of one version of a picture."""
+    """One participant's rating, 1 (bad) to 5 (excellent), of one version of an image."""
 
     participant: str
     picture: str
@@ -40,8 +40,8 @@ class Rating:
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """A mean opinion score, 1 to 5, and half the width of its 95 % confidence interval (None of a single observer)."""
+class MeanOpinionScore:
+    """A mean opinion score, 1 to 5, and half the width of its 95 % confidence interval (None for a single observer)."""
 
     mean: float
     half_width: float | None
@@ -49,10 +49,10 @@ class Opinion:
     ratings: int
 
 
-class Opinions:
-    """The ratings of a study at one scale. May be used from any thread: each call has its own connection.
+class RatingStore:
+    """The ratings of a study at one scale. Thread-safe: each call has its own connection.
 
-    ``secret`` is made with the file: what is derived from it stays the same over restarts, and nobody can guess it.
+    ``secret`` is created with the file, so whatever is derived from it survives restarts and cannot be guessed.
     """
 
     def __init__(self, path: Path, scale: int) -> None:
@@ -81,7 +81,7 @@ class Opinions:
             connection.close()
 
     def rate(self, rating: Rating) -> None:
-        """Keeps the rating; a second one by the same participant of the same version takes the first one's place."""
+        """Stores the rating; a second one by the same participant for the same version replaces the first."""
         with self._connection() as connection:
             (count,) = connection.execute("SELECT count(*) FROM ratings").fetchone()
             if count >= MAX_RATINGS:
@@ -102,12 +102,12 @@ class Opinions:
             return [Rating(*row) for row in rows]
 
 
-def mean_opinion(ratings: Sequence[Rating]) -> Opinion:
+def mean_opinion_score(ratings: Sequence[Rating]) -> MeanOpinionScore:
     """The mean over observers, each by the mean of their own ratings, and its interval by Student's t.
 
-    ITU-R BT.500-13 (annex 2) takes the observers as the sample, mean ± 1.96 · S / √N. With few of them 1.96, the
-    normal distribution's, is too small: for it stands t of N - 1 degrees of freedom. One observer's ratings of several
-    pictures are not independent of one another, so they do not count as several observers.
+    ITU-R BT.500-13 (annex 2) takes the observers as the sample, mean ± 1.96 · S / √N. With few of them the normal
+    distribution's 1.96 is too small, so t with N - 1 degrees of freedom replaces it. One observer's ratings of
+    several images are not independent, so they do not count as several observers.
     """
     own: dict[str, list[int]] = defaultdict(list)
     for rating in ratings:
@@ -116,11 +116,11 @@ def mean_opinion(ratings: Sequence[Rating]) -> Opinion:
     half_width = None
     if len(means) > 1:
         half_width = t_quantile(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
-    return Opinion(statistics.fmean(means), half_width, len(means), len(ratings))
+    return MeanOpinionScore(statistics.fmean(means), half_width, len(means), len(ratings))
 
 
 def t_quantile(freedom: int) -> float:
-    """The 0.975 quantile of Student's t; above four degrees of freedom within 0.0005 of it.
+    """The 0.975 quantile of Student's t; accurate to 0.0005 above four degrees of freedom.
 
     Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5, from the normal quantile 1.959964.
     """

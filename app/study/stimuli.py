@@ -1,4 +1,4 @@
-"""The pictures of a study in the versions to be compared, each made by the service's own path when first looked at."""
+"""The stimuli of a study: images in the versions to be compared, made by the service's own path on first use."""
 
 import io
 import threading
@@ -15,20 +15,20 @@ from app.images.channels import at_depth
 from app.images.decoder import SourceImage, decode
 from app.images.formats import SUFFIXES
 from app.images.icc import for_rgb
-from app.threads import run_beside
+from app.threads import run_in_thread
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.upscaler import Upscaler
 
 ORIGINAL = "original"
 MAX_PICTURES = 500
-MAX_SIDE = 1024  # HR pixels: of a larger picture the middle is shown, so that it fits a screen at 1:1
+MAX_SIDE = 1024  # HR pixels; larger images are cropped to their centre, so that they fit a screen at 1:1
 CACHE_BYTES = 128 * 2**20
 
-Key = tuple[str, str]  # picture, version
+Key = tuple[str, str]  # image, version
 
 
 class Cache:
-    """Files by key, the longest unused let go when they are more than ``CACHE_BYTES`` together."""
+    """Files by key; the least recently used are evicted when they exceed ``CACHE_BYTES`` in total."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[Key, bytes] = OrderedDict()
@@ -49,16 +49,16 @@ class Cache:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture as the models get it, and the original that they are to reach, where there is one: both PNG files."""
+    """An image as the models receive it, and the original if there is one: both PNG files."""
 
     lr: bytes
     hr: bytes | None
 
 
-class Specimens:
-    """Every picture of the folder, in the version of every model that has the scale, and the original.
+class Stimuli:
+    """Every image of the folder, in the version of every model that has the scale, and the original.
 
-    ``StartupError`` for a folder without pictures, and for a scale without models.
+    ``StartupError`` for a folder without images, and for a scale without models.
     """
 
     def __init__(self, folder: Path, scale: int, original: bool, upscaler: Upscaler, deadline_seconds: float) -> None:
@@ -76,22 +76,20 @@ class Specimens:
         except OSError as error:
             raise StartupError(f"The study's folder {self._folder}: {error.strerror}.") from error
         if not 1 <= len(names) <= MAX_PICTURES:
-            raise StartupError(
-                f"The study's folder {self._folder} must hold 1 to {MAX_PICTURES} pictures: {len(names)}."
-            )
+            raise StartupError(f"The study's folder {self._folder} must hold 1 to {MAX_PICTURES} images: {len(names)}.")
         self.pictures = names
 
     def made(self, key: Key) -> bytes | None:
-        """The file to be looked at, PNG without metadata, if it was made before and is still there."""
+        """The PNG file, without metadata, if it is cached."""
         return self._cache.get(key)
 
     async def make(self, key: Key, decoders: CapacityLimiter) -> bytes:
-        """Makes it. Nobody computes what another is computing just now; decoding waits for its turn among uploads."""
-        async with self._making.setdefault(key, anyio.Lock()):  # as many as there are versions
+        """Makes it, once even if several ask for it at the same time; decoding waits for a decoder like any upload."""
+        async with self._making.setdefault(key, anyio.Lock()):  # bounded by the number of versions
             file = self._cache.get(key)
             if file is None:
-                pair = await run_beside(self._pair, key[0], limiter=decoders)
-                file = await run_beside(self._version, pair, key[1])
+                pair = await run_in_thread(self._pair, key[0], limiter=decoders)
+                file = await run_in_thread(self._version, pair, key[1])
                 self._cache.put(key, file)
             return file
 
@@ -112,9 +110,10 @@ class Specimens:
 
 
 def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:
-    """The middle of the picture, cut to a multiple of ``scale`` of at most ``MAX_SIDE`` HR pixels, and its reduction.
+    """The centre of the image, cropped to a multiple of ``scale`` of at most ``MAX_SIDE`` HR pixels, and its
+    reduction.
 
-    Reduced by bicubic with antialiasing, as the test sets of the field are. Transparency is left out.
+    Reduced by bicubic with antialiasing, like the usual test sets. Transparency is dropped.
     """
     if not reduce:
         side = MAX_SIDE // scale
@@ -126,7 +125,7 @@ def prepare_pair(source: SourceImage, scale: int, reduce: bool) -> Pair:
 
 
 def middle(source: SourceImage, width: int, height: int) -> Image.Image:
-    """Of that size, black where the picture is smaller; no more of it than that is read."""
+    """The centre, of that size, padded with black if the image is smaller; only these rows are read."""
     left, top = (source.width - width) // 2, (source.height - height) // 2
     rows = source.rows(max(top, 0), min(top + height, source.height))
     image = Image.fromarray(at_depth(rows[:, max(left, 0) : left + width], 8))

@@ -1,1 +1,1 @@
-"""What is known of a request while it runs and afterwards: its record, metrics, logs, traces."""
+"""What is known about a request while it runs and afterwards: its record, metrics, logs, traces."""

@@ -1,4 +1,4 @@
-"""Tells the supervisor which images are in flight, so that it knows what to blame for a crash."""
+"""Reports the images in flight to the supervisor, so that it knows the suspects of a crash."""
 
 import hashlib
 import os
@@ -9,10 +9,10 @@ from app.errors import CrashedBeforeError
 from app.telemetry.record import Record
 
 
-class Ledger:
-    """A worker's side of the supervisor's pipe; without a pipe it does nothing.
+class InFlightTracker:
+    """A worker's end of the supervisor's pipe; without a pipe it does nothing.
 
-    ``refused`` are sha256 digests of images that were being worked on when workers crashed, more than once.
+    ``refused``: sha256 digests of images that were in flight at more than one crash.
     """
 
     def __init__(self, pipe: int | None = None, refused: Iterable[str] = ()) -> None:
@@ -33,11 +33,11 @@ class Ledger:
         self._tell(f"begin {id(record)} {digest}")
 
     def end(self, record: Record) -> None:
-        """The request is over, however it ended; also called for one that never began."""
+        """Called when a request is over, however it ended, and even if it never began."""
         self._tell(f"end {id(record)}")
 
     def _tell(self, line: str) -> None:
-        """A write below PIPE_BUF is atomic. A supervisor too busy to read must not hold up the service."""
+        """A write below PIPE_BUF is atomic. A supervisor too busy to read must not block the service."""
         if self._pipe is not None:
             with suppress(BlockingIOError, BrokenPipeError):
                 os.write(self._pipe, f"{line}\n".encode())

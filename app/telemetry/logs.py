@@ -1,4 +1,4 @@
-"""Logging: one line an event on standard error, as text for people or as JSON for machines, with the request's ids."""
+"""Logging to standard error: one line per event, as text for people or as JSON for machines, with the request's ids."""
 
 import json
 import logging
@@ -7,11 +7,14 @@ from typing import Any
 
 from app.telemetry.record import current_record
 
-OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}  # what every LogRecord has; the rest is "extra"
+OWN = set(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+}  # attributes of every LogRecord; the rest is "extra"
 
 
 def configure_logging(format: str) -> None:
-    """``format`` is "text" or "json"; uvicorn's loggers go the same way."""
+    """``format`` is "text" or "json"; it also applies to uvicorn's loggers."""
     handler = logging.StreamHandler()
     handler.addFilter(add_ids)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
@@ -19,7 +22,7 @@ def configure_logging(format: str) -> None:
 
 
 def add_ids(event: logging.LogRecord) -> bool:
-    """A filter that keeps everything: it runs in the thread and the context of the event."""
+    """A filter that keeps every event; filters run in the thread and the context of the event."""
     if record := current_record.get():
         event.request_id = record.request_id
         event.trace_id, event.span_id = record.trace.trace_id, record.trace.span_id
@@ -27,7 +30,7 @@ def add_ids(event: logging.LogRecord) -> bool:
 
 
 class TextFormatter(logging.Formatter):
-    """One line an event, whatever strangers have written into it; a traceback follows it, indented."""
+    """One line per event, whatever untrusted text it contains; a traceback follows it, indented."""
 
     def format(self, event: logging.LogRecord) -> str:
         head = f"{self.formatTime(event)} {event.levelname} {event.name}: "
@@ -36,12 +39,12 @@ class TextFormatter(logging.Formatter):
 
 
 def printable(text: str) -> str:
-    """What no terminal and no reader of lines takes for anything but text: the rest as Python would escape it."""
+    """Escapes, as Python would, whatever a terminal or a line reader might not treat as text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, what ``extra`` told, a traceback."""
+    """One JSON object per line: time (RFC 3339, UTC), level, logger, message, the ``extra`` fields, a traceback."""
 
     def format(self, event: logging.LogRecord) -> str:
         line: dict[str, Any] = {

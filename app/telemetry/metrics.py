@@ -1,4 +1,5 @@
-"""The Prometheus instruments. Every label's values are known beforehand: routes, statuses, codes, models, stages."""
+"""The Prometheus instruments. The values of every label are known in advance: routes, statuses, codes, models,
+stages."""
 
 import platform
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from prometheus_client import (
 
 from app.telemetry.record import STAGES, Record
 
-METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # anything else a client may invent is "other"
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # anything else that a client sends is "other"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 REQUEST_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
@@ -24,7 +25,7 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """One process' instruments, in a registry of their own."""
+    """The instruments of one process, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -35,13 +36,13 @@ class Metrics:
     def _add_request_instruments(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "enlarger_requests",
-            "Requests answered. A model is named where a picture got as far as being planned.",
+            "Requests answered, by model once the image was planned.",
             ["method", "route", "status", "model"],
             registry=registry,
         )
         self._request_seconds = Histogram(
             "enlarger_request_seconds",
-            "From a request's headers to the last byte of its answer.",
+            "Time from a request's headers to the last byte of its response.",
             ["route"],
             buckets=REQUEST_BUCKETS,
             registry=registry,
@@ -58,11 +59,11 @@ class Metrics:
             "enlarger_refused_requests", "Requests answered with a problem document.", ["code"], registry=registry
         )
         self._cancelled = Counter(
-            "enlarger_cancelled_requests", "Requests whose client left before the end.", registry=registry
+            "enlarger_cancelled_requests", "Requests whose client disconnected before the end.", registry=registry
         )
         self._broken = Counter(
             "enlarger_broken_transfers",
-            "Pictures broken off after the 200, by a fault or for a reader below the least pace.",
+            "Images aborted after the 200, because of a fault or a client that reads too slowly.",
             ["reason"],
             registry=registry,
         )
@@ -73,22 +74,22 @@ class Metrics:
 
     def _add_work_instruments(self, registry: CollectorRegistry) -> None:
         self._input_pixels = Counter(
-            "enlarger_input_pixels", "LR pixels of pictures accepted.", ["model"], registry=registry
+            "enlarger_input_pixels", "LR pixels of accepted images.", ["model"], registry=registry
         )
         self._output_pixels = Counter(
-            "enlarger_output_pixels", "HR pixels of pictures sent whole.", ["model"], registry=registry
+            "enlarger_output_pixels", "HR pixels of images sent completely.", ["model"], registry=registry
         )
         self._batch_windows = Histogram(
-            "enlarger_batch_windows", "Windows computed at once.", buckets=BATCH_BUCKETS, registry=registry
+            "enlarger_batch_windows", "Windows per batch.", buckets=BATCH_BUCKETS, registry=registry
         )
         self._computed_pixels = Counter(
             "enlarger_computed_pixels",
-            "LR pixels given to a network, surroundings included.",
+            "LR pixels shown to a network, context included.",
             ["network"],
             registry=registry,
         )
         self._compute_seconds = Counter(
-            "enlarger_compute_seconds", "Time the engine has worked for a network.", ["network"], registry=registry
+            "enlarger_compute_seconds", "Time the engine has spent on a network.", ["network"], registry=registry
         )
         self._network = Gauge(
             "enlarger_network_info",
@@ -100,7 +101,7 @@ class Metrics:
     def describe_build(self, version: str, runtime: str) -> None:
         """``version``: the service's; ``runtime``: ONNX Runtime's."""
         build = {"version": version, "python": platform.python_version(), "onnxruntime": runtime}
-        Info("enlarger_build", "What is running.", registry=self.registry).info(build)
+        Info("enlarger_build", "The versions that are running.", registry=self.registry).info(build)
 
     def describe_network(self, network: str, precision: str, provider: str) -> None:
         self._network.labels(network, precision, provider).set(1)
@@ -112,20 +113,20 @@ class Metrics:
         ready: Callable[[], bool],
         restarts: Callable[[], int],
     ) -> None:
-        """Gauges that are asked for when they are read."""
+        """Gauges that are evaluated when they are read."""
         gauges: Iterable[tuple[str, str, Callable[[], float]]] = [
             ("enlarger_queue_seconds", "Seconds the accepted work is estimated to take.", queue_seconds),
-            ("enlarger_jobs", "Pictures being enlarged.", jobs),
-            ("enlarger_worker_restarts", "Workers that the supervisor had to replace before this one.", restarts),
-            ("enlarger_ready", "1 while new work is taken.", ready),
+            ("enlarger_jobs", "Images being enlarged.", jobs),
+            ("enlarger_worker_restarts", "Workers that the supervisor has replaced before this one.", restarts),
+            ("enlarger_ready", "1 while new work is accepted.", ready),
         ]
         for name, meaning, value in gauges:
             Gauge(name, meaning, registry=self.registry).set_function(value)
 
     def watch_jobs(self, count: Callable[[], int], seconds: Callable[[], float]) -> None:
         """Of the jobs that all replicas have before them, as this one has seen last."""
-        Gauge("enlarger_queued_jobs", "Jobs not finished, of all replicas.", registry=self.registry).set_function(count)
-        meaning = "Seconds these jobs are estimated to take one replica."
+        Gauge("enlarger_queued_jobs", "Unfinished jobs of all replicas.", registry=self.registry).set_function(count)
+        meaning = "Estimated seconds that these jobs take one replica."
         Gauge("enlarger_queued_job_seconds", meaning, registry=self.registry).set_function(seconds)
 
     def observe_batch(self, network: str, windows: int, pixels: int, seconds: float) -> None:
@@ -135,7 +136,7 @@ class Metrics:
         self._compute_seconds.labels(network).inc(seconds)
 
     def observe(self, record: Record, method: str, route: str, status: int, seconds: float) -> None:
-        """A request that has ended, in whatever way."""
+        """Records a request that has ended, however it did."""
         known = method if method in METHODS else "other"
         self._requests.labels(known, route, str(status), record.model).inc()
         self._request_seconds.labels(route).observe(seconds)
@@ -154,5 +155,5 @@ class Metrics:
             self._output_pixels.labels(record.model).inc(record.output_pixels)
 
     def text(self) -> bytes:
-        """The exposition format of ``CONTENT_TYPE``."""
+        """The metrics in the exposition format of ``CONTENT_TYPE``."""
         return generate_latest(self.registry)

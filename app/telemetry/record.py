@@ -11,10 +11,10 @@ from typing import Any, Literal
 from app.telemetry.tracing import TraceContext
 
 STAGES = ("receive", "decode", "queue", "compute", "stitch", "encode", "send")
-WAIT = "wait"  # of a request's thread for its windows: what it sees of "queue" and "compute", hence not told again
+WAIT = "wait"  # of a request's thread for its windows: already reported as "queue" and "compute"
 
 Outcome = Literal["answered", "cancelled", "too_slow", "broken"]
-"""``cancelled``: the client disconnected. ``too_slow``: it was cut off. ``broken``: a fault after the 200."""
+"""``cancelled``: the client disconnected. ``too_slow``: it was disconnected. ``broken``: a fault after the 200."""
 
 
 class StageClock:
@@ -44,7 +44,8 @@ class StageClock:
 
 @dataclass
 class Record:
-    """One request; filled in on its way. ``code`` is that of the problem it was answered with, pixels are LR and HR."""
+    """One request, filled in on its way. ``code``: of the problem document it was answered with; pixels are LR and
+    HR."""
 
     request_id: str
     trace: TraceContext
@@ -57,7 +58,7 @@ class Record:
 
 
 current_record: ContextVar[Record | None] = ContextVar("current_record", default=None)
-"""The request that this task, or the thread it waits for, is working on."""
+"""The request on which this task, or the thread it waits for, is working."""
 
 
 def record_of(scope: Mapping[str, Any]) -> Record:

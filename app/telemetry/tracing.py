@@ -1,6 +1,6 @@
-"""W3C trace context: who has called, passed on to the log, to the response and, if asked for, to OpenTelemetry.
+"""W3C trace context: the caller's trace, passed on to the log, to the response and, on request, to OpenTelemetry.
 
-https://www.w3.org/TR/trace-context/; the response's ``traceresponse`` is of its level 3 draft.
+https://www.w3.org/TR/trace-context/; ``traceresponse`` is in its level 3 draft.
 """
 
 import re
@@ -20,7 +20,7 @@ TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0
 
 @dataclass(frozen=True)
 class TraceContext:
-    """A span: lower-case hex of 16 bytes, 8 bytes and 1 byte. ``parent_id`` is empty where the trace began here."""
+    """A span: lower-case hex of 16 bytes, 8 bytes and 1 byte. ``parent_id`` is empty if the trace began here."""
 
     trace_id: str
     span_id: str
@@ -33,7 +33,7 @@ class TraceContext:
 
 
 def child_of(traceparent: str) -> TraceContext:
-    """A new span under the caller's; of a new trace where the header is missing or malformed."""
+    """A new span under the caller's; of a new trace if the header is missing or malformed."""
     found = TRACEPARENT.fullmatch(traceparent)
     if found:
         version, trace_id, parent_id, flags, rest = found.groups()
@@ -43,12 +43,12 @@ def child_of(traceparent: str) -> TraceContext:
 
 
 class Tracer(Protocol):
-    """Begins a span a request; ``Attributes`` are told to its end."""
+    """Begins one span per request; ``Attributes`` are given at its end."""
 
     def begin(self, name: str, headers: Mapping[str, str]) -> "RequestSpan": ...
 
     def close(self) -> None:
-        """Sends what is not yet sent."""
+        """Sends whatever has not been sent."""
 
 
 class RequestSpan(Protocol):
@@ -58,26 +58,26 @@ class RequestSpan(Protocol):
     def end(self, attributes: Mapping[str, str | int | float], failed: bool) -> None: ...
 
 
-class PassOn:
-    """No tracing of our own: ids for the log and the response."""
+class Propagator:
+    """No tracing of our own, only ids for the log and the response."""
 
-    def begin(self, name: str, headers: Mapping[str, str]) -> "PassedOn":
-        return PassedOn(child_of(headers.get("traceparent", "")))
+    def begin(self, name: str, headers: Mapping[str, str]) -> "PropagatedSpan":
+        return PropagatedSpan(child_of(headers.get("traceparent", "")))
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """There is nothing to send."""
 
 
 @dataclass(frozen=True)
-class PassedOn:
+class PropagatedSpan:
     context: TraceContext
 
     def end(self, attributes: Mapping[str, str | int | float], failed: bool) -> None:
-        """Nothing is kept."""
+        """There is nothing to record."""
 
 
 class OpenTelemetry:
-    """Spans to wherever the ``OTEL_*`` variables say, by OTLP over HTTP."""
+    """Spans sent to wherever the ``OTEL_*`` variables say, by OTLP over HTTP."""
 
     def __init__(self, version: str) -> None:
         try:
@@ -87,7 +87,7 @@ class OpenTelemetry:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
             raise StartupError("ENLARGER_TRACING needs the extra: pip install 'enlarger[otel]'.") from error
-        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over these.
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over these.
         resource = Resource.create({"service.name": "enlarger", "service.version": version})
         self._provider = TracerProvider(resource=resource)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -1,1 +1,1 @@
-"""One image through the networks: planned, cut into tiles, enlarged, stitched and encoded as it is computed."""
+"""One image through the networks: planned, cut into tiles, enlarged, stitched and encoded while it is computed."""

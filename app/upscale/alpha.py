@@ -1,7 +1,8 @@
 """Transparency: enlarged by the network as a gray image of its own, or composited on a colour.
 
-Measured with ``fast`` on cut-outs over black, white and a checkerboard: on sharp edges, hair and corners the composite
-is 2 to 5 dB better than with alpha by Lanczos or bicubic, on very soft edges 0.1 dB worse (docs/colour.md).
+Measured with ``fast`` on cut-outs over black, white and a checkerboard: on sharp edges, hair and corners the
+composite is 2 to 5 dB better than with alpha by Lanczos or bicubic, on very soft edges 0.1 dB worse
+(docs/colour.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ from app.inference.zoo import ModelSpec
 
 
 def submit_alpha(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixels]:
-    """Queues one LR window ``[h, w, 1]``; the result of the returned call is ``[h * scale, w * scale, 1]``.
+    """Queues one LR window ``[h, w, 1]``; the returned call waits for the result, ``[h * scale, w * scale, 1]``.
 
-    A window of one level needs no network, and most windows of a cut-out are. The network's output is clipped to the
-    range of the 3 x 3 LR pixels around: nothing rings, opaque stays opaque and transparent stays transparent.
+    A window with a single level needs no network, and most windows of a cut-out have one. The network's output is
+    clipped to the range of the surrounding 3 x 3 LR pixels: nothing rings, opaque stays opaque and transparent stays
+    transparent.
     """
     lowest, highest = window.min(), window.max()
     if lowest == highest:
@@ -29,14 +31,14 @@ def submit_alpha(spec: ModelSpec, window: Pixels, job: Job) -> Callable[[], Pixe
 
     def result() -> Pixels:
         least, most = (repeated(each, spec.scale) for each in local_range(window))
-        clipped: Pixels = np.clip(job.result(pending)[:, :, 1:2], least, most)  # the channels are all but equal
+        clipped: Pixels = np.clip(job.result(pending)[:, :, 1:2], least, most)  # the channels are nearly equal
         return clipped
 
     return result
 
 
 def local_range(window: Pixels) -> tuple[Pixels, Pixels]:
-    """The lowest and the highest of the 3 x 3 pixels around each; at the edges of what there is of them."""
+    """The minimum and the maximum over the 3 x 3 pixels around each pixel, fewer at the edges."""
     lowest, highest = window, window
     for axis in (0, 1):
         before, after = [slice(None)] * 3, [slice(None)] * 3

@@ -1,4 +1,4 @@
-"""What can be asked for when an image is enlarged: validated, whoever asks; and the size of the result."""
+"""The parameters of an enlargement, validated for every caller, and the size of the result."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type"
 
 @dataclass(frozen=True)
 class Output:
-    """How the result is to be written. ``background`` (RGB) fills what JPEG cannot leave transparent; ``depth``: bits
-    per sample, or None for the source's."""
+    """How the result is written. ``background`` (RGB) fills transparency in JPEG; ``depth``: bits per sample, or
+    None for the source's."""
 
     format: str = "png"
     options: Options = DEFAULTS
@@ -43,7 +43,7 @@ class Output:
 
 
 class UpscaleParameters(BaseModel):
-    """What is asked for, with the names of ``POST /upscale``; an unknown name is an error, so no typo is ignored."""
+    """The parameters of ``POST /upscale``. Unknown names are errors, so typos are not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,7 +77,7 @@ class UpscaleParameters(BaseModel):
         return self
 
     def result_size(self, height: int, width: int) -> Size:
-        """(height, width) of the result for a picture of that size; it is never distorted, so it fits into the box."""
+        """(height, width) of the result for an image of that size. It fits into the box and is never distorted."""
         if self.width is None and self.height is None:
             factor = self.scale or DEFAULT_SCALE
         else:
@@ -92,14 +92,14 @@ class UpscaleParameters(BaseModel):
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def output(self, format: str) -> Output:
-        """How the result is to be written, in that format."""
+        """How the result is written in that format."""
         options = Options(self.quality, self.subsampling, self.lossless)
         depth = DEPTHS[self.depth] if self.depth else None
         return Output(format, options, self.background_rgb, self.metadata == "keep", depth)
 
     @property
     def factor_name(self) -> str:
-        """For a file's name: "x4", or the box that was asked for."""
+        """For the file name: "x4", or the requested box."""
         if self.width or self.height:
             return f"{self.width or ''}x{self.height or ''}"
         return f"x{self.scale or DEFAULT_SCALE:g}"
@@ -111,7 +111,7 @@ class UpscaleParameters(BaseModel):
 
 
 def given(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """What has a value, the last source's where several have one. Blank is absent: a plain HTML form sends its empty
+    """The parameters that have a value; later sources win. Blank means absent: a plain HTML form sends its empty
     fields, too."""
     return {
         name: value
@@ -122,10 +122,10 @@ def given(*sources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_parameter(name: str, known: Iterable[str]) -> InvalidParameterError:
-    """The error for a name that nothing reads, with the known one closest to it."""
+    """The error for an unknown name, with the closest known one."""
     known = list(known)
     if not known:
-        return InvalidParameterError(f"Unknown parameter {name[:40]!r}; this address has none.")
+        return InvalidParameterError(f"Unknown parameter {name[:40]!r}; this route has none.")
     close = get_close_matches(name[:40].lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? Known" if close else "known"
     return InvalidParameterError(f"Unknown parameter {name[:40]!r}; {hint}: {', '.join(known)}.")
@@ -136,7 +136,7 @@ def parse_parameters(values: Mapping[str, str]) -> UpscaleParameters:
 
 
 def parsed(kind: type[Parameters], values: Mapping[str, str]) -> Parameters:
-    """Validates, or raises an error that names the parameter and what is allowed."""
+    """Validates, or raises an error that names the parameter and the allowed values."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -144,8 +144,8 @@ def parsed(kind: type[Parameters], values: Mapping[str, str]) -> Parameters:
 
 
 def parameter_error(kind: type[BaseModel], first: Mapping[str, Any]) -> EnlargerError:
-    """The error to answer with, from Pydantic's account of one; query and form are answered alike."""
-    name = str(first["loc"][-1]) if first["loc"] else "scale"  # only the rule about it and the size names no field
+    """Turns an error of Pydantic's into ours; query and form are answered alike."""
+    name = str(first["loc"][-1]) if first["loc"] else "scale"  # only the rule "scale or size" names no field
     if name == "format":
         return OutputFormatError(f"Unknown format {str(first['input'])[:40]!r}; known: {', '.join(FORMATS)}.")
     if first["type"] == "extra_forbidden":

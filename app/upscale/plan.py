@@ -1,4 +1,4 @@
-"""What enlarging one image will take, decided once, from its header: size, networks, tiles, memory, and the file."""
+"""Plans one enlargement, once, from the header: size, networks, tiles, memory and output file."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +19,10 @@ from app.upscale.tiler import TileBudget
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about one enlargement but its pixels. Whatever can be refused was refused when it was made.
+    """Everything about one enlargement but its pixels. Whatever can be refused was refused when the plan was made.
 
-    ``picture`` is the result as its encoder is to know it. ``curve``: the profile's tone curve, where a network would
-    mind it.
+    ``picture``: the result as its encoder sees it. ``curve``: the profile's tone curve, if it would affect a
+    network.
     """
 
     header: ImageHeader
@@ -33,22 +33,22 @@ class Plan:
 
     @property
     def size(self) -> Size:
-        """Of the result: height, width."""
+        """(height, width) of the result."""
         return self.picture.height, self.picture.width
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:
-        """The networks that run, in turn."""
+        """The networks that run, in sequence."""
         return tuple(each.spec for each in self.passes)
 
     @property
     def sample_type(self) -> str:
-        """Of what the networks are shown and asked for: "uint8" or "uint16"."""
+        """The dtype of the networks' input and output: "uint8" or "uint16"."""
         return "uint16" if max(self.header.depth, self.picture.depth) > 8 or self.curve else "uint8"
 
     @property
     def load(self) -> Load:
-        """LR pixels that each network will be shown; alpha goes through them as an image of its own."""
+        """LR pixels that each network will be shown; alpha counts as an image of its own."""
         return load_of(self.passes, self.header.has_alpha)
 
     @property
@@ -57,9 +57,10 @@ class Plan:
 
     @property
     def overlap(self) -> float:
-        """LR pixels computed beside the picture's own, as a share of those, of all passes together.
+        """LR pixels computed in excess of the image's own, as a share of those, over all passes.
 
-        That is where tiles overlap, and the mirror image beyond its ends: for a few pixels many times those.
+        They lie where tiles overlap, and in the mirror image beyond the borders; for an image of a few pixels the
+        share is large.
         """
         pixels = sum(each.plan.height * each.plan.width for each in self.passes)
         return round(sum(each.plan.computed_pixels for each in self.passes) / pixels - 1, 3)
@@ -81,9 +82,10 @@ def make_plan(
     size: Size | None = None,
     networks: Mapping[str, Network] | None = None,
 ) -> Plan:
-    """The plan for an image, written by the first of ``outputs`` that can hold it; the error of the last if none can.
+    """The plan for an image, written by the first of ``outputs`` that can hold it; raises the last one's error if
+    none can.
 
-    ``size`` is the result's; without one it is what the networks give. ``networks``: how each runs here, by its title.
+    ``size`` is the result's; by default what the networks give. ``networks``: how each runs here, by its title.
     """
     header = image.header
     profile = None if image.ink else fitting_profile(image.icc_profile, "L" if header.gray else "RGB")
@@ -103,21 +105,21 @@ def make_plan(
 
 
 def fitting(budget: TileBudget, specs: Sequence[ModelSpec], networks: Mapping[str, Network]) -> TileBudget:
-    """The budget of a tile where all of the networks run in bf16: what is computed in twice the pace, and held in half
-    the bytes, may be twice as much. `best` then overlaps by 14 in place of 21 %."""
+    """The tile budget if all of the networks run in bf16: at twice the speed and half the bytes, tiles may be twice
+    as large. `best` then overlaps by 14 instead of 21 %."""
     here = [networks.get(spec.title) for spec in specs]
     return replace(budget, macs=2 * budget.macs) if all(each and each.precision == "bf16" for each in here) else budget
 
 
 def picture_of(image: Container, profile: bytes | None, output: Output, size: Size) -> Picture:
-    """The result as its encoder is to know it."""
+    """The result as its encoder sees it."""
     header, kept = image.header, output.metadata
     return Picture(
         width=size[1],
         height=size[0],
         channels=(1 if header.gray else 3) + (header.has_alpha and FORMATS[output.format].alpha),
         depth=output.depth or header.depth,
-        icc_profile=profile,  # what says how the numbers are meant is kept even without metadata
+        icc_profile=profile,  # it defines what the numbers mean, so metadata=strip keeps it
         exif=image.exif if kept else image.exif_colour,
         dpi=image.dpi if kept else None,
         xmp=enlarged_xmp(image.xmp if kept else None),
@@ -125,7 +127,7 @@ def picture_of(image: Container, profile: bytes | None, output: Output, size: Si
 
 
 def check_depth(picture: Picture, specs: Sequence[ModelSpec], networks: Mapping[str, Network]) -> None:
-    """Raises ``UnfitFormatError`` where 16 bits are to come out of a network that runs in 8 (``int8``)."""
+    """Raises ``UnfitFormatError`` if a 16-bit result would come from a network that runs in 8 bits (``int8``)."""
     for spec in specs:
         network = networks.get(spec.title)
         if network and picture.depth > network.max_depth:

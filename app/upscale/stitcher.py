@@ -1,4 +1,4 @@
-"""HR tiles to finished rows: pastes the cores of one band and fades the overlaps; holds one band, never the image."""
+"""HR windows to finished rows: pastes the cores of one band and fades the overlaps; holds one band, never the image."""
 
 from collections.abc import Iterable
 
@@ -12,16 +12,16 @@ from app.upscale.tiler import Plan, Span
 class Stitcher:
     """Takes the HR windows of a plan, band by band from the top, and returns finished rows.
 
-    One object serves one image. HR windows are uint8 or uint16 ``[h * scale, w * scale, C]``, rows
-    ``[n, W * scale, C]`` of the same depth.
+    One object serves one image. HR windows are uint8 or uint16 ``[h * scale, w * scale, C]``, rows ``[n, W * scale,
+    C]`` of the same depth.
     """
 
     def __init__(self, plan: Plan, scale: int) -> None:
         self._plan, self._scale = plan, scale
-        self._held: Pixels | None = None  # the rows of the last band that the next one still fades into
+        self._held: Pixels | None = None  # rows of the last band into which the next one fades
 
     def band(self, row: Span, windows: Iterable[Pixels]) -> Pixels:
-        """The rows that are final once this band's windows, left to right, are there."""
+        """The rows that become final with this band's windows, given left to right."""
         pixels = self._paste(row, windows)
         fade = self._plan.blend * self._scale
         if self._held is not None:

@@ -32,9 +32,9 @@ NO_DEADLINE = 365 * 24 * 3600.0  # seconds
 
 
 class Upscaler:
-    """Networks, the queue before them, and the limits an image must keep: made once, used from any thread.
+    """The networks, their queue, and the limits on images. Made once and used from any thread.
 
-    ``networks``: what runs for each network of the zoo, by its title.
+    ``networks``: what runs each network of the zoo, by its title.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Upscaler:
         max_queue_seconds: float = math.inf,
         on_batch: OnBatch = nobody,
     ) -> Self:
-        """An upscaler with a queue of its own before an engine."""
+        """An upscaler with its own queue in front of an engine."""
         scheduler = Scheduler(
             run_batch=engine.run,
             seconds_per_pixel=lambda spec: engine.network(spec).seconds_per_pixel,
@@ -88,18 +88,18 @@ class Upscaler:
         self.close()
 
     def close(self) -> None:
-        """Ends the queue; what was not computed is cancelled."""
+        """Ends the queue and cancels what has not been computed."""
         self.scheduler.close()
 
     def open(self, data: bytes) -> Container:
-        """A file taken apart as far as its pixels, every limit checked; what the other verbs are given."""
+        """Parses a file up to its pixels, with every limit checked; the input of the other verbs."""
         return read_container(data, self.limits)
 
     def plan(self, image: Container, parameters: UpscaleParameters, formats: Sequence[str] = ()) -> Plan:
-        """Decides everything from the header. Raises the error of whatever cannot be done; no pixel is decoded.
+        """Decides everything from the header; no pixel is decoded. Raises the error of whatever is impossible.
 
-        ``formats``: what to write where the parameters name no format, the first that can hold the result; by default
-        the image's own or PNG.
+        ``formats``: the formats to try if the parameters name none; the first that can hold the result is used.
+        Default: the image's own, then PNG.
         """
         header = image.header
         size = parameters.result_size(header.height, header.width)
@@ -109,29 +109,30 @@ class Upscaler:
         return make_plan(image, specs, map(parameters.output, candidates), self.budget, size, self.networks)
 
     def seconds(self, plan: Plan) -> float:
-        """The networks' time on an idle engine, at most: of alpha, plain parts are skipped."""
+        """The networks' time on an idle engine; an upper bound, because uniform parts of alpha are skipped."""
         return sum(self.scheduler.estimate(spec, pixels) for spec, pixels in plan.load)
 
     def admit(self, plan: Plan, seconds: float = NO_DEADLINE, clock: StageClock | None = None) -> Job:
-        """A place in the queue, to be finished within ``seconds``; ``OverloadedError`` if it is too long.
+        """A place in the queue, to be finished within ``seconds``; ``OverloadedError`` if the queue is too long.
 
-        The caller closes the job. ``clock`` keeps the time of its stages.
+        The caller closes the job. ``clock`` receives the time of its stages.
         """
         return self.scheduler.open(plan.load, time.monotonic() + seconds, clock)
 
     def admit_background(self, plan: Plan, clock: StageClock | None = None) -> Job:
-        """A place behind all requests, for work that nobody waits for; the caller closes the job."""
+        """A place behind all requests, for background work; the caller closes the job."""
         return self.scheduler.open_background(plan.load, clock)
 
     def decode(self, image: Container, plan: Plan) -> Work:
-        """The pixels. Keeps nothing of the file."""
+        """Decodes the pixels. Keeps no reference to the file."""
         return Work(plan, decode_container(image))
 
     def run(self, work: Work, job: Job | None = None) -> Iterator[bytes]:
-        """The enlarged file, piece by piece, as it is computed; the first with the first finished band of rows.
+        """The enlarged file, piece by piece, as it is computed; the first piece comes with the first finished band
+        of rows.
 
         Without a ``job`` it is admitted here, without a deadline. Raises ``DeadlineError``, ``CancelledError`` or
-        ``ComputeError``; then what was given so far is not a whole file.
+        ``ComputeError``; the pieces yielded so far are then not a complete file.
         """
         if job is not None:
             return upscale(work, job)

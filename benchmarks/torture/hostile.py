@@ -62,7 +62,8 @@ def fire(server: Server, attack: Attack, connection: http.client.HTTPConnection,
     """One request on a connection that is kept alive for as long as the server will."""
     started = time.perf_counter()
     try:
-        connection.request("POST", attack.target, attack.body, attack.headers)
+        with suppress(ConnectionError):  # refused, and closed, before all of it is sent
+            connection.request("POST", attack.target, attack.body, attack.headers)
         answer = connection.getresponse()
         content = answer.read()
     except TimeoutError:

@@ -56,14 +56,18 @@ class Watch:
 
 
 def measure_goodput(
-    seconds: float, rounds: int = 3, least: float = LEAST_GOODPUT, most_queue: float = 2 * QUEUE_SECONDS
+    seconds: float,
+    rounds: int = 3,
+    least: float = LEAST_GOODPUT,
+    queue_seconds: float = QUEUE_SECONDS,
+    most_queue: float = 2 * QUEUE_SECONDS,
 ) -> Result:
     """Peak and overload in turn, since the machine's own pace changes; the median of the rounds counts."""
     body = picture(SIDE, SIDE)
     options = Namespace(model=NETWORK, seconds=seconds)
     goodputs: list[float] = []
     answers: list[Answer] = []
-    settings = {"max_queue_seconds": str(QUEUE_SECONDS)}
+    settings = {"max_queue_seconds": str(queue_seconds)}
     with running_server(networks=(NETWORK,), **settings) as server:
         peaks = [capacity(server, body, options)]
         with Watch(server) as watch:
@@ -79,7 +83,7 @@ def measure_goodput(
         f"{NETWORK} x4, {FACTOR} x {fmean(peaks):.1f} pictures/s: goodput {goodput:.0%} of what two clients get, "
         f"{len(refused)} of {len(answers)} refused (p50 {1000 * percentile(refused, 50):.0f} ms, "
         f"p99 {1000 * percentile(refused, 99):.0f} ms), {others} lost; "
-        f"queue at most {watch.longest:.2f} s of {QUEUE_SECONDS:.0f} s"
+        f"queue at most {watch.longest:.2f} s of {queue_seconds:g} s"
     )
     kept = goodput >= least and not others and bool(refused) and watch.longest < most_queue
     details: dict[str, object] = {"goodputs": goodputs, "peaks": peaks}

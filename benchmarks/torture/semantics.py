@@ -19,6 +19,7 @@ from app.images.formats.xmltree import MAX_DEPTH, MAX_NODES
 from harness import files
 from harness import hostile as say
 from harness import hostile_avif as heif
+from harness import hostile_heic as hevc
 
 SIZES = (0, 1, 2, 7, 8, 64, 255, 256, 1023, 4096, 7071, 16_383, 16_384, 32_767, 32_768, 32_769, 65_535)
 COUNTS = (0, 1, 2, 3, 16, 255, 256, 999, 1000, 1001, 4095, 4096, 65_535, 65_536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
@@ -255,12 +256,45 @@ def tables(random: Generator) -> dict[bytes, bytes]:
     return {name: heif.box(name, *lies[name])} if random.random() < 0.3 else {}
 
 
+# -- HEIC ----------------------------------------------------------------------------------------------------------
+
+
+def heic(random: Generator) -> bytes:
+    width, height = min(side(random), 65_535), min(side(random), 65_535)
+    told = (width, height) if random.random() < 0.7 else (side(random), side(random))
+    picture = hevc.picture(parameter_set(random, *told), (width, height), units=units(random))
+    if random.random() < 0.3:
+        rows, columns = (int(random.choice((1, 2, 16, 17))) for _ in range(2))
+        tiles = int(random.choice((rows * columns, rows * columns - 1)))
+        whole = heif.grid(rows, columns, (min(width * columns, 65_535), min(height * rows, 65_535)), 2)
+        return hevc.heic(whole, *[picture] * tiles, before=free(random))[: 8 << 20]
+    entries = [picture]
+    if random.random() < 0.5:
+        alpha = hevc.picture(parameter_set(random, width, height), (side(random), side(random)), units=units(random))
+        entries.append(heif.alpha_of(alpha))
+    return hevc.heic(*entries, before=free(random), within=free(random), replaced=tables(random))
+
+
+def parameter_set(random: Generator, width: int, height: int) -> hevc.Hevc:
+    counts = {"chroma": (0, 1, 2, 3, 4, 99), "depth": (8, 10, 12, 16), "lists": (0, 0, 1, 2), "sets": (0, 0, 1, 64, 65)}
+    counts |= {"layers": (0, 0, 6, 7)}
+    told = {name: int(random.choice(each)) for name, each in counts.items()}
+    points = (int(random.integers(256)), int(random.integers(256))) if random.random() < 0.5 else None
+    return hevc.Hevc(width, height, **told, points=points)
+
+
+def units(random: Generator) -> tuple[bytes, ...]:
+    """Perhaps more of them before the picture: parameter sets, pictures, nothing."""
+    unit = (parameter_set(random, side(random), side(random)).unit(), hevc.SLICE, b"")[random.integers(3)]
+    return (unit[: pick(random, (1, 20, 2000))],) * pick(random, (0, 0, 0, 1, 100, 600))
+
+
 # -- all -----------------------------------------------------------------------------------------------------------
 
 LIES: dict[str, Lie] = {
     "XMP": packet_in_a_file,
     "Exif": exif_in_a_file,
-    **{"PNG": png, "TIFF": tiff, "JPEG": jpeg, "WebP": webp, "GIF": gif, "BMP": bmp, "AVIF": avif},
+    **{"PNG": png, "TIFF": tiff, "JPEG": jpeg, "WebP": webp, "GIF": gif, "BMP": bmp, "AVIF": avif, "HEIC": heic},
 }
 
 
@@ -268,6 +302,8 @@ def corpus() -> dict[str, bytes]:
     """Those that were thought of, by kind."""
     found = {f"AVIF {name}": data for name, data in heif.TOO_LARGE.items()}
     found |= {f"AVIF {name}": data for name, data in (heif.CONTRADICTORY | heif.MULTIPLIED).items()}
+    found |= {f"HEIC {name}": data for name, data in (hevc.TOO_LARGE | hevc.CONTRADICTORY | hevc.MULTIPLIED).items()}
+    found["HEIC at its bounds"] = hevc.AT_ITS_BOUNDS
     tiles = [heif.picture(heif.SMALL)] * 256
     alphas = [heif.alpha_of(heif.picture(heif.SMALL), number) for number in range(2, 258)]
     found["AVIF tiles with alphas"] = heif.avif(heif.grid(16, 16, (128, 128), 2), *tiles, *alphas)

@@ -69,7 +69,7 @@ def test_a_bucket_is_enlarged_into_another_and_a_second_time_only_what_is_missin
     before = {key: each.etag for key, each in found.items()}
     sink.put("deep/2.png", b"somebody else's")
     assert main([f"{bucket}/in", "-o", f"{bucket}/out", *QUICK]) == 1
-    assert "3 are there already" in capsys.readouterr().err
+    assert "3 already exist" in capsys.readouterr().err
     assert sink.get("deep/2.png") == b"somebody else's"
     assert {each.key: each.etag for each in sink.list()}["deep/1.png"] == before["deep/1.png"]
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main
-from app.cli.batch import Batch, Order
+from app.cli.batch import Batch, BatchOptions
 from app.inference.engine import Engine
 from app.inference.zoo import Zoo, load_zoo
 from app.upscale.parameters import UpscaleParameters
@@ -125,13 +125,13 @@ def test_a_folder_that_was_stopped_goes_on_where_it_was(number: signal.Signals, 
     assert "Traceback" not in errors
     assert errors.splitlines()[-2:] == [
         "enlarger: 1 done, 0 skipped, 0 failed",
-        "enlarger: stopped; with --skip-existing it goes on from here",
+        "enlarger: stopped; run it again with --skip-existing to continue",
     ]
     assert files_in(out) == {"a.png"}
     first = (out / "a.png").stat()
     again = enlarger(folder, "-o", out, "--model", "bicubic", "--skip-existing")
     assert (again.returncode, summary(again.stderr)) == (0, "2 done, 1 skipped, 0 failed")
-    assert told(again.stderr, "skipped") == [f"{folder / 'a.png'}: skipped: {out / 'a.png'} is there"]
+    assert told(again.stderr, "skipped") == [f"{folder / 'a.png'}: skipped: {out / 'a.png'} already exists"]
     assert (out / "a.png").stat() == first
     assert files_in(out) == {"a.png", "b.png", "c.jpg"}
 
@@ -273,7 +273,7 @@ def test_the_format_is_that_of_the_output_s_name(suffix: str, format: str, tmp_p
     [
         (noise(8, 10, 4), "lying.jpg", "PNG", "lying-enlarged.png"),
         (noise(8, 10, 3), "lying.webp", "JPEG", "lying-enlarged.jpg"),
-        (noise(8, 10, 3), "none", "BMP", "none-enlarged.png"),
+        (noise(8, 10, 3), "none", "GIF", "none-enlarged.png"),
         (noise(8, 10).astype(np.uint16) * 257, "deep.jpg", "PNG", "deep-enlarged.png"),
         (noise(8, 10, 3), "picture.gif", "GIF", "picture-enlarged.png"),
         (noise(4, 5000, 3), "wide.webp", "WEBP", "wide-enlarged.png"),  # 20,000 pixels: more than WebP can
@@ -327,7 +327,7 @@ def test_a_file_that_is_no_result_is_not_replaced(tmp_path: Path, capsys: pytest
     theirs = write(tmp_path / "out" / "a.png", noise(3, 3, 3))
     before = theirs.read_bytes()
     assert main([str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", "bicubic"]) == 1
-    assert "a.png is there and no earlier result" in capsys.readouterr().err
+    assert "a.png exists and is not a result of this command" in capsys.readouterr().err
     assert theirs.read_bytes() == before
 
 
@@ -345,7 +345,7 @@ def test_a_fault_in_the_middle_leaves_what_was_there_before(
     if earlier is not None:
         target.parent.mkdir()
         target.write_bytes(earlier)
-    order = Order([source], target, UpscaleParameters(scale=2))
+    order = BatchOptions([source], target, UpscaleParameters(scale=2))
     with running(engine) as scheduler:
         upscaler = Upscaler(zoo, scheduler, {}, budget=TileBudget(pixels=4096))
         assert Batch(order).run(lambda: upscaler) == 1
@@ -358,6 +358,6 @@ def test_a_fault_in_the_middle_leaves_what_was_there_before(
 def test_an_empty_folder_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"enlarger: {tmp_path}: no image to enlarge was found in it",
+        f"enlarger: {tmp_path}: there is no image to enlarge in it",
         "enlarger: 0 done, 0 skipped, 1 failed",
     ]

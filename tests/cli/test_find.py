@@ -51,7 +51,7 @@ def test_images_are_found_by_their_content(folder: Path) -> None:
     [
         ("notes.txt", b"no image", "This is none of the formats accepted"),
         ("empty", b"", "The image has no bytes"),
-        ("._a.png", b"\0\5\26\7\0\2\0\0Mac OS X        ", "macOS' notes on another file"),
+        ("._a.png", b"\0\5\26\7\0\2\0\0Mac OS X        ", "macOS' metadata of another file"),
         (".enlarger-0123.part", PNG, "an unfinished result"),
         ("a-enlarged.png", PNG, "the result of an earlier run"),
         ("a.png-enlarged.jpg", JPEG, "the result of an earlier run"),
@@ -91,11 +91,11 @@ def test_links_are_followed_and_circles_are_not(folder: Path, tmp_path: Path) ->
         "a.png": "",
         "link.png": "",
         "linked/far.png": "",
-        "nowhere.png": "a link to nothing",
-        "pipe.png": "neither a file nor a folder",
-        "self.png": "a link to nothing",
-        "sub/circle": "the same folder was met before",
-        "twice": "the same folder was met before",
+        "nowhere.png": "a broken link",
+        "pipe.png": "not a regular file",
+        "self.png": "a broken link",
+        "sub/circle": "the same folder was already searched",
+        "twice": "the same folder was already searched",
     }
 
 
@@ -104,7 +104,7 @@ def test_a_folder_without_images_fails_and_empty_ones_within_are_told(folder: Pa
     write(folder / "notes.txt", b"no image")
     found = told(list(find([folder], None)), folder)
     assert found["empty"] == "it is empty"
-    assert found["."] == "!no image to enlarge was found in it"
+    assert found["."] == "!there is no image to enlarge in it"
 
 
 def test_the_folder_of_the_results_is_no_input(folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_folder_of_the_results_is_no_input(folder: Path) -> None:
     write(folder / "out" / "a.png")
     (folder / "link").symlink_to(folder / "out")
     found = told(list(find([folder], folder / "out")), folder)
-    assert found == {"a.png": "", "link": "results go there", "out": "results go there"}
+    assert found == {"a.png": "", "link": "it is the output folder", "out": "it is the output folder"}
 
 
 def test_each_file_once_however_often_it_is_named(folder: Path) -> None:
@@ -120,10 +120,10 @@ def test_each_file_once_however_often_it_is_named(folder: Path) -> None:
     found = list(find([path, folder, folder / ".." / "in" / "a.png", folder], None))
     assert [each.reason if isinstance(each, Omission) else "" for each in found] == [
         "",
-        "it was named before",
-        "no image to enlarge was found in it",
-        "it was named before",
-        "it was met before",
+        "already named",
+        "there is no image to enlarge in it",
+        "already named",
+        "already searched",
     ]
 
 

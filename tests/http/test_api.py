@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from PIL import Image, ImageCms
 
 from app.http.health import router
+from app.http.protocol import MAX_HEAD_BYTES, MAX_PIPELINED
 from app.http.service import Service
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
@@ -119,7 +120,6 @@ def test_odd_sizes_come_out_exact(client: httpx.Client, size: tuple[int, int], s
         ("JPEG", {}, "JPEG"),
         ("PNG", {}, "PNG"),
         ("WEBP", {}, "WEBP"),
-        ("BMP", {}, "PNG"),
         ("GIF", {}, "PNG"),
         ("TIFF", {}, "TIFF"),
         ("AVIF", {}, "AVIF"),
@@ -408,6 +408,47 @@ def test_what_is_no_http_is_a_problem_too(strict: Server, sent: bytes) -> None:
     assert problem["detail"]
 
 
+OVERHEAD = {
+    "a header": [b"GET /healthz HTTP/1.1\r\nX: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n"],
+    "headers": [b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 40_000 + b"\r\n"],
+    "a query": [b"GET /healthz?" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n"],
+    "a header without end": [b"GET /healthz HTTP/1.1\r\nX: ", *[b"a" * 4096] * 100],
+    "headers without end": [b"GET /healthz HTTP/1.1\r\n", *[b"a: b\r\n" * 1000] * 100],
+    "trailers": [head(None) + b"0\r\n", *[b"a: b\r\n" * 1000] * 100],
+    "a chunk's extension": [head(None) + b"1;", *[b"a" * 4096] * 100],
+    "requests before an answer": [b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000],
+}
+
+
+@pytest.mark.parametrize("pieces", OVERHEAD.values(), ids=OVERHEAD)
+def test_what_is_no_body_is_bounded(strict: Server, pieces: list[bytes]) -> None:
+    with strict.connect(b"") as connection:
+        with suppress(ConnectionError):  # closed before all of it is sent
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.001)
+        answers = b""
+        with suppress(ConnectionError):
+            answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answers.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 ")) or not answers
+    assert answers.count(b"HTTP/1.1 200 ") <= MAX_PIPELINED + 1
+
+
+def test_what_stays_within_the_bounds_is_answered(strict: Server) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+    for pieces in (
+        [request + b"X: " + b"a" * 60_000 + b"\r\n\r\n"],
+        [request + b"X: ", *[b"a" * 3000] * 20, b"\r\n\r\n"],
+        [request + b"\r\n" + (request + b"\r\n") * 50],
+    ):
+        with strict.connect(b"") as connection:
+            for piece in pieces:
+                connection.sendall(piece)
+            assert connection.recv(12) == b"HTTP/1.1 200"
+    sent = head(None, **{"Content-Type": "image/png"}) + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
+    assert_problem(first_answer(strict.connect(sent)), 415, "unsupported_format")
+
+
 @pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=xx"])
 @pytest.mark.parametrize("pause", [None, 0.1], ids=["stalled", "dripping"])
 def test_a_slow_body_is_given_up(strict: Server, content_type: str, pause: float | None) -> None:
@@ -469,10 +510,10 @@ def dripping(send: Callable[[bytes], object], pause: float | None) -> Iterator[N
 
 
 def test_a_client_that_leaves_while_sending_leaves_nothing_behind(strict: Server) -> None:
-    open_files = strict.open_files()
+    open_files, left = strict.open_files(), strict.log().count("POST /upscale 499")
     for _ in range(5):
         strict.connect(head(1000) + PICTURE[:30]).close()
-    strict.wait_until(lambda: strict.log().count("POST /upscale 499") == 5)
+    strict.wait_until(lambda: strict.log().count("POST /upscale 499") == left + 5)
     strict.wait_until(lambda: strict.open_files() == open_files)
 
 

@@ -17,15 +17,15 @@ import pytest
 from fastapi import FastAPI
 
 from app.http import upscale as routes
-from app.http.access_log import Journal
-from app.http.limits import Holding, Room, Slots
+from app.http.access_log import AccessLog
+from app.http.limits import ConcurrencyLimit, ConcurrencyLimiter, Lease
 from app.http.problems import add_error_handlers, on_enlarger_error
 from app.http.service import Service
 from app.http.streaming import PictureResponse
 from app.settings import Settings
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import PassOn
+from app.telemetry.tracing import Propagator
 from app.upscale.upscaler import Upscaler
 from harness import MODELS
 from harness.pictures import encode
@@ -41,9 +41,9 @@ STEPS: tuple[CodeType, ...] = tuple(
             for _, each in inspect.getmembers(PictureResponse, inspect.isfunction)
             if each.__module__ == PictureResponse.__module__
         ),
-        Holding.own,
-        Holding.widen,
-        Holding.take,
+        Lease.own,
+        Lease.grow,
+        Lease.take,
     )
 )
 
@@ -86,9 +86,12 @@ class Watched:
         app.include_router(routes.router)
         add_error_handlers(app)
         app.state.service = Service(Settings(), upscaler, ready=True)
-        self.room = Room(limit=2, slot_bytes=2**28, most_bytes=2**20)
-        self.app = Journal(
-            Slots(app, self.room, on_enlarger_error), metrics=Metrics(), tracer=PassOn(), ledger=Ledger()
+        self.limiter = ConcurrencyLimiter(limit=2, slot_bytes=2**28, most_bytes=2**20)
+        self.app = AccessLog(
+            ConcurrencyLimit(app, self.limiter, on_enlarger_error),
+            metrics=Metrics(),
+            tracer=Propagator(),
+            in_flight=InFlightTracker(),
         )
 
     def ask(self, image: bytes, **parameters: str) -> httpx.Response:
@@ -104,7 +107,7 @@ class Watched:
     @property
     def left(self) -> tuple[int, int, int]:
         """Jobs, slots and bytes of bodies that nobody has given back."""
-        return self.upscaler.scheduler.jobs(), self.room._taken, self.room._received
+        return self.upscaler.scheduler.jobs(), self.limiter._taken, self.limiter._received
 
 
 @pytest.fixture(scope="module")

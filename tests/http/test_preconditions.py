@@ -131,12 +131,12 @@ def test_blank_is_absent_when_images_are_generated(client: httpx.Client, where: 
 
 TYPOS = {"sacle": "scale", "Scale": "scale", "qualty": "quality", "meta": "metadata", "back_ground": "background"}
 ELSEWHERE = [
-    ("GET", "/models", "name", "this address has none"),
-    ("GET", "/models/fast", "scale", "this address has none"),
+    ("GET", "/models", "name", "this route has none"),
+    ("GET", "/models/fast", "scale", "this route has none"),
     ("HEAD", "/models", "verbose", ""),
-    ("GET", "/healthz", "x", "this address has none"),
-    ("GET", "/readyz", "wait", "this address has none"),
-    ("GET", "/metrics", "name", "this address has none"),
+    ("GET", "/healthz", "x", "this route has none"),
+    ("GET", "/readyz", "wait", "this route has none"),
+    ("GET", "/metrics", "name", "this route has none"),
     ("POST", "/generate", "sede", "did you mean 'seed'? Known: model, count, seed, columns"),
     ("POST", "/generate", "zzz", "known: model, count, seed, columns"),
 ]

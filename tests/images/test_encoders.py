@@ -226,12 +226,6 @@ def test_jpeg_sends_a_band_as_soon_as_it_is_full():
     assert len(encoder.write(pixels[BAND_ROWS - 1 : BAND_ROWS])) > 1000
 
 
-@pytest.mark.parametrize("channels", [2, 4])
-def test_jpeg_refuses_alpha(channels):
-    with pytest.raises(InvalidParameterError):
-        JpegEncoder(Picture(8, 8, channels))
-
-
 # -- WebP --------------------------------------------------------------------------------------------------------
 
 
@@ -314,8 +308,9 @@ def test_a_format_takes_alpha_if_it_says_so(format_name):
         pixels = photo(9, 8, 4)
         assert decode(encode(create_encoder(format_name, picture_of(pixels)), pixels, [])).shape == (9, 8, 4)
     else:
-        with pytest.raises(InvalidParameterError):
-            create_encoder(format_name, Picture(8, 9, 4))
+        for channels in (2, 4):
+            with pytest.raises(InvalidParameterError):
+                create_encoder(format_name, Picture(8, 9, channels))
 
 
 def test_quality_reaches_the_encoder():
@@ -417,7 +412,7 @@ def test_rows_too_many_or_too_few(format_name):
 
 @pytest.mark.parametrize("size", [(0, 1, 3), (1, 0, 3), (1, 1, 0), (1, 1, 5)])
 def test_no_such_picture(size):
-    with pytest.raises(ValueError, match="no such picture"):
+    with pytest.raises(ValueError, match="no such image"):
         Picture(*size)
 
 

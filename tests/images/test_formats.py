@@ -1,5 +1,6 @@
 """One row per format, from which everything else about it is derived."""
 
+import tracemalloc
 from itertools import combinations
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from app.images.encoders import BY_SUFFIX, FORMATS
 from app.images.formats import INPUTS, SUFFIXES, sniff
+from app.images.formats.base import PIECE, joined
 from app.upscale.parameters import UpscaleParameters
 from harness.files import SMALL_FILES
 from tests.support.formats import DOCUMENT, with_tables
@@ -46,3 +48,14 @@ def test_a_suffix_may_be_given_for_the_formats_name(suffix: str) -> None:
 def test_the_documentation_has_the_tables_of_the_rows() -> None:
     document = DOCUMENT.read_text()
     assert document == with_tables(document), "run python -m tests.support.formats"
+
+
+def test_parts_are_joined_and_read_without_another_copy() -> None:
+    parts = [b"", b"a" * PIECE, memoryview(b"b" * (3 * PIECE + 7)), b"c"]
+    with joined(parts) as stream:
+        tracemalloc.start()
+        whole = stream.read()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert whole == b"".join(parts)
+    assert peak < PIECE

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pillow_heif
@@ -12,9 +13,11 @@ from PIL import Image, ImageCms
 from app.errors import CorruptImageError, EnlargerError, TooComplexError, TooManyPixelsError, UnsupportedFormatError
 from app.images import formats
 from app.images.decoder import DecodeLimits, SourceImage, decode, inspect
-from app.images.formats.hevc import size_of
+from app.images.formats.hevc import format_of, points_of
 from app.images.formats.isobmff import MAX_PARTS, Meta
 from app.images.icc import tag_table
+from harness.files import heic
+from harness.hostile_heic import AT_ITS_BOUNDS, CONTRADICTORY, MULTIPLIED, TOO_LARGE, Hevc
 from tests.support.profiles import P3, SRGB_CURVE, rgb_profile
 
 LIMITS = DecodeLimits()
@@ -25,14 +28,6 @@ def smooth(width: int = 203, height: int = 150) -> Image.Image:
     y, x = np.mgrid[0:height, 0:width]
     channels = (128 + 100 * np.sin(x / 19), 128 + 100 * np.cos(y / 17), 255 * (x + y) / (height + width))
     return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
-
-
-def heic(image: Image.Image, **options: object) -> bytes:
-    """By x265 in libheif, nearly lossless."""
-    file = io.BytesIO()
-    written = pillow_heif.from_pillow(image)
-    written.save(file, **{"quality": 95, "chroma": 444, **options})
-    return file.getvalue()
 
 
 def opened(data: bytes) -> SourceImage:
@@ -127,6 +122,28 @@ def test_colour_told_by_a_profile_and_by_code_points() -> None:
     assert opened(heic(smooth())).icc_profile is None  # sRGB
 
 
+def without_boxes_of_colour(data: bytes) -> bytes:
+    assert data.count(b"colrnclx") == 1
+    return data.replace(b"colrnclx", b"freenclx")
+
+
+@pytest.mark.parametrize(("primaries", "transfer"), [(12, 13), (9, 1), (1, 8), (5, 4), (1, 13)])
+def test_colour_told_by_the_stream_alone(primaries: int, transfer: int) -> None:
+    """As by the same numbers in the container; what that says goes first."""
+    points = {"color_primaries": primaries, "transfer_characteristics": transfer, "matrix_coefficients": 6}
+    data = heic(smooth(), save_nclx_profile=True, full_range_flag=1, **points)
+    told = opened(data).icc_profile
+    assert opened(without_boxes_of_colour(data)).icc_profile == told
+    assert (told is None) == ((primaries, transfer) == (1, 13))
+    assert opened(nclx(data, 1, 13)).icc_profile is None
+
+
+def test_hdr_told_by_the_stream_alone_is_refused() -> None:
+    data = heic(smooth(), enc_params={"x265:colorprim": "bt2020", "x265:transfer": "smpte2084"})
+    with pytest.raises(UnsupportedFormatError, match="HDR"):
+        inspect(without_boxes_of_colour(data), LIMITS)
+
+
 @pytest.mark.parametrize("transfer", [16, 18])
 def test_hdr_is_refused(transfer: int) -> None:
     with pytest.raises(UnsupportedFormatError, match="HDR"):
@@ -136,40 +153,31 @@ def test_hdr_is_refused(transfer: int) -> None:
 # -- hostile -----------------------------------------------------------------------------------------------------
 
 
-def parameter_set(width: int, height: int) -> bytes:
-    """The beginning of an SPS (H.265, 7.3.2.2), as far as the size."""
-
-    def exponential(value: int) -> str:
-        digits = f"{value + 1:b}"
-        return "0" * (len(digits) - 1) + digits
-
-    bits = "0000" + "000" + "1" + "0" * 96 + exponential(0) + exponential(1) + exponential(width) + exponential(height)
-    bits += "1" * (-len(bits) % 8)
-    raw = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
-    return b"\x42\x01" + raw.replace(b"\0\0\0", b"\0\0\3\0")
+SETS = [
+    (Hevc(64, 64), 1.5),
+    (Hevc(203, 150, chroma=3, points=(12, 13), lists=1), 3),
+    (Hevc(8192, 4320, depth=10, points=(9, 16), lists=2, sets=5), 3),
+    (Hevc(100_000, 3, chroma=0, sets=64, layers=6), 1),
+    (Hevc(100, 100, chroma=2, depth=16, points=(1, 8), sets=1, layers=1), 4),
+]
 
 
-@pytest.mark.parametrize("size", [(64, 64), (203, 150), (8192, 4320), (100_000, 3)])
-def test_the_size_of_a_parameter_set(size: tuple[int, int]) -> None:
-    assert size_of(parameter_set(*size)) == size
+@pytest.mark.parametrize(("told", "pixel_bytes"), SETS)
+def test_what_a_parameter_set_tells(told: Hevc, pixel_bytes: float) -> None:
+    assert format_of(told.unit()) == (told.width, told.height, pixel_bytes)
+    assert points_of(told.unit()) == (told.points or (2, 2))
+
+
+def test_parameter_sets_cut_anywhere_and_of_noise() -> None:
+    unit, random = SETS[2][0].unit(), np.random.default_rng(0)
+    for hostile in (*(unit[:end] for end in range(len(unit) - 8)), *(random.bytes(1600) for _ in range(300))):
+        with suppress(CorruptImageError):
+            points_of(hostile)
 
 
 def patched(data: bytes, old: bytes, new: bytes) -> bytes:
     assert data.count(old) == 1
     return data.replace(old, new)
-
-
-def with_set_of(data: bytes, width: int, height: int) -> bytes:
-    """The first set of the configuration replaced by one of another size, as long as the old one."""
-    at = data.index(b"hvcC") + 4
-    position = at + 23
-    while data[position] & 0x3F != 33:
-        (size,) = struct.unpack_from(">H", data, position + 3)
-        position += 5 + size
-    (size,) = struct.unpack_from(">H", data, position + 3)
-    unit = parameter_set(width, height).ljust(size, b"\x80")
-    assert len(unit) == size
-    return data[: position + 5] + unit + data[position + 5 + size :]
 
 
 def with_unit(data: bytes, *units: bytes) -> bytes:
@@ -192,11 +200,36 @@ def test_the_helpers_leave_a_picture_a_picture() -> None:
 
 
 @pytest.mark.parametrize("size", [(10_000, 10_000), (64, 20_000), (128, 128), (56, 64)])
-def test_a_stream_larger_than_its_container_says_is_refused(size: tuple[int, int]) -> None:
-    data = heic(smooth(64, 64))
-    for hostile in (with_set_of(data, *size), with_unit(data, parameter_set(*size))):
-        with pytest.raises(CorruptImageError):
-            inspect(hostile, LIMITS)
+def test_a_stream_that_brings_another_size_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(CorruptImageError, match="different size"):
+        inspect(with_unit(heic(smooth(64, 64)), Hevc(*size).unit()), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error"),
+    [
+        *((name, data, TooManyPixelsError) for name, data in TOO_LARGE.items()),
+        *((name, data, CorruptImageError) for name, data in CONTRADICTORY.items()),
+        *((name, data, TooComplexError) for name, data in MULTIPLIED.items()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_that_lies_is_refused_by_its_header(name: str, data: bytes, error: type[EnlargerError]) -> None:
+    with pytest.raises(error):
+        inspect(data, LIMITS)
+
+
+def test_a_file_at_its_bounds_is_read() -> None:
+    assert inspect(AT_ITS_BOUNDS, LIMITS).width == 64
+
+
+def test_deep_samples_with_alpha_count_for_more() -> None:
+    """libheif holds 21 bytes a pixel of them, where the limit reckons with 16."""
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGBA;16", (64, 64), bytes(64 * 64 * 8)).save(file, chroma=444)
+    with pytest.raises(TooManyPixelsError, match="so many bits"):
+        inspect(file.getvalue(), DecodeLimits(max_pixels=64 * 64))
+    assert inspect(file.getvalue(), DecodeLimits(max_pixels=64 * 64 * 21 // 16)).has_alpha
 
 
 def test_sizes_are_limited_by_the_header() -> None:

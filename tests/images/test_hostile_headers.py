@@ -5,6 +5,7 @@ Each kind is tried with files made here, at its limit and one beyond. None needs
 
 import asyncio
 import io
+import math
 import struct
 import tracemalloc
 import zlib
@@ -18,25 +19,25 @@ from fastapi import FastAPI
 from PIL import Image, ImageCms
 
 from app.errors import CorruptImageError, TooComplexError, TooManyPixelsError
-from app.http.access_log import Journal
+from app.http.access_log import AccessLog
 from app.http.problems import add_error_handlers
 from app.http.service import Service
 from app.http.upscale import router
 from app.images.decoder import DecodeLimits, decode, inspect
 from app.images.formats import Container, read_container
-from app.images.formats.av1 import read_sequence
+from app.images.formats.av1 import read_av1, read_sequence
 from app.images.formats.ifd import read_exif
 from app.images.formats.isobmff import MAX_PARTS
 from app.images.formats.xmltree import MAX_DEPTH, MAX_NODES, parse_xml
 from app.images.formats.xmp import ENHANCED, cleaned_xmp, enlarged_xmp
-from app.images.profiles import open_profile
+from app.images.icc import open_profile
 from app.images.tone import far_curve
 from app.inference.scheduler import Scheduler
 from app.inference.zoo import load_zoo
 from app.settings import Settings
-from app.telemetry.in_flight import Ledger
+from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import PassOn
+from app.telemetry.tracing import Propagator
 from app.upscale import upscaler as upscaler_module
 from app.upscale.upscaler import Upscaler
 from harness import MODELS
@@ -109,7 +110,7 @@ def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fm
     app = FastAPI()
     app.include_router(router)
     add_error_handlers(app)
-    app.add_middleware(Journal, metrics=Metrics(), tracer=PassOn(), ledger=Ledger())
+    app.add_middleware(AccessLog, metrics=Metrics(), tracer=Propagator(), in_flight=InFlightTracker())
     app.state.service = Service(Settings(), Upscaler(load_zoo(MODELS), scheduler, {}), ready=True)
 
     async def ask() -> httpx.Response:
@@ -237,6 +238,43 @@ def test_the_size_of_every_stream_of_an_avif_counts(name: str, call: object, mon
 def test_an_avif_that_contradicts_itself_is_corrupt(name: str) -> None:
     with pytest.raises(CorruptImageError):
         inspect(CONTRADICTORY[name], LIMITS)
+
+
+DEEP, GRAIN, GRAY, NOTHING = (1, 1), (1, 1), (1, 1), (0, 1)
+SAMPLES = [  # profile, colour, and the bytes of a pixel
+    (0, (NOTHING, NOTHING, NOTHING, NOTHING, (0, 2), NOTHING, NOTHING), 1.5),
+    (0, (DEEP, NOTHING, NOTHING, NOTHING, (0, 2), NOTHING, GRAIN), 6),
+    (0, (DEEP, GRAY, NOTHING, NOTHING, GRAIN), 4),
+    (1, (DEEP, NOTHING, NOTHING, NOTHING, NOTHING), 6),
+    (1, (DEEP, NOTHING, NOTHING, NOTHING, GRAIN), 12),
+    (1, (NOTHING, (1, 1), (1, 8), (13, 8), (0, 8), NOTHING, GRAIN), 6),  # sRGB's own matrix: no range is told
+    (2, (NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING), 2),
+    (2, (DEEP, (1, 1), NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, GRAIN), 12),
+    (2, (DEEP, (1, 1), NOTHING, NOTHING, NOTHING, (1, 1), NOTHING, NOTHING, GRAIN), 8),
+    (2, (DEEP, (1, 1), NOTHING, NOTHING, NOTHING, (1, 1), (1, 1), (0, 2), NOTHING, NOTHING), 3),
+]
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+@pytest.mark.parametrize(("profile", "colour", "pixel_bytes"), SAMPLES)
+def test_bytes_of_a_decoded_pixel(
+    profile: int, colour: tuple[tuple[int, int], ...], pixel_bytes: float, reduced: bool
+) -> None:
+    stream = Av1(64, 64, reduced=reduced, profile=profile, colour=colour).stream()
+    assert read_av1(stream, lambda _: None).pixel_bytes == pixel_bytes
+
+
+@pytest.mark.parametrize(("sample", "share"), [(0, 1), (3, 1), (4, 16 / 24)])
+def test_deep_samples_with_alpha_and_grain_count_for_more(sample: int, share: float) -> None:
+    """libavif's planes, with grain laid on a copy, and what is made of them: 24 bytes a pixel instead of 16."""
+    profile, colour, _ = SAMPLES[sample]
+    stream = Av1(64, 60, profile=profile, colour=colour)
+    alpha = Av1(64, 60, colour=(DEEP, GRAY, NOTHING, NOTHING, GRAIN if share < 1 else NOTHING))
+    data = avif(picture(stream), alpha_of(picture(alpha)))
+    most = math.ceil(64 * 60 / share)
+    assert inspect(data, DecodeLimits(max_pixels=most)).has_alpha
+    with pytest.raises(TooManyPixelsError):
+        inspect(data, DecodeLimits(max_pixels=most - 2))
 
 
 def test_real_sequence_headers_are_read() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,13 @@ def test_ordinary_jpegs_pass_the_count_of_scans() -> None:
     check_scans(read_container(progressive_jpeg(100), LIMITS))
     with pytest.raises(TooComplexError):
         check_scans(read_container(progressive_jpeg(101), LIMITS))
+    large = read_container(progressive_jpeg(30), LIMITS)
+    check_scans(large)
+    header = replace(large.header, width=7000, height=7000)  # whose pixels each scan may visit
+    with pytest.raises(TooComplexError) as caught:
+        check_scans(replace(large, header=header))
+    assert caught.value.limit == 20
+    check_scans(replace(read_container(progressive_jpeg(20), LIMITS), header=header))
     noise = b"\xff\xda" * 500
     assert decoded(saved(smooth(), "jpeg", comment=noise) + noise).width == 16, "no scans of this picture"
 

@@ -40,7 +40,7 @@ def test_rows_come_back(size: tuple[int, int], channels: int, dtype: type) -> No
 
 @pytest.mark.parametrize(("top", "bottom"), [(0, 0), (3, 2), (-1, 2), (0, 8)])
 def test_rows_that_are_not_there(top: int, bottom: int) -> None:
-    with pytest.raises(ValueError, match="of a picture of 7"):
+    with pytest.raises(ValueError, match="of an image of 7"):
         Raster(planes_of(noise(7, 5, 3))).rows(top, bottom)
 
 

@@ -89,7 +89,7 @@ def test_what_says_srgb_or_nothing_is_no_profile() -> None:
     for points in ((2, 13), (12, 2), (12, 9), (3, 13), (12, 200)):
         assert png_profile_of(CodePoints(*points), gray=False) is None, points
     for number in (9, 10, 11, 12):
-        with pytest.raises(UnsupportedFormatError, match=f"transfer characteristics {number}"):
+        with pytest.raises(UnsupportedFormatError, match=f"Transfer characteristics {number}"):
             profile_of(CodePoints(12, number), gray=False)
     assert set(TRANSFERS) | {11} == set(PNG_TRANSFERS)
 
@@ -192,7 +192,7 @@ WAYS: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_refused_alike_however_it_is_told(way: str, transfer: int, name: str) -> None:
     for read in (inspect, decode):
-        with pytest.raises(UnsupportedFormatError, match=rf"HDR picture \({name}\)"):
+        with pytest.raises(UnsupportedFormatError, match=rf"HDR image \({name}\)"):
             read(WAYS[way](transfer), LIMITS)
 
 

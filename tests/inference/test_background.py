@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.errors import OverloadedError, ShuttingDownError, TooMuchMemoryError
-from app.http.limits import Room
+from app.http.limits import ConcurrencyLimiter
 from app.inference import scheduler as scheduler_module
 from app.inference import turns
 from app.inference.job import Job
@@ -166,23 +166,23 @@ def test_the_background_counts_in_no_admission_and_is_refused_only_at_the_end() 
 
 
 def test_memory_for_the_background_waits_for_room_that_a_request_would_be_refused() -> None:
-    room = Room(2, 100, 1000)
-    room.take(2)
+    limiter = ConcurrencyLimiter(2, 100, 1000)
+    limiter.take(2)
     with pytest.raises(OverloadedError):
-        room.take(1)
+        limiter.take(1)
     held, freed = threading.Event(), threading.Event()
 
     def work() -> None:
-        with room.hold(150, lambda seconds: freed.wait(PATIENCE) and None):
+        with limiter.hold(150, lambda seconds: freed.wait(PATIENCE) and None):
             held.set()
 
     thread = threading.Thread(target=work)
     thread.start()
     assert not held.is_set()
-    room.give_back(2, 1.0)
+    limiter.release(2, 1.0)
     freed.set()
     assert held.wait(PATIENCE)
     thread.join()
-    room.take(2)
-    with pytest.raises(TooMuchMemoryError), room.hold(201, time.sleep):
+    limiter.take(2)
+    with pytest.raises(TooMuchMemoryError), limiter.hold(201, time.sleep):
         pass

@@ -17,19 +17,19 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProofError, ProviderError
+from app.errors import ComputeError, ModelFileError, OutOfMemoryError, ProviderError, SelfTestError
 from app.inference import binding as binding_module
 from app.inference import providers as providers_module
 from app.inference.batching import LANES, MOST_WINDOWS
 from app.inference.binding import BoundSession, HostBuffer, page_lock
-from app.inference.engine import WARM_UP_SIDE, Engine, Way
+from app.inference.engine import WARM_UP_SIDE, Backend, Engine
 from app.inference.face import check_face
 from app.inference.providers import PROVIDERS, TENSORRT, GpuOptions, choose_provider, create_session, provider_options
 from app.inference.pruning import with_one_output
 from app.inference.runtimes import onnx_runtime
 from app.inference.runtimes.base import Session, Source
 from app.inference.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
-from app.inference.self_test import check_proof
+from app.inference.self_test import check_known_tile
 from app.inference.zoo import ModelFile, ModelSpec, Zoo, load_zoo
 from app.threads import usable_cores
 from harness import MODELS
@@ -88,7 +88,7 @@ def test_a_plain_area_stays_nearly_as_it_is(engine: Engine, spec: ModelSpec, lev
 def test_what_is_said_of_a_loaded_network_is_true(engine: Engine, spec: ModelSpec) -> None:
     network = engine.network(spec)
     assert network.spec == spec
-    assert network.provider == engine.session(spec, network.way).provider == "CPUExecutionProvider"
+    assert network.provider == engine.session(spec, network.backend).provider == "CPUExecutionProvider"
     assert network.precision == "fp32"
     assert network.at("uint16") is network
     assert network.seconds_per_pixel > 0
@@ -128,7 +128,7 @@ def threads_of(session: Session) -> list[int]:
 
 def run_at_once(engine: Engine, spec: ModelSpec, count: int) -> None:
     """So many runs beside one another, none of which ends before all have begun."""
-    session, together = engine.session(spec, engine.network(spec).way, beside=True), threading.Barrier(count)
+    session, together = engine.session(spec, engine.network(spec).backend, beside=True), threading.Barrier(count)
 
     def run(batch: Pixels) -> None:
         with session._free_session():
@@ -140,19 +140,19 @@ def run_at_once(engine: Engine, spec: ModelSpec, count: int) -> None:
 
 def test_each_lane_has_half_of_the_threads_and_waits_for_no_others() -> None:
     engine, (spec,) = Engine(small_zoo(), "cpu", threads=5), small_zoo().models
-    way = engine.network(spec).way
-    assert threads_of(engine.session(spec, way)) == [5]
-    assert threads_of(engine.session(spec, way, beside=True)) == [2]
+    backend = engine.network(spec).backend
+    assert threads_of(engine.session(spec, backend)) == [5]
+    assert threads_of(engine.session(spec, backend, beside=True)) == [2]
     run_at_once(engine, spec, LANES)
     run_at_once(engine, spec, LANES)
-    assert threads_of(engine.session(spec, way, beside=True)) == [2, 2]
+    assert threads_of(engine.session(spec, backend, beside=True)) == [2, 2]
     assert engine.shares_cores
 
 
 def test_lanes_of_one_thread_share_a_session() -> None:
     engine, (spec,) = Engine(small_zoo(), "cpu", threads=2), small_zoo().models
     run_at_once(engine, spec, LANES)
-    assert threads_of(engine.session(spec, engine.network(spec).way, beside=True)) == [1]
+    assert threads_of(engine.session(spec, engine.network(spec).backend, beside=True)) == [1]
 
 
 def test_one_core_is_not_shared() -> None:
@@ -271,7 +271,7 @@ class Failing:
 def test_out_of_memory_is_told_apart_from_other_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
-    session = engine.session(spec, engine.network(spec).way)
+    session = engine.session(spec, engine.network(spec).backend)
     working = session._free[:]
     session._free[:] = [Failing(error)]
     with pytest.raises(OutOfMemoryError, match=spec.title):
@@ -304,14 +304,14 @@ def test_a_proven_network_is_let_go_on_a_cpu_and_made_again_when_asked_for(monke
     def held() -> int:
         return sum(each() is not None for each in made)
 
-    def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
-        check_proof(title, tile, upscaled)
+    def self_test(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
+        check_known_tile(title, tile, upscaled)
         proven.append((title, held()))
 
     monkeypatch.setattr(onnx_runtime, "create_session", watched)
     zoo = load_zoo(MODELS)
     few = dataclasses.replace(zoo, models=tuple(zoo.find(name, 2) for name in ("bicubic", "espcn")), generators=())
-    engine = Engine(few, "cpu", usable_cores(), prove=prove)
+    engine = Engine(few, "cpu", usable_cores(), self_test=self_test)
     assert proven == [("bicubic-x2", 1), ("espcn-x2", 1)], "one at a time"
     assert (len(made), held()) == (2, 0)
     spec, window = few.find("espcn", 2), noise(8, 8, 3)
@@ -321,11 +321,11 @@ def test_a_proven_network_is_let_go_on_a_cpu_and_made_again_when_asked_for(monke
 
 
 def test_a_network_that_is_not_proven_stops_the_start() -> None:
-    def prove(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
-        check_proof(title, tile, upscaled // 2)
+    def self_test(title: str, tile: np.ndarray, upscaled: np.ndarray) -> None:
+        check_known_tile(title, tile, upscaled // 2)
 
-    with pytest.raises(ProofError, match="bicubic-x2: its output is not the image"):
-        Engine(small_zoo(), "cpu", usable_cores(), prove=prove)
+    with pytest.raises(SelfTestError, match="bicubic-x2: its output is not the image"):
+        Engine(small_zoo(), "cpu", usable_cores(), self_test=self_test)
 
 
 def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,9 +335,9 @@ def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.
     monkeypatch.setattr(engine._onnx, "name", "cuda")
     monkeypatch.setattr(engine, "on_gpu", True)
     engine._sessions.clear()
-    window, way = noise(8, 8, 3), engine.network(spec).way
+    window, backend = noise(8, 8, 3), engine.network(spec).backend
     (expected,) = engine.run(spec, [window])  # through the buffers that a GPU has
-    first = engine.session(spec, way)
+    first = engine.session(spec, backend)
 
     def fail(*_: object) -> None:
         raise Fail("out of memory")
@@ -347,7 +347,7 @@ def test_a_gpus_session_that_ran_out_of_memory_is_made_anew(monkeypatch: pytest.
         with pytest.raises(OutOfMemoryError):
             engine.run(spec, [window])
     np.testing.assert_array_equal(engine.run(spec, [window])[0], expected)
-    assert engine.session(spec, way) is not first
+    assert engine.session(spec, backend) is not first
 
 
 def test_a_gpu_is_warmed_up_at_the_largest_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,25 +355,25 @@ def test_a_gpu_is_warmed_up_at_the_largest_batch_that_fits(monkeypatch: pytest.M
     spec = next(iter(engine.networks.values())).spec
     sizes: list[int] = []
 
-    def infer(spec: ModelSpec, way: Way, batch: Pixels) -> Pixels:
+    def infer(spec: ModelSpec, backend: Backend, batch: Pixels) -> Pixels:
         sizes.append(len(batch))
         if len(batch) > 5:
             raise OutOfMemoryError("no room")
         return batch
 
     monkeypatch.setattr(engine, "_infer", infer)
-    way = engine.network(spec).way
-    engine._warm_up(spec, way)
+    backend = engine.network(spec).backend
+    engine._warm_up(spec, backend)
     assert (sizes, engine.batch_macs) == ([], 0), "batches of one on CPU"
     engine.batch_macs = 2 * MOST_WINDOWS * WARM_UP_SIDE**2 * spec.macs
-    engine._warm_up(spec, way)
+    engine._warm_up(spec, backend)
     assert sizes == [MOST_WINDOWS, MOST_WINDOWS, MOST_WINDOWS // 2, MOST_WINDOWS // 4]
 
 
 def test_bound_buffers_give_what_a_plain_run_gives_and_are_used_again() -> None:
     engine = small_engine()
     spec = next(iter(engine.networks.values())).spec
-    bound = BoundSession(engine.session(spec, engine.network(spec).way).sessions[0], spec.scale)
+    bound = BoundSession(engine.session(spec, engine.network(spec).backend).sessions[0], spec.scale)
     kept = []
     for size, count in (((24, 40), 3), ((9, 8), 1), ((64, 64), 2)):
         windows = [noise(*size, 3, seed=seed) for seed in range(count)]
@@ -457,7 +457,7 @@ def load_engine(folder: Path, spec: ModelSpec, data: bytes) -> Engine:
 
 
 def test_an_output_of_another_scale_than_said_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"tiny-x2 does not enlarge a picture 2 times: .*\{1,64,64,3\}"):
+    with pytest.raises(ModelFileError, match=r"tiny-x2 does not enlarge an image 2 times: .*\{1,64,64,3\}"):
         load_engine(tmp_path, make_spec("tiny", scale=2, context=0), face(told=TOLD | {"scale": "2"}))
 
 

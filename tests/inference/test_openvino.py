@@ -181,7 +181,7 @@ def test_int8_is_planned_with_the_context_of_its_file() -> None:
 
 def test_a_failing_run_is_told_apart_from_memory_that_is_missing(openvino_engine: Engine) -> None:
     spec = ZOO.find("bicubic", 4)
-    session = openvino_engine.session(spec, openvino_engine.network(spec).way)
+    session = openvino_engine.session(spec, openvino_engine.network(spec).backend)
     openvino_engine.run(spec, [noise(8, 8, 3)])  # of so many networks it may have been dropped since it was loaded
     compiled = session._compiled[ANY_SIZE]
     working = compiled.model
@@ -216,25 +216,25 @@ def test_the_last_few_networks_and_sizes_are_kept_compiled_and_the_last_one_its_
     for shape in shapes:
         session._seconds[shape] = session._pays_after
         session.run(noise(*shape))
-        assert len(runtime.kept) <= MOST_COMPILED
-        assert [each for each in runtime.kept._all if each.holds_memory] == [session._compiled[shape]]
+        assert len(runtime.cache) <= MOST_COMPILED
+        assert [each for each in runtime.cache._all if each.holds_memory] == [session._compiled[shape]]
     assert list(session._compiled) == shapes[-MOST_COMPILED:]
     assert session.run(noise(1, 9, 9, 3)).shape == (1, 36, 36, 3), "for any size, compiled again"
     assert ANY_SIZE in session._compiled
     session.release()
-    assert len(runtime.kept) == 0
+    assert len(runtime.cache) == 0
 
 
 def test_what_is_running_is_not_taken_away() -> None:
     runtime = OpenVinoRuntime()
     sessions = [load(runtime, ZOO.find("bicubic", scale)) for scale in (2, 3, 4)]
     first = sessions[0]._compiled[ANY_SIZE]
-    runtime.kept.begin(first)
+    runtime.cache.begin(first)
     for session in sessions[1:]:
         session.run(noise(1, 8, 8, 3))
     assert first.holds_memory
-    assert first in runtime.kept._all
-    runtime.kept.end(first)
+    assert first in runtime.cache._all
+    runtime.cache.end(first)
     sessions[1].run(noise(1, 8, 8, 3))
     assert not first.holds_memory
 

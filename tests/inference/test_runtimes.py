@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import ModelFileError, ProofError, ProviderError
+from app.errors import ModelFileError, ProviderError, SelfTestError
 from app.inference import engine as engine_module
 from app.inference.engine import Engine, choose_precision
 from app.inference.providers import GpuOptions
@@ -18,7 +18,7 @@ from app.inference.runtimes import choose_runtimes
 from app.inference.runtimes.base import Face, Session, Source
 from app.inference.runtimes.onnx_runtime import OnnxRuntime
 from app.inference.runtimes.openvino import OpenVinoRuntime
-from app.inference.self_test import check_proof
+from app.inference.self_test import check_known_tile
 from app.inference.zoo import load_zoo
 from app.settings import usable_cores
 from harness import MODELS
@@ -79,7 +79,7 @@ def engine_beside(
 
     onnx.load = slow_load
     monkeypatch.setattr(engine_module, "choose_runtimes", lambda asked, gpu: (onnx, further))
-    return Engine(SMALL, provider, usable_cores(), prove=check_proof)
+    return Engine(SMALL, provider, usable_cores(), self_test=check_known_tile)
 
 
 def repeating(seconds: float = 0.0) -> Callable[[Source], Session]:
@@ -124,7 +124,7 @@ def lying(source: Source) -> Session:
 
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
-    [(failing, ModelFileError, "object is not initialized"), (lying, ProofError, "its output is not the image")],
+    [(failing, ModelFileError, "object is not initialized"), (lying, SelfTestError, "its output is not the image")],
 )
 def test_one_that_fails_is_left_out_or_where_it_is_named_stops_the_start(
     answer: Callable[[Source], Session],

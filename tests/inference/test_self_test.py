@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.errors import ProofError
+from app.errors import SelfTestError
 from app.inference.engine import Engine
-from app.inference.self_test import MOST_DIFFERENCE, check_proof, proving_tile
+from app.inference.self_test import MOST_DIFFERENCE, check_known_tile, known_tile
 from harness import MODELS
 from harness.fakes import nearest
 from harness.pictures import encode
@@ -18,13 +18,13 @@ from harness.server import QUICK, running_server
 from harness.startup import BROKEN
 from harness.zoo import small_zoo
 
-TILE = proving_tile(64)
+TILE = known_tile(64)
 
 
 def test_every_shipped_network_gives_the_tile_back(engine: Engine) -> None:
     for network in engine.networks.values():
-        side, scale = engine.proof_side(network.spec), network.spec.scale
-        tile = proving_tile(side)
+        side, scale = engine.known_tile_side(network.spec), network.spec.scale
+        tile = known_tile(side)
         (upscaled,) = engine.run(network.spec, [tile])
         means = upscaled.reshape(side, scale, side, scale, 3).mean(axis=(1, 3))
         difference = np.abs(means - tile).mean()
@@ -32,7 +32,7 @@ def test_every_shipped_network_gives_the_tile_back(engine: Engine) -> None:
 
 
 def test_pixels_repeated_are_a_picture() -> None:
-    check_proof("nearest-x3", TILE, nearest(TILE, 3))
+    check_known_tile("nearest-x3", TILE, nearest(TILE, 3))
 
 
 GARBAGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -52,13 +52,13 @@ GARBAGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("kind", GARBAGE)
 def test_garbage_is_recognised(kind: str) -> None:
     spoiled = GARBAGE[kind](nearest(TILE, 2)).astype(np.uint8)
-    with pytest.raises(ProofError, match="nearest-x2: its output is not the image"):
-        check_proof("nearest-x2", TILE, spoiled)
+    with pytest.raises(SelfTestError, match="nearest-x2: its output is not the image"):
+        check_known_tile("nearest-x2", TILE, spoiled)
 
 
 def test_a_shape_that_is_no_enlargement_is_recognised() -> None:
-    with pytest.raises(ProofError, match="came out as"):
-        check_proof("nearest-x2", TILE, nearest(TILE, 2)[:, :-1])
+    with pytest.raises(SelfTestError, match="came out as"):
+        check_known_tile("nearest-x2", TILE, nearest(TILE, 2)[:, :-1])
 
 
 def test_a_provider_that_computes_garbage_stops_the_start() -> None:

@@ -109,7 +109,7 @@ def test_a_manifest_in_another_encoding_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"manifest\.json: No such file"):
+    with pytest.raises(ModelFileError, match=r"manifest\.json: no such file"):
         load_zoo(tmp_path)
 
 

@@ -46,7 +46,7 @@ def answer_prompt(browser: Browser, text: str) -> str:
 def test_the_page_asks_for_the_key_until_it_is_right(guarded: Server, tab: Browser, tmp_path: Path) -> None:
     picture = save(tmp_path / "small.png", skimage.data.chelsea()[:20, :24])
     tab.chrome.get(guarded.url)
-    assert "asks for a key" in answer_prompt(tab, "wrong-key")
+    assert "needs a key" in answer_prompt(tab, "wrong-key")
     tab.chrome.get(guarded.url)
     assert "not accepted" in answer_prompt(tab, "good-key")
     choose(tab, picture)

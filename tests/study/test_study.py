@@ -19,7 +19,7 @@ from PIL import Image
 from app.errors import StartupError, StudyFullError
 from app.inference.zoo import load_zoo
 from app.study.comparison import apart
-from app.study.ratings import Opinions, Rating, mean_opinion, t_quantile
+from app.study.ratings import Rating, RatingStore, mean_opinion_score, t_quantile
 from harness.pictures import decoded, encode
 from harness.server import QUICK, Server, quick_server
 from harness.zoo import small_zoo
@@ -190,7 +190,9 @@ def test_the_quantile_is_students(freedom: int) -> None:
 
 def test_the_interval_is_that_of_the_observers_means() -> None:
     scores = {"a": [5, 4, 4], "b": [3], "c": [2, 4], "d": [1, 1]}
-    opinion = mean_opinion([Rating(who, f"p{i}", "fast", s) for who, own in scores.items() for i, s in enumerate(own)])
+    opinion = mean_opinion_score(
+        [Rating(who, f"p{i}", "fast", s) for who, own in scores.items() for i, s in enumerate(own)]
+    )
     means = [statistics.fmean(own) for own in scores.values()]
     low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(means), scale=scipy.stats.sem(means))
     assert opinion.mean == pytest.approx(np.mean(means))
@@ -199,11 +201,11 @@ def test_the_interval_is_that_of_the_observers_means() -> None:
 
 
 def test_one_observer_has_no_interval() -> None:
-    assert mean_opinion([Rating("a", "p", "fast", 4)]).half_width is None
+    assert mean_opinion_score([Rating("a", "p", "fast", 4)]).half_width is None
 
 
 def test_many_may_rate_at_once(tmp_path: Path) -> None:
-    opinions = [Opinions(tmp_path / "study.db", 4) for _ in range(4)]  # as in several processes
+    opinions = [RatingStore(tmp_path / "study.db", 4) for _ in range(4)]  # as in several processes
     assert len({each.secret for each in opinions}) == 1
 
     def write(who: int) -> None:
@@ -217,19 +219,19 @@ def test_many_may_rate_at_once(tmp_path: Path) -> None:
 
 def test_a_full_study_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.study.ratings.MAX_RATINGS", 1)
-    opinions = Opinions(tmp_path / "study.db", 4)
+    opinions = RatingStore(tmp_path / "study.db", 4)
     opinions.rate(Rating("a", "p", "fast", 1))
     with pytest.raises(StudyFullError):
         opinions.rate(Rating("b", "p", "fast", 1))
 
 
 def test_scales_are_kept_apart(tmp_path: Path) -> None:
-    Opinions(tmp_path / "study.db", 4).rate(Rating("a", "p", "fast", 1))
-    assert Opinions(tmp_path / "study.db", 2).ratings() == []
+    RatingStore(tmp_path / "study.db", 4).rate(Rating("a", "p", "fast", 1))
+    assert RatingStore(tmp_path / "study.db", 2).ratings() == []
 
 
 def test_a_database_that_is_none_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     path.write_bytes(b"not a database at all, but long enough to have a header of one hundred bytes" * 4)
     with pytest.raises(StartupError, match="database"):
-        Opinions(path, 4)
+        RatingStore(path, 4)

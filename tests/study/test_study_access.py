@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from app.http.auth import Access
+from app.http.auth import Authentication
 from harness.pictures import encode
 from harness.server import Server, head, quick_server
 from harness.watched import LITTLE, TARGET, noise
@@ -121,7 +121,7 @@ def test_who_is_admitted(
 
     inner = Starlette(routes=[Route("/{rest:path}", answer)])
     secret = None if invitation is None else SecretStr(invitation)
-    app = Access(inner, [SecretStr(key) for key in keys], refuse, secret)
+    app = Authentication(inner, [SecretStr(key) for key in keys], refuse, secret)
 
     async def get() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

@@ -16,7 +16,7 @@ from app.errors import CancelledError, ComputeError, DeadlineError, OutputTooLar
 from app.images.channels import lay_on, luma
 from app.images.encoders import Options
 from app.images.resampler import Resampler
-from app.inference.job import Ahead, Job
+from app.inference.job import Job
 from app.inference.zoo import ModelSpec
 from app.upscale import pipeline as upscaler_module
 from app.upscale.parameters import Output
@@ -208,18 +208,14 @@ class CountedJob:
     """Passes everything on to a job and counts the windows."""
 
     def __init__(self, job: Job) -> None:
-        self._job, self.clock = job, job.clock
-        self.submitted = 0
+        self._job, self.submitted = job, 0
 
     def submit(self, spec: ModelSpec, window: Pixels) -> Future[Pixels]:
         self.submitted += 1
         return self._job.submit(spec, window)
 
-    def result(self, future: Future[Pixels]) -> Pixels:
-        return self._job.result(future)
-
-    def ahead(self, *arguments: Any) -> Ahead:
-        return self._job.ahead(*arguments)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._job, name)
 
 
 def test_no_more_than_one_band_is_computed_ahead_of_what_is_asked_for() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from app.errors import TooManyPixelsError, UnfitFormatError, UnknownModelError
 from app.images import decoder, formats
 from app.images.formats import DecodeLimits
-from app.inference.engine import Network, Way
+from app.inference.engine import Backend, Network
 from app.inference.providers import GpuOptions
 from app.inference.runtimes.onnx_runtime import OnnxRuntime
 from app.inference.scheduler import Scheduler
@@ -32,7 +32,9 @@ ASKED = UpscaleParameters(scale=2, format="png")
 
 def upscaler_before(scheduler: Scheduler, precision: str = "fp32", limits: DecodeLimits | None = None) -> Upscaler:
     spec = make_spec()
-    network = Network(spec, Way(OnnxRuntime("cpu", GpuOptions()), precision), "CPUExecutionProvider", precision, 1e-6)
+    network = Network(
+        spec, Backend(OnnxRuntime("cpu", GpuOptions()), precision), "CPUExecutionProvider", precision, 1e-6
+    )
     return Upscaler(Zoo(Path("."), spec.name, (spec,)), scheduler, {spec.title: network}, limits, TileBudget(pixels=1))
 
 
@@ -135,7 +137,7 @@ def test_the_readmes_program_enlarges_a_picture(
 def test_what_runs_in_bf16_may_have_tiles_of_twice_the_cost(precisions: tuple[str, ...], macs: int) -> None:
     specs = [make_spec(f"net{number}") for number in range(max(1, len(precisions)))]
     networks = {
-        spec.title: Network(spec, Way(OnnxRuntime("cpu", GpuOptions()), "fp32"), "", precision, 0.0)
+        spec.title: Network(spec, Backend(OnnxRuntime("cpu", GpuOptions()), "fp32"), "", precision, 0.0)
         for spec, precision in zip(specs, precisions, strict=False)
     }
     assert fitting(TileBudget(macs=7), specs, networks) == TileBudget(macs=7 * macs)

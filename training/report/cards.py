@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import skimage.data
 from PIL import Image
 
 from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo, load_zoo
 from training.data.degradations import RANDOM_DEGRADATIONS
 from training.data.qrcodes import CODES
-from training.report.conditions import CONDITIONS, WEB_QUALITY
+from training.report.conditions import WEB_QUALITY, web
 from training.report.crops import Box, save_picture, side_by_side
 from training.report.evaluate import choose
 from training.report.records import MEASURES, figures_cell, meaning
@@ -29,6 +30,8 @@ Spec = ModelSpec | GeneratorSpec
 
 CARDS = "cards"  # below the model folder
 ZOOM = 2
+CAT_CREDIT = "Chelsea the cat, photographed by Stefan van der Walt, CC0 (`skimage.data.chelsea()`)"
+EYE = Box(96, 36, 192, 192)  # HR pixels
 
 
 def write_card(models: Path, zoo: Zoo, spec: Spec) -> Path:
@@ -56,14 +59,15 @@ def portrait(zoo: Zoo, spec: Spec) -> Image.Image:
     if spec.training.get("degradation") == CODES:
         lr, hr = sample_code(spec.scale)
         return side_by_side(enlarged(zoo, [(spec, "fp32")], lr, hr), Box(0, 0, hr.shape[1], hr.shape[0]), 1)
-    condition = CONDITIONS[condition_of(spec)]
-    lr, hr = sample_pair(sample_picture(), spec.scale, condition)
-    return side_by_side(enlarged(zoo, [(spec, "fp32")], lr, hr), PATCH, ZOOM)
+    if found(spec):
+        lr, hr = sample_pair(skimage.data.chelsea(), spec.scale, web)
+        return side_by_side(enlarged(zoo, [(spec, "fp32")], lr, hr), EYE, 1)
+    return side_by_side(enlarged(zoo, [(spec, "fp32")], *sample_pair(sample_picture(), spec.scale)), PATCH, ZOOM)
 
 
-def condition_of(spec: Spec) -> str:
-    """What is done to a sample: networks for pictures as people have them are shown what they are for."""
-    return "web" if spec.training.get("degradation") in RANDOM_DEGRADATIONS else "clean"
+def found(spec: Spec) -> bool:
+    """Whether a network is for pictures as people have them, and is shown one."""
+    return spec.training.get("degradation") in RANDOM_DEGRADATIONS
 
 
 def card(spec: Spec, picture: str) -> str:
@@ -89,10 +93,14 @@ def captions(spec: Spec) -> tuple[str, str]:
         return f"what {spec.name} draws", f"Drawn with the seed {GRID_SEED}, none left out."
     if spec.training.get("degradation") == CODES:
         return f"LR, bicubic, {spec.name} and the original, a QR code", f"{CODE_CREDIT}; luma PSNR."
-    reduced = {"clean": "reduced by bicubic", "web": f"reduced by averaging, JPEG of quality {WEB_QUALITY}"}
+    credit = (
+        f"{CAT_CREDIT}, reduced by averaging, JPEG of quality {WEB_QUALITY}"
+        if found(spec)
+        else f"{CREDIT}, reduced by bicubic"
+    )
     return (
         f"LR, bicubic, {spec.name} and the original, the same crop",
-        f"Picture: {CREDIT}, {reduced[condition_of(spec)]}; luma PSNR of the crop.",
+        f"Picture: {credit}; luma PSNR of the crop.",
     )
 
 

@@ -3,7 +3,7 @@
 from app.images.encoders.base import Encoder, Options, OutputFormat, Picture
 from app.images.encoders.whole import WholeEncoder
 
-# Measured peaks in bytes per pixel beside the collected image's 4 (4:2:0, quality 90): RGB 20, RGBA and noise 26.
+# Measured peaks in bytes per pixel, on top of the collected image's 4 (4:2:0, quality 90): RGB 20, RGBA and noise 26.
 # 2^24 pixels (4096 x 4096) therefore need 0.5 GiB, and a minute.
 MAX_PIXELS, HELD = 2**24, 4 + 26
 
@@ -12,12 +12,12 @@ MODES = {1: "L", 2: "RGBA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow mode
 
 
 def create(picture: Picture, options: Options) -> Encoder:
-    """Gray is one channel (4:0:0); gray with alpha becomes equal colours."""
+    """Gray has one channel (4:0:0); gray with alpha becomes RGBA."""
     saving = {
         "quality": options.quality_or_default,
         "subsampling": "4:0:0" if picture.channels == 1 else options.subsampling,
         "speed": SPEED,
-        "max_threads": 1,  # the cores are the networks'
+        "max_threads": 1,  # the cores belong to the networks
     }
     return WholeEncoder(picture, FORMAT, MODES, saving)
 

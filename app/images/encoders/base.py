@@ -1,4 +1,4 @@
-"""What an encoder is given, what it must do, and the row that describes an output format."""
+"""The encoder protocol: its input, its duties, and the row that describes an output format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ DEFAULT_QUALITY = 90
 
 @dataclass(frozen=True)
 class Options:
-    """The options of an encoder; each uses those that apply to it. ``quality`` 1 to 100, None: the default."""
+    """Options of an encoder, which uses those that apply to it. ``quality``: 1 to 100, None for the default."""
 
     quality: int | None = None
     subsampling: Subsampling = "4:2:0"
@@ -33,11 +33,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Picture:
-    """The picture about to be written: its size in pixels, its channels and what travels beside the pixels.
+    """The image to be written: its size in pixels, its channels and its metadata.
 
-    ``channels``: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha (alpha straight, not premultiplied).
-    ``depth``: bits a sample, 8 or 16. ``xmp``: a whole packet.
-    ``dpi``: horizontal and vertical resolution in pixels an inch. ``exif``: a TIFF-structured block without the
+    ``channels``: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha (straight, not premultiplied).
+    ``depth``: bits per sample, 8 or 16. ``xmp``: a complete packet.
+    ``dpi``: horizontal and vertical resolution in pixels per inch. ``exif``: a TIFF-structured block without the
     ``Exif\\0\\0`` prefix.
     """
 
@@ -52,18 +52,18 @@ class Picture:
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1 or self.channels not in (1, 2, 3, 4) or self.depth not in (8, 16):
-            raise ValueError(f"no such picture: {self.width} x {self.height} x {self.channels} of {self.depth} bits")
+            raise ValueError(f"no such image: {self.width} x {self.height} x {self.channels} of {self.depth} bits")
 
 
 class Encoder(Protocol):
     """Turns rows into the bytes of a file, incrementally. One object writes one file, from one thread.
 
     ``begin`` is called once and returns the header; ``write`` is called with bands of any height, top to bottom, and
-    returns what is finished so far (possibly nothing); ``finish`` returns the rest. The bytes of all calls, joined,
+    returns what is finished so far (possibly nothing); ``finish`` returns the rest. The concatenated bytes of all calls
     are the file.
 
-    The constructor checks every limit of the format and allocates nothing that grows with the picture, so making an
-    encoder is the way to learn, before any compute, whether the result will fit.
+    The constructor checks every limit of the format and allocates nothing that grows with the image, so constructing an
+    encoder tells, before anything is computed, whether the result will fit.
     """
 
     def begin(self) -> bytes: ...
@@ -75,13 +75,13 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFormat:
-    """All that the service knows of a format that it writes, and what that can hold.
+    """An output format: everything the service knows about it.
 
-    ``suffixes``: of its files' names, with their dot, the usual one first. ``create`` makes an encoder. ``bits``: the
-    most a sample may have. Without ``alpha`` the caller flattens the picture first. ``streamed``: sent as it is
-    computed, else encoded whole at the end. ``quality``, ``subsampling`` and ``lossless``: whether these options mean
-    something to it. ``max_side`` and ``max_pixels`` are the result's, ``max_bytes`` the file's. ``held``: bytes a pixel
-    of the result, at most, where it is encoded whole.
+    ``suffixes``: of file names, with the dot, the usual one first. ``create`` makes an encoder. ``bits``: the most a
+    sample may have. Without ``alpha`` the caller flattens the image first. ``streamed``: sent as it is computed, else
+    encoded whole at the end. ``quality``, ``subsampling`` and ``lossless``: whether the format has these options.
+    ``max_side`` and ``max_pixels`` limit the result, ``max_bytes`` the file. ``held``: memory in bytes per pixel of the
+    result, at most, for a format that is encoded whole.
     """
 
     name: str
@@ -106,7 +106,7 @@ class OutputFormat:
 
 
 class RowCounter:
-    """Holds an encoder's caller to the image that was announced; what it refuses is a bug in our own code."""
+    """Checks that an encoder is given the rows of the announced image; a violation is a bug in our own code."""
 
     def __init__(self, picture: Picture) -> None:
         self._row_shape = (picture.width, picture.channels)
@@ -114,7 +114,7 @@ class RowCounter:
         self._missing = picture.height
 
     def accept(self, rows: Rows) -> None:
-        """Count a band ``[h, width, channels]``, or raise ValueError if it is not one of this picture."""
+        """Counts a band ``[h, width, channels]``; raises ValueError if it is not one of this image."""
         if rows.dtype != self._type or rows.ndim != 3 or rows.shape[1:] != self._row_shape:
             expected = ("h", *self._row_shape)
             raise ValueError(f"a band must be {self._type} {expected}, this is {rows.dtype} {rows.shape}")
@@ -123,23 +123,23 @@ class RowCounter:
         self._missing -= len(rows)
 
     def complete(self) -> None:
-        """Raise ValueError unless every row of the picture was counted."""
+        """Raises ValueError unless every row of the image was counted."""
         if self._missing:
-            raise ValueError(f"the picture ends {self._missing} rows too early")
+            raise ValueError(f"the image ends {self._missing} rows too early")
 
 
 def check_quality(quality: int) -> None:
-    """Raise InvalidParameterError unless ``quality`` is in 1..100."""
+    """Raises InvalidParameterError unless ``quality`` is in 1..100."""
     if not 1 <= quality <= 100:
         limit = 1 if quality < 1 else 100
         raise InvalidParameterError("quality must be from 1 to 100", limit=limit, actual=quality)
 
 
 def whole_density(x: float, y: float, largest: int) -> tuple[int, int] | None:
-    """Two densities as whole numbers in 1..``largest``, or None where either cannot be one.
+    """Two densities as integers in 1..``largest``, or None if either cannot be one.
 
-    The figures come from strangers' files (0, infinite and NaN are all seen there); a density is advice to printers,
-    so one that cannot be written is left out rather than refused.
+    The figures come from untrusted files, where 0, infinity and NaN all occur. A density is advice to printers, so one
+    that cannot be written is left out rather than refused.
     """
     if not (0.5 < x <= largest and 0.5 < y <= largest):
         return None

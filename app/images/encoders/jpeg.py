@@ -1,8 +1,8 @@
 """JPEG in bands: Pillow encodes each band as a small JPEG, and the compressed scans are joined at restart markers.
 
-A restart marker resets the prediction of the DC coefficients (ITU T.81, F.1.1.5.1), so what follows one does not depend
-on what came before. With a marker after each row of MCUs, the scan of a band is exactly the piece of the whole
-picture's scan, as long as the markers are numbered alike: they count RST0..RST7 and around again (B.2.1).
+A restart marker resets the prediction of the DC coefficients (ITU T.81, F.1.1.5.1), so what follows it does not
+depend on what precedes it. With a marker after each row of MCUs, the scan of a band is exactly the corresponding
+piece of the whole image's scan, provided that the markers are numbered alike: they cycle through RST0..RST7 (B.2.1).
 """
 
 import io
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from app.errors import InvalidParameterError, OutputTooLargeError
+from app.errors import OutputTooLargeError
 from app.images.encoders.base import (
     DEFAULT_QUALITY,
     OutputFormat,
@@ -26,7 +26,7 @@ from app.images.encoders.base import (
 
 MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION; the format itself could hold 65535
 MAX_DENSITY = 65535  # JFIF: two bytes
-UNKNOWN_DENSITY = (0, 0)  # as Pillow takes it
+UNKNOWN_DENSITY = (0, 0)  # in Pillow's convention
 MAX_EXIF = 65533 - 6  # bytes of one APP1 segment, less "Exif\0\0"
 MAX_ICC = 255 * (65533 - 14)  # as many APP2 segments as can be numbered, less "ICC_PROFILE\0", number and count of each
 
@@ -38,20 +38,20 @@ SOF0, EOI, SOS = 0xC0, b"\xff\xd9", 0xDA  # T.81 table B.1
 
 
 class JpegEncoder:
-    """Gray or RGB; the caller has flattened alpha. Gives the same pixels as Pillow encoding the whole picture."""
+    """Gray or RGB; the caller has flattened alpha. Gives the same pixels as Pillow does for the whole image."""
 
     def __init__(self, picture: Picture, quality: int = DEFAULT_QUALITY, subsampling: Subsampling = "4:2:0") -> None:
         check_quality(quality)
-        _check_limits(picture)
+        _check_metadata(picture)
         self._picture = picture
         self._quality = quality
         self._subsampling = subsampling
         self._counter = RowCounter(picture)
-        self._held: list[Rows] = []  # the rows of a band not yet full
+        self._held: list[Rows] = []  # rows of a band that is not full yet
         self._first_band = True
 
     def begin(self) -> bytes:
-        """Everything up to the scan, taken from a picture of the same width and one row."""
+        """Everything before the scan, taken from an image of the same width with one row."""
         picture = self._picture
         row = np.zeros((1, picture.width, picture.channels), np.uint8)
         density = whole_density(*picture.dpi, MAX_DENSITY) if picture.dpi else None
@@ -74,7 +74,7 @@ class JpegEncoder:
         return (self._scan(np.concatenate(self._held)) if self._held else b"") + EOI
 
     def _full_bands(self, rows: Rows) -> Iterator[Rows]:
-        """Cut rows of any height into bands of ``BAND_ROWS``, keeping a copy of those left over for the next call."""
+        """Cuts rows of any height into bands of ``BAND_ROWS``, keeping a copy of the remainder for the next call."""
         top = 0
         while top < len(rows):
             missing = BAND_ROWS - sum(map(len, self._held))
@@ -89,7 +89,7 @@ class JpegEncoder:
                 yield piece
 
     def _scan(self, band: Rows) -> bytes:
-        """The entropy-coded data of one band, with the marker that parts it from the band before."""
+        """The entropy-coded data of one band, preceded by the marker that separates it from the band before."""
         marker = b"" if self._first_band else RST7
         self._first_band = False
         jpeg = self._encode(band)
@@ -105,7 +105,7 @@ class JpegEncoder:
     ) -> bytes:
         """A band as a JPEG of its own, with a restart marker after each row of MCUs.
 
-        Always with the standard Huffman tables: ``optimize`` would give each band its own, and a file has one set.
+        Always with the standard Huffman tables: ``optimize`` would give each band its own, but a file has one set.
         """
         image = Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
         file = io.BytesIO()
@@ -116,7 +116,7 @@ class JpegEncoder:
             subsampling=self._subsampling,
             optimize=False,
             restart_marker_rows=1,
-            icc_profile=icc_profile,  # Pillow cuts it into APP2 segments of at most 65519 bytes (ICC.1, B.4)
+            icc_profile=icc_profile,  # Pillow splits it into APP2 segments of at most 65519 bytes (ICC.1, B.4)
             exif=exif,
             dpi=dpi,
             xmp=xmp or b"",
@@ -124,14 +124,7 @@ class JpegEncoder:
         return file.getvalue()
 
 
-def _check_limits(picture: Picture) -> None:
-    if picture.channels not in (1, 3):
-        raise InvalidParameterError("JPEG has no alpha channel", limit=3, actual=picture.channels)
-    longest = max(picture.width, picture.height)
-    if longest > MAX_SIDE:
-        raise OutputTooLargeError(
-            f"A side of a JPEG image has at most {MAX_SIDE} pixels", limit=MAX_SIDE, actual=longest
-        )
+def _check_metadata(picture: Picture) -> None:
     for name, block, limit in (("Exif block", picture.exif, MAX_EXIF), ("ICC profile", picture.icc_profile, MAX_ICC)):
         size = len(block or b"")
         if size > limit:
@@ -141,15 +134,15 @@ def _check_limits(picture: Picture) -> None:
 
 
 def _find_segment(jpeg: bytes | bytearray, marker: int) -> int:
-    """The offset of the first segment of a kind; each is FF, marker, two bytes of length, contents (T.81, B.1.1.4)."""
-    offset = 2  # behind SOI, which has no length
+    """The offset of the first segment of a kind; each has FF, marker, two bytes of length, contents (T.81, B.1.1.4)."""
+    offset = 2  # after SOI, which has no length
     while jpeg[offset + 1] != marker:
         offset += 2 + _segment_length(jpeg, offset)
     return offset
 
 
 def _scan_start(jpeg: bytes | bytearray) -> int:
-    """The offset of the entropy-coded data, which follow the SOS segment."""
+    """The offset of the entropy-coded data, which follows the SOS segment."""
     offset = _find_segment(jpeg, SOS)
     return offset + 2 + _segment_length(jpeg, offset)
 

@@ -14,7 +14,6 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from app.errors import OutputTooLargeError
 from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows, whole_density
 
 XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # keyword; not compressed; no language, no translation (11.3.3.4)
@@ -24,13 +23,13 @@ COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> colour type, PNG table 8
 METRES_AN_INCH = 0.0254
 
 FILTER_UP = 2  # PNG table 15
-# One filter for everything. Measured on Kodak pictures enlarged four times (ISA-L level 1; Pillow's file = 1): up 1.11,
+# One filter for everything. Measured on Kodak images enlarged four times (ISA-L level 1; Pillow's file = 1): up 1.11,
 # average 1.14, sub 1.30, Paeth 1.11 at a third of the speed. The best of up, average and sub, chosen per band by an
 # oracle, is 1.11 again, and choosing by the sum of absolute residuals is worse than up alone.
-LEVEL = 1  # of ISA-L's: 0 is 4 % faster with files 12 % larger, 2 is 3 % slower, files 1 % smaller; 3 loses both ways
-SLICE_BYTES = 2**19  # filtered and deflated at a time: stays in a core's L2 cache; starting deflate anew costs 0.2 %
+LEVEL = 1  # of ISA-L: 0 is 4 % faster, files 12 % larger; 2 is 3 % slower, files 1 % smaller; 3 is worse in both
+SLICE_BYTES = 2**19  # filtered and deflated at a time: fits a core's L2 cache; restarting deflate costs 0.2 %
 
-THREADS = 2  # that deflate; a strip, as the pipeline hands it over, has two slices
+THREADS = 2  # that deflate; a strip from the pipeline has two slices
 
 # RFC 1950: 32 KB window, fastest algorithm; a stored check makes the two bytes a multiple of 31.
 ZLIB_HEADER = b"\x78\x01"
@@ -49,7 +48,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Deflated:
-    """A slice as deflate blocks that end on a whole byte, with the Adler-32 and the size of what they unpack to."""
+    """A slice as deflate blocks that end on a whole byte, with the Adler-32 and the size of the uncompressed data."""
 
     blocks: bytes
     adler: int
@@ -67,17 +66,14 @@ def deflaters() -> ThreadPoolExecutor:
 
 
 class PngEncoder:
-    """Each ``write`` is one IDAT chunk for every ``SLICE_BYTES``; a reader can decode all rows written so far.
+    """Each ``write`` emits one IDAT chunk per ``SLICE_BYTES``; a reader can decode all rows written so far.
 
-    Slices do not refer to one another, so they are deflated side by side (NumPy and ISA-L release the GIL). While
-    networks are computed that changes nothing, but the first band leaves earlier, and the last one, which nothing is
-    computed beside, is done sooner. The bytes are the same whatever ``map_slices`` is.
+    Slices do not refer to one another, so they are deflated in parallel (NumPy and ISA-L release the GIL). This
+    makes no difference while networks are computing, but the first band leaves sooner, and so does the last one,
+    during which nothing is computed. The bytes do not depend on ``map_slices``.
     """
 
     def __init__(self, picture: Picture, map_slices: SliceMap | None = None) -> None:
-        longest = max(picture.width, picture.height)
-        if longest > MAX_SIDE:
-            raise OutputTooLargeError("A PNG side is too long", limit=MAX_SIDE, actual=longest)
         self._picture = picture
         self._map_slices = map_slices or deflaters().map
         self._counter = RowCounter(picture)
@@ -95,7 +91,7 @@ class PngEncoder:
         self._counter.accept(rows)
         if not len(rows):
             return b""
-        # Of 16 bits the upper byte comes first; filters go by bytes, whatever the depth.
+        # 16 bits are big-endian; filters work on bytes, whatever the depth.
         samples = rows.astype(">u2") if rows.dtype == np.uint16 else rows
         flat = samples.view(np.uint8).reshape(len(rows), -1)
         above = np.zeros_like(flat[0]) if self._above is None else self._above
@@ -112,7 +108,7 @@ class PngEncoder:
 
 
 def compress_slice(part: Slice) -> Deflated:
-    """Filter and deflate one slice; needs nothing of the slices around it but the row above.
+    """Filters and deflates one slice; of its neighbours it needs only the row above.
 
     Filter `up` is the difference from the row above, modulo 256 (PNG 9.2); above the first row is a row of zeros.
     """
@@ -127,10 +123,10 @@ def compress_slice(part: Slice) -> Deflated:
 
 
 def adler32_combine(first: int, second: int, second_size: int) -> int:
-    """The Adler-32 of two strings joined, from that of each and the size of the second in bytes.
+    """The Adler-32 of two joined strings, from that of each and the size of the second in bytes.
 
-    RFC 1950: the low half is a = 1 + the sum of the bytes, the high half b = the sum of a after each byte, both modulo
-    65521. Joined, the second string starts from the first one's (a, b) instead of (1, 0).
+    RFC 1950: the low half is a = 1 + the sum of the bytes, the high half b = the sum of a after each byte, both
+    modulo 65521. When joined, the second string starts from the first one's (a, b) instead of (1, 0).
 
     >>> adler32_combine(zlib.adler32(b"large"), zlib.adler32(b"r picture"), 9) == zlib.adler32(b"larger picture")
     True
@@ -149,14 +145,14 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _slices(flat: NDArray[np.uint8], above: NDArray[np.uint8]) -> Iterator[Slice]:
-    """Cut rows, uint8 ``[h, width * channels]``, into views of about ``SLICE_BYTES``."""
+    """Cuts rows, uint8 ``[h, width * channels]``, into views of about ``SLICE_BYTES``."""
     height = max(1, SLICE_BYTES // flat.shape[1])
     for top in range(0, len(flat), height):
         yield Slice(flat[top : top + height], flat[top - 1] if top else above)
 
 
 def _metadata_chunks(picture: Picture) -> bytes:
-    """Colour profile, resolution, Exif and XMP (PNG 11.3), all of which must stand before the first IDAT."""
+    """Colour profile, resolution, Exif and XMP (PNG 11.3); all of them must precede the first IDAT."""
     chunks = []
     if picture.icc_profile:
         # A Latin-1 name, its end, compression method 0, the zlib stream.

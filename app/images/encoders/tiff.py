@@ -1,8 +1,8 @@
 """TIFF (6.0), row by row and uncompressed.
 
-A TIFF's directory tells where each strip lies and how long it is, and the file's first bytes where the directory lies.
-Compressed strips have lengths that nobody knows in advance, so such a file cannot be streamed; uncompressed, everything
-is known before the first pixel. Who wants it smaller takes PNG, which holds the same.
+A TIFF's directory states the offset and length of each strip, and the file's first bytes the offset of the
+directory. The lengths of compressed strips are not known in advance, so such a file cannot be streamed;
+uncompressed, everything is known before the first pixel. For smaller files there is PNG, which holds the same.
 """
 
 import struct
@@ -13,14 +13,16 @@ from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows
 from app.images.formats import ifd
 
 MAX_BYTES = 2**32 - 1  # offsets have 32 bits, TIFF 6.0 section 2
-STRIP_BYTES = 2**20  # of a strip, at least: section 7 asks for 8 KB, but then a large picture has a table of 100,000
+STRIP_BYTES = (
+    2**20
+)  # per strip, at least: section 7 suggests 8 KB, but then a large image would have a table of 100,000
 BLACK_IS_ZERO, RGB = 1, 2
 CHUNKY, INCH, UNASSOCIATED = 1, 2, 2
 UNDEFINED, BYTE = 7, 1
 
 
 class TiffEncoder:
-    """Little-endian, in strips; ``begin`` gives the directory, everything in it known."""
+    """Little-endian, in strips; ``begin`` writes the directory, because everything in it is known."""
 
     def __init__(self, picture: Picture) -> None:
         self._counter = RowCounter(picture)
@@ -47,7 +49,7 @@ def row_bytes(picture: Picture) -> int:
 
 
 def header(picture: Picture) -> bytes:
-    """The first eight bytes, the directories of Exif that there are, and the directory of the picture."""
+    """The first eight bytes, the Exif directories if there are any, and the directory of the image."""
     fields, details, index = ifd.exif_fields(picture.exif) if picture.exif else ({}, {}, {})
     block = ifd.write_directory(index, "<", 8) if index else b""
     if index:
@@ -60,7 +62,7 @@ def header(picture: Picture) -> bytes:
     rows = min(picture.height, -(-STRIP_BYTES // row_bytes(picture)))
     heights = [min(rows, picture.height - top) for top in range(0, picture.height, rows)]
     sizes = [height * row_bytes(picture) for height in heights]
-    if sum(sizes) > MAX_BYTES:  # offsets would not fit their fields; the encoder tells it
+    if sum(sizes) > MAX_BYTES:  # offsets would not fit their fields; the encoder refuses it
         sizes = []
     fields |= {278: ifd.longs((rows,), "<"), 279: ifd.longs(sizes, "<"), 273: ifd.longs([0] * len(sizes), "<")}
     end = start + len(ifd.write_directory(fields, "<", start))  # whatever the offsets will be
@@ -70,7 +72,7 @@ def header(picture: Picture) -> bytes:
 
 
 def picture_fields(picture: Picture) -> dict[int, ifd.Field]:
-    """Section 8's baseline tags, and what travels beside the pixels, by tag."""
+    """The baseline tags of section 8 and the metadata, by tag."""
     fields = {
         256: ifd.longs((picture.width,), "<"),
         257: ifd.longs((picture.height,), "<"),

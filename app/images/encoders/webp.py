@@ -3,7 +3,7 @@
 from app.images.encoders.base import Encoder, Options, OutputFormat, Picture
 from app.images.encoders.whole import WholeEncoder
 
-# Memory grows with the image: measured peaks in bytes per pixel, the 4 of the collected image included, are
+# Memory grows with the image. Measured peaks in bytes per pixel, including the 4 of the collected image:
 #   lossy RGB 14-17 on photographs, 37 on noise; lossy RGBA 35 and 44; lossless 35-41 and 44.
 # 2^25 pixels (8192 x 4096) therefore need 0.5 GiB as a lossy photograph and 44 x 2^25 = 1.4 GiB at the very worst.
 MAX_PIXELS, HELD = 2**25, 44
@@ -12,7 +12,7 @@ MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow mode; W
 
 
 def create(picture: Picture, options: Options) -> Encoder:
-    """``exact`` keeps the colour under transparent pixels as well."""
+    """``exact`` also keeps the colour of transparent pixels."""
     saving = {"quality": options.quality_or_default, "lossless": options.lossless, "exact": options.lossless}
     return WholeEncoder(picture, FORMAT, MODES, saving)
 

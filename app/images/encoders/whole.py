@@ -1,11 +1,10 @@
-"""For formats whose libraries want the whole image at once: the rows are collected, then Pillow writes the file."""
+"""For formats whose libraries need the whole image at once: collects the rows, then lets Pillow write the file."""
 
 import io
 from collections.abc import Mapping
 
 from PIL import Image
 
-from app.errors import OutputTooLargeError
 from app.images.encoders.base import OutputFormat, Picture, RowCounter, Rows
 from app.images.icc import for_rgb
 
@@ -19,7 +18,6 @@ class WholeEncoder:
     def __init__(
         self, picture: Picture, kind: OutputFormat, modes: Mapping[int, str], options: Mapping[str, object]
     ) -> None:
-        check_size(picture, kind)
         self._picture, self._kind, self._options = picture, kind, options
         self._mode = modes[picture.channels]
         self._counter = RowCounter(picture)
@@ -55,14 +53,3 @@ class WholeEncoder:
         )
         self._image = None  # freed while the file is still being sent
         return file.getvalue()
-
-
-def check_size(picture: Picture, kind: OutputFormat) -> None:
-    """Raises OutputTooLargeError for what the format, or the memory its library takes, cannot bear."""
-    longest, pixels = max(picture.width, picture.height), picture.width * picture.height
-    if kind.max_side and longest > kind.max_side:
-        detail = f"A side of a {kind.name.upper()} image has at most {kind.max_side} pixels"
-        raise OutputTooLargeError(detail, limit=kind.max_side, actual=longest)
-    if kind.max_pixels and pixels > kind.max_pixels:
-        detail = f"A {kind.name.upper()} result has at most {kind.max_pixels} pixels"
-        raise OutputTooLargeError(detail, limit=kind.max_pixels, actual=pixels)

@@ -1,13 +1,12 @@
-"""What an image file says before a pixel of it is decoded: one reader a format, none of which needs Pillow.
+"""Readers of image headers, one per format; none of them needs Pillow.
 
-Each reader takes the file apart far enough to know the size, the channels and the metadata, checks every limit, and
-names the ``stream``: the parts of the file from which Pillow is to make the pixels, and nothing else. Pillow thus never
-sees text chunks, Exif, profiles, later frames or trailing data. So bombs hidden in them cannot go off, Pillow's
-warnings about them (which no thread can silence for itself alone) cannot arise, and it cannot read another picture out
-of the file than the one whose size was checked.
+Each reader parses the file far enough to know the size, the channels and the metadata, checks every limit, and names
+the ``stream``: the only parts of the file that Pillow decodes. Pillow thus never sees text chunks, Exif, profiles,
+later frames or trailing data. Bombs hidden in them cannot go off, Pillow cannot warn about them (which no thread can
+silence for itself alone), and it cannot decode another image of the file than the one whose size was checked.
 
-A header is a stranger's. Whatever it counts is bounded in all and not a part at a time; what is not used is neither
-unpacked nor inflated; and where it tells the size twice, the one that the codec goes by is checked.
+Headers are untrusted. Every count is bounded in total, not per part; what is not used is neither unpacked nor
+inflated; and if a header states a size twice, the one that the codec uses is checked.
 """
 
 import struct
@@ -35,14 +34,14 @@ __all__ = [
 
 _FORMATS = (png, jpeg, webp, avif, bmp, tiff, gif, *((heic,) if heic.AVAILABLE else ()))
 INPUTS: Mapping[str, InputFormat] = {each.name: each for each in (module.FORMAT for module in _FORMATS)}
-"""Every format that is read, by its name."""
+"""Every input format by its name."""
 
 SUFFIXES = frozenset(suffix for each in INPUTS.values() for suffix in each.suffixes)
-"""Of the files that are looked for in a folder. What is in one is detected from its content."""
+"""Suffixes of the files that are looked for in a folder. The format of a file is detected from its content."""
 
 
 def sniff(data: bytes) -> InputFormat:
-    """The format by its signature alone: neither a name nor a declared type is asked."""
+    """The format, detected from the signature; names and declared types are ignored."""
     if not data:
         raise EmptyImageError("The image has no bytes")
     for each in INPUTS.values():
@@ -56,7 +55,7 @@ def sniff(data: bytes) -> InputFormat:
 
 
 def read_container(data: bytes, limits: DecodeLimits) -> Container:
-    """Take a file apart and check every limit. Raises the public errors of ``app.errors`` only."""
+    """Parses a file and checks every limit. Raises only the public errors of ``app.errors``."""
     reader = sniff(data).read
     try:
         return settled(reader(data, limits))

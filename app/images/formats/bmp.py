@@ -16,7 +16,7 @@ from app.images.formats.base import (
 from app.images.formats.ifd import plausible_dpi
 
 MAX_RLE_PIXELS = 4_000_000
-"""Of a run-length file: Pillow expands those in Python, at up to 100 ns a pixel."""
+"""For run-length encoded files: Pillow expands those in Python, at up to 100 ns per pixel."""
 
 _CORE = 12
 _HEADER_SIZES = frozenset((_CORE, 40, 52, 56, 64, 108, 124))
@@ -24,7 +24,7 @@ _BITFIELDS, _RLE = 3, (1, 2)
 
 
 def is_bmp(data: bytes) -> bool:
-    """``BM`` alone begins many a text, so the size of the second header is asked too, where there is one."""
+    """Many texts begin with ``BM``, so the size of the second header is checked too, if it is there."""
     return data[:2] == b"BM" and (len(data) < 18 or struct.unpack_from("<I", data, 14)[0] in _HEADER_SIZES)
 
 
@@ -39,11 +39,11 @@ def read_bmp(data: bytes, limits: DecodeLimits) -> Container:
         height = abs(height)  # negative: the top row comes first
     limits.check(width, height)
     if compression in _RLE and width * height > MAX_RLE_PIXELS:
-        detail = "The BMP is run-length coded and too large for that"
+        detail = "The BMP is run-length encoded and too large for that"
         raise TooComplexError(detail, limit=MAX_RLE_PIXELS, actual=width * height)
     stride = 3 if header_size == _CORE else 4
     start = 14 + header_size
-    # As many as an index reaches; a header may tell of four thousand million.
+    # As many as an index can address; a header may claim four thousand million.
     palette = data[start : start + stride * min(colours or 1 << bits, 1 << bits)] if bits <= 8 else b""
     return Container(
         header=ImageHeader(
@@ -55,12 +55,12 @@ def read_bmp(data: bytes, limits: DecodeLimits) -> Container:
         ),
         stream=(data,),
         icc_profile=_profile(data, header_size),
-        dpi=plausible_dpi(x_density * 0.0254, y_density * 0.0254),  # stored as pixels a metre
+        dpi=plausible_dpi(x_density * 0.0254, y_density * 0.0254),  # stored as pixels per metre
     )
 
 
 def _profile(data: bytes, header_size: int) -> bytes | None:
-    """A BITMAPV5HEADER's embedded profile. Its own gamma and primaries no browser goes by."""
+    """The embedded profile of a BITMAPV5HEADER. Browsers ignore its own gamma and primaries."""
     if header_size < 124 or data[70:74] != b"DEBM":  # PROFILE_EMBEDDED, "MBED"
         return None
     offset, size = struct.unpack_from("<2I", data, 126)
@@ -68,7 +68,7 @@ def _profile(data: bytes, header_size: int) -> bytes | None:
 
 
 def _has_alpha_mask(data: bytes, header_size: int) -> bool:
-    """BITMAPV3HEADER and later name four masks; without any at all Pillow takes the fourth byte for alpha."""
+    """BITMAPV3HEADER and later have four masks; if none is set, Pillow takes the fourth byte for alpha."""
     if header_size < 56:
         return False
     *colour, alpha = struct.unpack_from("<4I", data, 54)

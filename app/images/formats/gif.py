@@ -1,4 +1,4 @@
-"""GIF (GIF89a specification). An animation is its first frame, and what follows that is not read."""
+"""GIF (GIF89a specification). Of an animation only the first frame is read."""
 
 import struct
 
@@ -7,7 +7,7 @@ from PIL.GifImagePlugin import GifImageFile
 from app.errors import CorruptImageError, TooComplexError
 from app.images.formats.base import Container, DecodeLimits, ImageHeader, InputFormat, is_gray_palette
 
-MAX_SUB_BLOCKS = 16_384  # of 255 bytes, in the extensions before the first picture: 4 MB
+MAX_SUB_BLOCKS = 16_384  # of 255 bytes, in the extensions before the first image: 4 MB
 _EXTENSION, _PICTURE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
 
 
@@ -16,7 +16,7 @@ def read_gif(data: bytes, limits: DecodeLimits) -> Container:
     start = 13 + _palette_size(flags)
     position, transparent = _first_picture(data, start)
     left, top, frame_width, frame_height, frame_flags = struct.unpack_from("<HHHHB", data, position + 1)
-    # A frame that reaches over the edge enlarges the picture, as in Pillow.
+    # A frame that extends beyond the edge enlarges the image, as in Pillow.
     width, height = max(width, left + frame_width), max(height, top + frame_height)
     limits.check(width, height)
     own = data[position + 10 : position + 10 + _palette_size(frame_flags)]
@@ -37,17 +37,17 @@ def read_gif(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _palette_size(flags: int) -> int:
-    """Bytes of the colour table that the flags of a screen or a picture announce (sections 18 and 20)."""
+    """The size in bytes of the colour table that the flags of a screen or an image announce (sections 18 and 20)."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _first_picture(data: bytes, position: int) -> tuple[int, int | None]:
-    """Where the first picture's descriptor stands, and the palette index that is transparent in it."""
+    """The offset of the first image's descriptor, and the palette index that is transparent in it."""
     transparent = None
     blocks = 0
     while data[position] != _PICTURE:
         if data[position] != _EXTENSION:
-            raise CorruptImageError("The GIF has no picture")
+            raise CorruptImageError("The GIF contains no image")
         if data[position + 1] == _GRAPHIC_CONTROL and data[position + 2] >= 4:
             transparent = data[position + 6] if data[position + 3] & 1 else None
         position += 2
@@ -57,7 +57,7 @@ def _first_picture(data: bytes, position: int) -> tuple[int, int | None]:
         position += 1
         blocks += 1
         if blocks > MAX_SUB_BLOCKS:
-            raise TooComplexError("The GIF has too many extensions before its picture", limit=MAX_SUB_BLOCKS)
+            raise TooComplexError("The GIF has too many extensions before its image", limit=MAX_SUB_BLOCKS)
     return position, transparent
 
 

@@ -1,12 +1,15 @@
-"""What AVIF and HEIC share as kinds of HEIF (ISO/IEC 23008-12): size, grid, alpha, orientation, colour, metadata."""
+"""The reader that AVIF and HEIC share as kinds of HEIF (ISO/IEC 23008-12): size, grid, alpha, orientation, colour,
+metadata."""
 
+import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
 
 from app.errors import CorruptImageError, UnsupportedFormatError
 from app.images.code_points import CodePoints, check_standard_light, profile_of
-from app.images.formats.base import checked_profile
-from app.images.formats.heif_stream import Codec, Plane
+from app.images.formats.base import Container, DecodeLimits, ImageHeader, checked_profile, upright
+from app.images.formats.heif_stream import Codec, Plane, write_heif
 from app.images.formats.ifd import Exif, read_exif
 from app.images.formats.isobmff import Item, Meta
 from app.images.formats.xmp import cleaned_xmp
@@ -14,14 +17,75 @@ from app.images.icc import plausible_profile
 
 MAX_TILES = 256  # of 512 x 512: 67 million pixels
 MAX_METADATA = 1 << 20
+RGBA_BYTES = 8  # per pixel, besides the decoded planes: what the library and Pillow make of them, at a time
 
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 _GAIN_MAPS = (b"urn:com:apple:photo:2020:aux:hdrgainmap",)
-_TONE_MAPPED = b"tmap"  # ISO 21496-1: an item derived from a picture and its gain map
+_TONE_MAPPED = b"tmap"  # ISO 21496-1: an item derived from an image and its gain map
+
+
+class Coding(NamedTuple):
+    """What the streams of a plane say of its samples.
+
+    ``held``: bytes of the planes while they are decoded. ``is_deep``: decoded to 16 bits, unless there is alpha.
+    """
+
+    gray: bool
+    points: CodePoints
+    held: float
+    is_deep: bool = False
+
+
+CheckStreams = Callable[[Meta, Plane, Mapping[int, memoryview], DecodeLimits], Coding]
+"""Checks the streams of a plane, by tile, against its boxes and the limits."""
+
+
+def read_heif(
+    name: str,
+    codec: Codec,
+    data: bytes,
+    limits: DecodeLimits,
+    check_streams: CheckStreams,
+    shown_size: Callable[[Item], tuple[int, int]] | None = None,
+) -> Container:
+    """Reads a HEIF of one codec. ``shown_size``: the size that the library shows, if it crops."""
+    meta = Meta(data)
+    primary = meta.item(meta.primary)
+    limits.check(*size_of(primary))
+    colour = plane_of(codec, meta, meta.primary)
+    alpha = alpha_of(codec, meta, colour)
+    planes = (colour, alpha) if alpha else (colour,)
+    contents = contents_of(meta, planes)
+    codings = [check_streams(meta, plane, contents, limits) for plane in planes]
+    coding, pixels = codings[0], math.prod(size_of(primary))
+    limits.check_memory(pixels, sum(each.held for each in codings) / pixels + RGBA_BYTES)
+    orientation = orientation_of(primary)
+    width, height = upright(*(shown_size or size_of)(primary), orientation)
+    depth: Literal[8, 16] = 16 if coding.is_deep and alpha is None else 8
+    exif = exif_in(meta)
+    return Container(
+        header=ImageHeader(
+            format=name,
+            width=width,
+            height=height,
+            gray=coding.gray,
+            has_alpha=alpha is not None,
+            bits=depth,
+            depth=depth,
+            orientation=orientation,
+            gain_map=has_gain_map(meta),
+        ),
+        stream=write_heif(codec, meta, colour, alpha, contents),
+        icc_profile=profile_in(meta, colour, coding.points, coding.gray),
+        exif=exif.block,
+        exif_colour=exif.colour,
+        dpi=exif.dpi,
+        xmp=xmp_in(meta),
+    )
 
 
 def has_brand(data: bytes, *brands: bytes) -> bool:
-    """Whether ``ftyp`` names one of these, as the file's own or as one that it is compatible with."""
+    """Whether ``ftyp`` names one of these brands, as the major one or a compatible one."""
     end = min(int.from_bytes(data[:4]), 512)
     return data[4:8] == b"ftyp" and any(data[at : at + 4] in brands for at in (8, *range(16, end, 4)))
 
@@ -29,30 +93,30 @@ def has_brand(data: bytes, *brands: bytes) -> bool:
 def size_of(item: Item) -> tuple[int, int]:
     size = item.property(b"ispe")
     if size is None:
-        raise CorruptImageError("The picture does not tell its size")
+        raise CorruptImageError("The image does not state its size")
     width, height = struct.unpack_from(">II", size, 4)
     return width, height
 
 
 def plane_of(codec: Codec, meta: Meta, number: int) -> Plane:
-    """An item that is one picture, or a grid of them (HEIF 6.6.2.3)."""
+    """An item that is a single image, or a grid of them (HEIF 6.6.2.3)."""
     item = meta.item(number)
     if item.kind == codec.item:
         return Plane(number, (number,))
     if item.kind != b"grid":
         kind = item.kind.decode("latin-1")
-        raise UnsupportedFormatError(f"Pictures in {codec.name} made by way of {kind!r} are not supported")
+        raise UnsupportedFormatError(f"{codec.name} images derived by {kind!r} are not supported")
     grid = meta.content(item, MAX_METADATA)
     rows, columns = grid[2] + 1, grid[3] + 1
     size = struct.unpack_from(">II" if grid[1] & 1 else ">HH", grid, 4)
     tiles = meta.targets(b"dimg", number)
     if len(tiles) != rows * columns or len(tiles) > MAX_TILES or size != size_of(item):
-        raise CorruptImageError(f"A grid of {columns} x {rows} does not fit its {len(tiles)} tiles or its size")
+        raise CorruptImageError(f"A grid of {columns} x {rows} does not match its {len(tiles)} tiles or its size")
     return Plane(number, tiles)
 
 
 def alpha_of(codec: Codec, meta: Meta, colour: Plane) -> Plane | None:
-    """The item of the whole picture's alpha, or the grid of alphas of its tiles."""
+    """The alpha item of the whole image, or the grid of its tiles' alphas."""
     alphas = {
         target: each.source
         for each in meta.references
@@ -80,11 +144,14 @@ def _auxiliary_kind(item: Item) -> bytes:
 
 
 def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
-    """The bytes of each tile. All together are no more than the file: pieces may be used twice, but not half of one."""
+    """The bytes of each tile. Their total must not exceed the file: tiles may share extents, but not overlap in
+    part. None may be truncated, because a decoder would invent the missing pixels."""
     numbers = {tile for plane in planes for tile in plane.tiles}
     extents = {meta.item(number).extents for number in numbers}
+    if any(offset + length > len(meta.data) for each in extents for offset, length in each):
+        raise CorruptImageError("The file ends before its image does")
     if sum(length for each in extents for _, length in each) > len(meta.data):
-        raise CorruptImageError("The pictures are larger than the file")
+        raise CorruptImageError("The images are larger than the file")
     read: dict[tuple[tuple[int, int], ...], memoryview] = {}
     for number in numbers:
         item = meta.item(number)
@@ -94,7 +161,7 @@ def contents_of(meta: Meta, planes: Iterable[Plane]) -> dict[int, memoryview]:
 
 
 def orientation_of(item: Item) -> int:
-    """Rotation (counter-clockwise quarters), then mirror, as one orientation of Exif, which itself does not count here.
+    """Rotation (counter-clockwise quarter turns), then mirror, as one Exif orientation. Exif's own is ignored here.
 
     HEIF 6.5.10 and 6.5.12: ``imir`` axis 0 swaps top and bottom, 1 left and right.
     """
@@ -106,9 +173,10 @@ def orientation_of(item: Item) -> int:
 
 
 def profile_in(meta: Meta, colour: Plane, points: CodePoints, gray: bool) -> bytes | None:
-    """The ICC profile or, where there is none, one of the same meaning as the numbers of ``nclx`` or of the stream.
+    """The ICC profile or, if there is none, the equivalent of the code points in ``nclx`` or else in the stream.
 
-    Raises ``UnsupportedFormatError`` for HDR, even under a profile, and for what no profile of ours tells.
+    Raises ``UnsupportedFormatError`` for HDR, even if there is a profile, and for curves that no profile here
+    expresses.
     """
     profile = told = None
     whole = meta.item(meta.primary)
@@ -135,7 +203,8 @@ def xmp_in(meta: Meta) -> bytes | None:
 
 
 def _describing(meta: Meta, kind: bytes) -> Item | None:
-    """The item of that kind which describes the picture, not one of its depth or gain maps; else the first there is."""
+    """The item of that kind that describes the image rather than its depth or gain map; else the first one of that
+    kind."""
     described = {each.source for each in meta.references if each.kind == b"cdsc" and meta.primary in each.targets}
     numbers = [number for number, item in meta.items.items() if item.kind == kind]
     return next((meta.items[number] for number in sorted(numbers, key=lambda each: each not in described)), None)

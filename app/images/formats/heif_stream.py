@@ -1,4 +1,4 @@
-"""An AVIF or HEIC of nothing but what is decoded: the pictures, alpha, and the properties that tell how."""
+"""Writes an AVIF or HEIC that holds only what is decoded: the images, alpha, and the properties that decoding needs."""
 
 import struct
 from collections.abc import Mapping
@@ -9,12 +9,13 @@ from app.errors import TooComplexError, UnsupportedFormatError
 from app.images.formats.base import Buffer
 from app.images.formats.isobmff import Item, Meta, Property
 
-MAX_PROPERTY = 4096  # bytes; an AV1 configuration has some twenty
+MAX_PROPERTY = 4096  # bytes; an AV1 configuration has about twenty
 
 
 class Codec(NamedTuple):
-    """A kind of HEIF: its name, the kind of its coded items, its ``ftyp``, and of properties those that its library is
-    to follow, and those that it is not but may be essential: turned and mirrored by ``decoder``, stretched by none."""
+    """A kind of HEIF: its name, the type of its coded items, and its ``ftyp``. ``needed``: the properties that its
+    library must see. ``done_here``: properties that may be essential but are hidden from it, because ``decoder``
+    rotates and mirrors, and nothing stretches."""
 
     name: str
     item: bytes
@@ -23,7 +24,7 @@ class Codec(NamedTuple):
     done_here: frozenset[bytes]
 
 
-AVIF = Codec(  # cut by none, as in libavif
+AVIF = Codec(  # nothing crops, as in libavif
     name="AVIF",
     item=b"av01",
     brands=b"avif\0\0\0\0avifmif1miaf",
@@ -42,7 +43,7 @@ HEIC = Codec(
 class Plane(NamedTuple):
     """Colour or alpha: an item, and the items that are decoded for it: itself, or the tiles of its grid, row by row.
 
-    ``item`` is None for an alpha that only its tiles have.
+    ``item`` is None for an alpha that only the tiles have.
     """
 
     item: int | None
@@ -55,7 +56,7 @@ class Plane(NamedTuple):
 
 @dataclass(frozen=True)
 class _Part:
-    """An item as it is to be written; numbers begin with 1."""
+    """An item to be written; numbers begin with 1."""
 
     kind: bytes
     content: Buffer
@@ -113,7 +114,7 @@ def _properties(codec: Codec, item: Item) -> tuple[Property, ...]:
     for each in item.properties:
         if each.essential and each.box.name not in codec.needed | codec.done_here:
             name = each.box.name.decode("latin-1")
-            raise UnsupportedFormatError(f"Pictures in {codec.name} to be shown by way of {name!r} are not supported")
+            raise UnsupportedFormatError(f"{codec.name} images with the essential property {name!r} are not supported")
         if each.box.name in codec.needed and len(each.box.payload) > MAX_PROPERTY and not _is_profile(each):
             raise TooComplexError(f"A property of the {codec.name} is too large", limit=MAX_PROPERTY)
     return tuple(each for each in item.properties if each.box.name in codec.needed and not _is_profile(each))
@@ -128,9 +129,9 @@ def _box(name: bytes, *parts: bytes) -> bytes:
 
 
 def _head(codec: Codec, parts: list[_Part], offsets: Mapping[int, int]) -> bytes:
-    """``ftyp`` and ``meta``, with the position in the file of each content, by its id."""
+    """``ftyp`` and ``meta``; ``offsets``: the position of each content in the file, by its id."""
     numbered = list(enumerate(parts, 1))
-    kinds = [  # the flag hides all but the first, the picture
+    kinds = [  # the flag hides all items but the first, the image
         _box(b"infe", struct.pack(">IHH4sx", 2 << 24 | (number > 1), number, 0, part.kind)) for number, part in numbered
     ]
     places = [
@@ -155,7 +156,7 @@ def _head(codec: Codec, parts: list[_Part], offsets: Mapping[int, int]) -> bytes
 
 
 def _item_properties(parts: list[_Part]) -> bytes:
-    """``iprp``: each property once, and which item has which (HEIF 9.3)."""
+    """``iprp``: each property once, and the properties of each item (HEIF 9.3)."""
     numbers: dict[bytes, int] = {}
     belonging = []
     for number, part in enumerate(parts, 1):

@@ -1,35 +1,66 @@
-"""HEVC's sequence parameter sets (ITU-T H.265, 7.3.2.2): the size that a decoder will really make room for."""
+"""HEVC's sequence parameter sets (ITU-T H.265, 7.3.2.2): the size for which a decoder allocates memory, and the
+colour."""
 
 import struct
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from app.errors import CorruptImageError
+from app.images.code_points import UNSPECIFIED
 from app.images.formats.base import Buffer
+from app.images.formats.bits import Bits
 
 SPS = 33  # of NAL unit types (table 7-1)
 FIRST_PARAMETERS = 32  # below are the slices of pictures
-MAX_SPS = 4096  # bytes that are looked at; the size stands in the first hundred
+MAX_SPS = 1500  # bytes that are read; the longest scaling lists take 1,000
+SPS_PARTS = 16  # the cost of reading a set's size, in skipped units
+
+_EXTENDED = 255  # aspect_ratio_idc (table E.1)
+_SETS, _PICTURES, _LONG_TERM = 64, 16, 32  # at most (7.4.3.2.1, 7.4.8)
 
 
-def configured_sizes(configuration: Buffer, count: Callable[[int], None]) -> list[tuple[int, int]]:
-    """The sizes in the parameter sets of an ``hvcC``; each unit is counted."""
-    return [size_of(unit) for unit in _configured(configuration, count) if _kind(unit) == SPS]
+class Format(NamedTuple):
+    """What a decoder allocates: the coded picture before cropping, and the bytes of a pixel's samples."""
+
+    width: int
+    height: int
+    pixel_bytes: float
 
 
-def sizes_in(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> list[tuple[int, int]]:
-    """The sizes in the parameter sets among an item's own bytes, which may bring more than its ``hvcC``.
+def configured_formats(configuration: Buffer, count: Callable[[int], None]) -> list[Format]:
+    """The formats in the parameter sets of an ``hvcC``; each unit is counted."""
+    return [_counted(unit, count) for unit in _configured(configuration, count) if _kind(unit) == SPS]
 
-    Raises ``CorruptImageError`` where these are not one picture.
+
+def configured_points(configuration: Buffer) -> tuple[int, int]:
+    """Colour primaries and transfer characteristics (H.273) of the first parameter set. What cannot be read counts
+    as unspecified; whether the picture can be read is for the decoder to say."""
+    sets = (unit for unit in _configured(configuration, lambda _: None) if _kind(unit) == SPS)
+    try:
+        return next(map(points_of, sets), (UNSPECIFIED, UNSPECIFIED))
+    except CorruptImageError:
+        return UNSPECIFIED, UNSPECIFIED
+
+
+def formats_in(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> list[Format]:
+    """The formats in the parameter sets within an item's data, which may bring more than its ``hvcC``.
+
+    Raises ``CorruptImageError`` unless the data are exactly one picture.
     """
-    sizes, pictures = [], 0
+    formats, pictures = [], 0
     for unit in _units(data, length_bytes, count):
         if _kind(unit) == SPS:
-            sizes.append(size_of(unit))
+            formats.append(_counted(unit, count))
         elif 0 <= _kind(unit) < FIRST_PARAMETERS:
             pictures += unit[2] >> 7  # first_slice_segment_in_pic_flag (7.3.6.1)
     if pictures != 1:
         raise CorruptImageError("The HEVC stream has no picture, or more than one")
-    return sizes
+    return formats
+
+
+def _counted(unit: memoryview, count: Callable[[int], None]) -> Format:
+    count(SPS_PARTS)
+    return format_of(unit)
 
 
 def _kind(unit: memoryview) -> int:
@@ -50,53 +81,109 @@ def _configured(record: Buffer, count: Callable[[int], None]) -> Iterator[memory
 
 
 def _units(data: Buffer, length_bytes: int, count: Callable[[int], None]) -> Iterator[memoryview]:
-    """The units of an item's own bytes, each with its length before it."""
+    """The units of an item's data, each preceded by its length."""
     view, position = memoryview(data), 0
     while position + length_bytes < len(view):
         count(1)
         size = int.from_bytes(view[position : position + length_bytes])
         position += length_bytes
+        if position + size > len(view):
+            raise CorruptImageError("A unit of the HEVC picture is cut short")
         yield view[position : position + size]
         position += size
 
 
-def size_of(unit: Buffer) -> tuple[int, int]:
-    """Width and height of the coded picture, before it is cropped."""
-    bits = _Bits(bytes(unit[2:MAX_SPS]).replace(b"\0\0\3", b"\0\0"))  # 7.3.1.1: the 3 keeps a start code from appearing
+def _bits_of(unit: Buffer) -> Bits:
+    """A parameter set without emulation prevention bytes (7.3.1.1)."""
+    return Bits(bytes(unit[2:MAX_SPS]).replace(b"\0\0\3", b"\0\0"))
+
+
+def format_of(unit: Buffer) -> Format:
+    return _read_format(_bits_of(unit))[0]
+
+
+def points_of(unit: Buffer) -> tuple[int, int]:
+    """The code points of ``video_signal_type`` (E.2.1), near the end of a parameter set."""
+    bits = _bits_of(unit)
+    _, layers = _read_format(bits)
+    poc_bits = bits.read_exp_golomb() + 4
+    for _ in range(1 if not bits.read(1) else layers + 1):  # order and latency of each sub-layer
+        bits.skip_exp_golomb(3)
+    bits.skip_exp_golomb(6)  # sizes of blocks, depths of transforms
+    if bits.read(1) and bits.read(1):
+        _skip_scaling_lists(bits)
+    bits.skip(2)
+    if bits.read(1):  # PCM
+        bits.skip(8)
+        bits.skip_exp_golomb(2)
+        bits.skip(1)
+    _skip_references(bits, poc_bits)
+    bits.skip(2)
+    return _read_signal_type(bits) if bits.read(1) else (UNSPECIFIED, UNSPECIFIED)
+
+
+def _read_format(bits: Bits) -> tuple[Format, int]:
+    """Reads a set up to its bit depths; also returns how many sub-layers it has besides the first."""
     bits.skip(4)
-    layers = bits.take(3)  # sps_max_sub_layers_minus1
+    layers = bits.read(3)
     bits.skip(1)
     bits.skip(96)  # profile_tier_level (7.3.3), the general part
-    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    present = [(bits.read(1), bits.read(1)) for _ in range(layers)]
     if layers:
         bits.skip(2 * (8 - layers))
     bits.skip(sum(88 * profile + 8 * level for profile, level in present))
-    bits.exponential()  # sps_seq_parameter_set_id
-    if bits.exponential() == 3:  # chroma_format_idc
+    bits.read_exp_golomb()  # sps_seq_parameter_set_id
+    chroma = bits.read_exp_golomb()
+    if chroma == 3:
+        bits.skip(1)  # separate colour planes
+    width, height = bits.read_exp_golomb(), bits.read_exp_golomb()
+    if bits.read(1):  # conformance window
+        bits.skip_exp_golomb(4)
+    deep = bits.read_exp_golomb() + bits.read_exp_golomb() > 0
+    samples = {0: 1.0, 1: 1.5, 2: 2.0}.get(chroma, 3.0)
+    return Format(width, height, samples * (2 if deep else 1)), layers
+
+
+def _skip_scaling_lists(bits: Bits) -> None:
+    """7.3.4."""
+    for size in range(4):
+        for _ in range(2 if size == 3 else 6):
+            if not bits.read(1):
+                bits.read_exp_golomb()  # a copy of another one
+            else:
+                bits.skip_exp_golomb(min(64, 16 << 2 * size) + (size > 1))
+
+
+def _skip_references(bits: Bits, poc_bits: int) -> None:
+    """Sets of reference pictures (7.3.7; 7.4.8, equations 7-61 and 7-62), short-term and long-term."""
+    deltas: list[int] = []
+    for index in range(bits.read_count(_SETS)):
+        if index and bits.read(1):
+            sign, delta = 1 - 2 * bits.read(1), bits.read_exp_golomb() + 1
+            # For each picture of the preceding set and for its own: whether it is used and, if not, whether it is kept.
+            moved = [each + sign * delta for each in (*deltas, 0) if bits.read(1) or bits.read(1)]
+            before, after = [each for each in moved if each < 0], [each for each in moved if each > 0]
+            deltas = sorted(before, reverse=True) + sorted(after)
+            continue
+        counts, deltas = (bits.read_count(_PICTURES), bits.read_count(_PICTURES)), []
+        for sign, count in zip((-1, 1), counts, strict=True):
+            position = 0
+            for _ in range(count):
+                position += sign * (bits.read_exp_golomb() + 1)
+                deltas.append(position)
+                bits.skip(1)
+    if bits.read(1):
+        bits.skip(bits.read_count(_LONG_TERM) * (poc_bits + 1))
+
+
+def _read_signal_type(bits: Bits) -> tuple[int, int]:
+    """The beginning of E.2.1."""
+    if bits.read(1) and bits.read(8) == _EXTENDED:
+        bits.skip(32)
+    if bits.read(1):  # overscan
         bits.skip(1)
-    return bits.exponential(), bits.exponential()
-
-
-class _Bits:
-    """Bits, the highest first. Past the end ``CorruptImageError``."""
-
-    def __init__(self, data: bytes) -> None:
-        self._bits, self._left = int.from_bytes(data), 8 * len(data)
-
-    def take(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise CorruptImageError("A parameter set of the HEVC picture is cut short")
-        return self._bits >> self._left & (1 << count) - 1
-
-    def skip(self, count: int) -> None:
-        self.take(count)
-
-    def exponential(self) -> int:
-        """ue(v) (9.2): as many zeros as bits follow the first one."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 32:
-                raise CorruptImageError("A parameter set of the HEVC picture holds an impossible number")
-        return (1 << zeros | self.take(zeros)) - 1
+    if bits.read(1):
+        bits.skip(4)  # format, range
+        if bits.read(1):
+            return bits.read(8), bits.read(8)
+    return UNSPECIFIED, UNSPECIFIED

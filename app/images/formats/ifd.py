@@ -1,8 +1,8 @@
 """Image file directories, the tag tables of TIFF and of Exif (TIFF 6.0, section 2; BigTIFF; Exif 3.0, 4.6).
 
-Read here and not by Pillow for two reasons: Pillow answers damaged tables with ``warnings.warn``, which no thread can
-silence for itself alone, and a table taken apart here can be written again without what must not travel on (where a
-picture was taken, how it was to be turned, the thumbnail of the small picture).
+They are parsed here and not by Pillow for two reasons: Pillow answers damaged tables with ``warnings.warn``, which
+no thread can silence for itself alone, and a parsed table can be rewritten without what must not be kept (where an
+image was taken, its orientation, the thumbnail of the small image).
 """
 
 import math
@@ -27,27 +27,27 @@ SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
 EXIF_IFD, INTEROPERABILITY = 34665, 40965
 _POINTERS = (EXIF_IFD, INTEROPERABILITY)
-COLOUR_SPACE = 40961  # 1 sRGB, 65535 another; some programs write 2 for Adobe RGB
+COLOUR_SPACE = 40961  # 1 sRGB, 65535 uncalibrated; some programs write 2 for Adobe RGB
 INDEX, ADOBE_RGB = 1, b"R03\0"  # of interoperability: a "DCF option file" (DCF 2.0, 4.1; Exif 3.0, 4.6.7)
 _NOT_KEPT = frozenset(
     (
         *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),  # how this file
         *(322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341, 347, *range(512, 533)),  # stores pixels
         ORIENTATION,  # applied
-        34853,  # GPS: where somebody lives is nobody's business
-        37500,  # MakerNote: private to the maker, with offsets that break when it moves
+        34853,  # GPS: private
+        37500,  # MakerNote: proprietary, with offsets that break when it moves
         40962,  # PixelXDimension and
-        40963,  # PixelYDimension: of the small picture
+        40963,  # PixelYDimension: of the small image
         *(700, 33723, 34377, 34675, 50341),  # XMP, IPTC, Photoshop, ICC (kept elsewhere), PrintIM
-        *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # travel as dots an inch, whatever the format
-        *_POINTERS,  # to directories that are written anew
+        *(X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT),  # kept as dots per inch, whatever the format
+        *_POINTERS,  # to directories that are rewritten
     )
 )
 
 
 @dataclass(frozen=True)
 class Field:
-    """One entry: its type, how many values of that type, and their bytes in the file's byte order."""
+    """One entry: its type, the number of values, and their bytes in the file's byte order."""
 
     type: int
     count: int
@@ -64,8 +64,8 @@ class Directory:
     def numbers(self, tag: int, most: int) -> tuple[int, ...]:
         """The first ``most`` values of an unsigned integer field; empty if it is missing or of another type.
 
-        A field of twelve bytes may point at millions of values, and a directory at the same ones again and again: no
-        more is read of them than the caller has a use for.
+        A field of twelve bytes may point at millions of values, and a directory at the same ones repeatedly, so no
+        more are read than the caller needs.
         """
         field = self.fields.get(tag)
         if field is None or field.type not in _UNSIGNED:
@@ -97,9 +97,9 @@ class Directory:
 
 @dataclass(frozen=True)
 class Exif:
-    """What this service wants of an Exif block; ``block`` is cleaned, and has no ``Exif\\0\\0`` before it.
+    """What the service uses of an Exif block; ``block`` is cleaned, and has no ``Exif\\0\\0`` prefix.
 
-    ``colour``: a block of what says that the colours are Adobe RGB's, if they are.
+    ``colour``: a block of only the fields that mark the colours as Adobe RGB, if they do.
     """
 
     orientation: int = 1
@@ -124,7 +124,7 @@ def read_header(data: bytes | memoryview) -> Directory:
 
 
 def read_directory(data: bytes | memoryview, offset: int, order: str, big: bool = False) -> Directory:
-    """The directory at ``offset``. Fields of unknown type, or whose values lie outside the file, are left out.
+    """The directory at ``offset``. Fields of unknown type or with values outside the file are left out.
 
     Values are views of ``data``: nothing is copied.
     """
@@ -148,7 +148,7 @@ def read_directory(data: bytes | memoryview, offset: int, order: str, big: bool 
 
 
 def write_directory(fields: Mapping[int, Field], order: str, offset: int) -> bytes:
-    """A classic directory for the file position ``offset`` (even), with the values that do not fit inline after it."""
+    """A classic directory for the (even) file position ``offset``, followed by the values that do not fit inline."""
     items = sorted(fields.items())
     table, values = [struct.pack(order + "H", len(items))], bytearray()
     data_offset = offset + 2 + 12 * len(items) + 4
@@ -157,18 +157,18 @@ def write_directory(fields: Mapping[int, Field], order: str, offset: int) -> byt
         if len(inline) > 4:
             inline = struct.pack(order + "I", data_offset + len(values))
             values += field.value
-            values += b"\0" * (len(values) % 2)  # values begin on a word boundary
+            values += b"\0" * (len(values) % 2)  # values begin on word boundaries
         table.append(struct.pack(order + "HHI4s", tag, field.type, field.count, inline))
     return b"".join((*table, b"\0\0\0\0", values))  # no next directory
 
 
 def little_endian(fields: Mapping[int, Field], order: str) -> dict[int, Field]:
-    """The same fields with their values' bytes turned round where ``order`` is ``>``."""
+    """The same fields with the bytes of their values swapped if ``order`` is ``>``."""
     if order == "<":
         return dict(fields)
     turned = {}
     for tag, field in fields.items():
-        size = {5: 4, 10: 4}.get(field.type, _SIZE[field.type])  # a rational is two numbers
+        size = {5: 4, 10: 4}.get(field.type, _SIZE[field.type])  # a rational consists of two numbers
         value = bytes(field.value)
         parts = (value[at : at + size][::-1] for at in range(0, len(value), size))
         turned[tag] = Field(field.type, field.count, b"".join(parts))
@@ -181,7 +181,7 @@ def header(order: str, offset: int) -> bytes:
 
 
 def read_exif(block: bytes | memoryview) -> Exif:
-    """Read and clean an Exif block, with or without ``Exif\\0\\0`` before it. A broken one is as good as none."""
+    """Reads and cleans an Exif block, with or without the ``Exif\\0\\0`` prefix. A broken one is ignored."""
     if bytes(block[:6]) == b"Exif\0\0":
         block = block[6:]
     try:
@@ -197,17 +197,18 @@ def exif_of(main: Directory, data: bytes | memoryview) -> Exif:
 
 
 def _cleaned(main: Directory, data: bytes | memoryview) -> tuple[bytes | None, bytes | None]:
-    """A new block with what describes the picture as a whole: the camera, the exposure, author and copyright. And one
-    with what of that says how its colours are meant, where they are not sRGB's.
+    """A new block with what describes the image as a whole (camera, exposure, author, copyright), and one with only
+    those fields that state its colour space, if that is not sRGB.
 
-    Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of storage.
+    Left out are position, orientation, thumbnail (the directory after this one), maker notes and the tags of
+    storage.
     """
     kept = _worth_keeping(main.fields)
     fields = _directory_at(main, data, EXIF_IFD)
     details = _worth_keeping(fields.fields)
     index = {tag: field for tag, field in _directory_at(fields, data, INTEROPERABILITY).fields.items() if tag in (1, 2)}
     if sum(len(field.value) for each in (kept, details, index) for field in each.values()) > MAX_EXIF:
-        return None, None  # before it is put together: a thousand fields may all point at the same bytes
+        return None, None  # before it is assembled: a thousand fields may all point at the same bytes
     space = {tag: field for tag, field in details.items() if tag == COLOUR_SPACE}
     is_adobe = INDEX in index and bytes(index[INDEX].value) == ADOBE_RGB
     colour = write_exif({}, space, index, main.order) if is_adobe or fields.number(COLOUR_SPACE, 1) == 2 else None
@@ -216,7 +217,8 @@ def _cleaned(main: Directory, data: bytes | memoryview) -> tuple[bytes | None, b
 
 
 def _directory_at(main: Directory, data: bytes | memoryview, tag: int) -> Directory:
-    """The directory that a field of another one points at; an empty one if it is damaged: the rest is still good."""
+    """The directory that a field of another one points at; an empty one if it is damaged, because the rest is still
+    good."""
     if pointer := main.number(tag, 0):
         with suppress(struct.error, TooComplexError):
             return read_directory(data, pointer, main.order)
@@ -226,12 +228,12 @@ def _directory_at(main: Directory, data: bytes | memoryview, tag: int) -> Direct
 def write_exif(
     main: Mapping[int, Field], details: Mapping[int, Field], index: Mapping[int, Field], order: str
 ) -> bytes:
-    """A block of the picture's directory, the exposure's and that of interoperability, those that have any fields."""
+    """A block of the image's, the exposure's and the interoperability directory, those that have any fields."""
     if index:
         details = {**details, INTEROPERABILITY: _long(0, order)}
     if details:
         main = {**main, EXIF_IFD: _long(0, order)}
-    # Lengths do not depend on the pointers' values, so a first writing tells where the others will lie.
+    # Lengths do not depend on the pointers' values, so a first pass gives the positions of the other directories.
     second = 8 + len(write_directory(main, order, 8))
     third = second + len(write_directory(details, order, second))
     if details:
@@ -245,7 +247,7 @@ def write_exif(
 
 
 def exif_fields(block: bytes) -> tuple[dict[int, Field], dict[int, Field], dict[int, Field]]:
-    """The fields of each directory of a block by ``write_exif``, in little-endian order, without the pointers."""
+    """The fields of each directory of a block written by ``write_exif``, little-endian, without the pointers."""
     main = read_header(block)
     details = _directory_at(main, block, EXIF_IFD)
     index = _directory_at(details, block, INTEROPERABILITY)

@@ -1,6 +1,7 @@
-"""IPTC-IIM (Information Interchange Model 4.2): captions, keywords, copyright, as news desks and old editors write.
+"""IPTC-IIM (Information Interchange Model 4.2): captions, keywords and copyright as news desks and old editors write
+them.
 
-Carried on as XMP, by the IPTC Photo Metadata Standard's mapping. Where a picture was taken is left out, as of XMP.
+They are kept as XMP, by the mapping of the IPTC Photo Metadata Standard. Locations are left out, as in XMP.
 """
 
 import re
@@ -10,10 +11,10 @@ from typing import Literal, NamedTuple
 
 from app.images.formats.base import Buffer
 
-MAX_RESOURCES = 1000  # of Photoshop's, of which a file has about 20
+MAX_RESOURCES = 1000  # of Photoshop; a file has about 20
 MAX_DATASETS = 2000
-MAX_BLOCK = 1 << 20  # bytes that are looked at
-MAX_VALUES = 500  # kept; few pictures have 50 keywords
+MAX_BLOCK = 1 << 20  # bytes that are read
+MAX_VALUES = 500  # kept; few images have 50 keywords
 MAX_KEPT = 32_768  # bytes of text, all together; a caption has 2,000 at most
 IPTC_RESOURCE = 0x0404
 
@@ -24,7 +25,7 @@ _UTF8 = b"\x1b%G"  # of dataset 1:90 (ISO 2022)
 
 
 class Property(NamedTuple):
-    """An XMP property. ``kind``: plain text, or an ``rdf`` container: alternatives by language, a bag, a sequence."""
+    """An XMP property. ``kind``: plain text, or an ``rdf`` container: alternatives by language, a bag or a sequence."""
 
     prefix: str
     namespace: str
@@ -57,13 +58,13 @@ _FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # in XML (2.2
 
 
 def photoshop_iptc(resources: Buffer) -> bytes:
-    """The IPTC block among Photoshop's image resources; what is damaged of them is as good as not there."""
+    """The IPTC block among Photoshop's image resources; damaged ones are ignored."""
     position = 0
     for _ in range(MAX_RESOURCES):
         if position + 12 > len(resources) or bytes(resources[position : position + 4]) not in (b"8BIM", b"MeSa"):
             break
         (number,) = struct.unpack_from(">H", resources, position + 4)
-        position += 6 + (resources[position + 6] + 2 & ~1)  # a name, its length before it, to an even length
+        position += 6 + (resources[position + 6] + 2 & ~1)  # a name, preceded by its length, padded to an even length
         if position + 4 > len(resources):
             break
         (size,) = struct.unpack_from(">I", resources, position)
@@ -75,7 +76,7 @@ def photoshop_iptc(resources: Buffer) -> bytes:
 
 
 def xmp_properties(block: bytes) -> dict[Property, list[str]]:
-    """What an IPTC block says of the picture, as properties of XMP."""
+    """The content of an IPTC block as XMP properties."""
     found: dict[int, list[bytes]] = {}
     charset, left, values = b"", MAX_KEPT, 0
     for record, number, value in _datasets(block):
@@ -96,7 +97,7 @@ def xmp_properties(block: bytes) -> dict[Property, list[str]]:
 
 
 def _datasets(block: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Record, number and value of each (chapter 1.5); an extended one has the length of its length there instead."""
+    """Record, number and value of each dataset (chapter 1.5); an extended one states the length of its length first."""
     position = 0
     for _ in range(MAX_DATASETS):
         if position + 5 > len(block) or block[position] != 0x1C:
@@ -116,7 +117,8 @@ def _datasets(block: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _text(value: bytes, charset: bytes) -> str:
-    """Many writers forget to name UTF-8; what is none is taken for Windows' Latin. No character that XML forbids."""
+    """Many writers forget to declare UTF-8; what is not valid UTF-8 is read as Windows-1252. Characters that XML
+    forbids are dropped."""
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.errors import CorruptImageError, TooComplexError
+from app.images.formats.base import joined
 
 MAX_PARTS = 8192
-"""Boxes, items, pieces of items, properties of items, references and units of streams, all together. A still picture
+"""Boxes, items, pieces of items, properties of items, references and units of streams, all together. A still image
 has some twenty, one in 256 tiles with alpha in as many 5,900. A few bytes make one; lists of lists multiply them."""
 
 
@@ -20,14 +21,14 @@ class Box(NamedTuple):
 
 
 class Property(NamedTuple):
-    """``essential``: who does not know it must not show the item."""
+    """``essential``: a reader that does not know the property must not show the item."""
 
     box: Box
     essential: bool
 
 
 class Item(NamedTuple):
-    """What an item is, where its bytes lie in the file, and its properties in order."""
+    """The type of an item, the position of its bytes in the file, and its properties in order."""
 
     kind: bytes
     extents: tuple[tuple[int, int], ...]
@@ -45,7 +46,7 @@ class Reference(NamedTuple):
 
 
 class Meta:
-    """The ``meta`` box of a file, read: the primary item, all items, and what refers to what.
+    """The ``meta`` box of a file, parsed: the primary item, all items, and the references between them.
 
     Raises ``CorruptImageError``, ``TooComplexError`` or ``struct.error``.
     """
@@ -59,7 +60,7 @@ class Meta:
         inner = {box.name: box for box in self.boxes(meta.payload[4:], meta.start + 4)}
         parts = {name: box.payload for name, box in inner.items()}
         if not {b"pitm", b"iinf", b"iloc", b"iprp"} <= set(parts):
-            raise CorruptImageError("The file lacks what its picture is made of")
+            raise CorruptImageError("The file lacks the items of its image")
         wide = parts[b"pitm"][0]
         (self.primary,) = struct.unpack_from(">I" if wide else ">H", parts[b"pitm"], 4)
         self._item_data = inner.get(b"idat")
@@ -74,12 +75,13 @@ class Meta:
     def count(self, parts: int) -> None:
         self._parts += parts
         if self._parts > MAX_PARTS:
-            raise TooComplexError("The file has too many boxes, items and pieces", limit=MAX_PARTS)
+            raise TooComplexError("The file has too many boxes, items and extents", limit=MAX_PARTS)
 
     def boxes(self, view: memoryview, start: int = 0) -> Iterator[Box]:
-        """The boxes one after another: size, name, contents; size 1 means a longer size follows, 0 the rest.
+        """The boxes one after another: size, name, contents. Size 1 means that a longer size follows, 0 the rest of
+        the view.
 
-        ``start``: of ``view``, in the file, where somebody wants to know.
+        ``start``: the position of ``view`` in the file, if the caller needs positions.
         """
         position = 0
         while position + 8 <= len(view):
@@ -91,7 +93,7 @@ class Meta:
                 head = 16
             size = size or len(view) - position
             if size < head:
-                raise CorruptImageError("A box is smaller than its own head")
+                raise CorruptImageError("A box is smaller than its own headerer")
             yield Box(name, view[position + head : position + size], start + position + head)
             position += size
 
@@ -101,18 +103,18 @@ class Meta:
         return self.items[number]
 
     def targets(self, kind: bytes, source: int) -> tuple[int, ...]:
-        """What an item refers to by references of that kind, in order."""
+        """The items that an item refers to by references of that kind, in order."""
         return next((each.targets for each in self.references if (each.kind, each.source) == (kind, source)), ())
 
     def content(self, item: Item, most: int) -> memoryview:
-        """An item's bytes; empty if they are more than ``most`` or lie outside the file."""
+        """The bytes of an item; empty if they are more than ``most`` or outside the file."""
         if sum(length for _, length in item.extents) > most:
             return memoryview(b"")
         views = [self.data[offset : offset + length] for offset, length in item.extents]
-        return views[0] if len(views) == 1 else memoryview(b"".join(views))
+        return views[0] if len(views) == 1 else joined(views).getbuffer()
 
     def _properties(self, iprp: memoryview) -> dict[int, tuple[Property, ...]]:
-        """The properties of each item (HEIF 9.3): of a list of all, by their numbers from 1."""
+        """The properties of each item (HEIF 9.3), by their numbers (from 1) in the list of all properties."""
         listed: list[Box] = []
         belonging: dict[int, tuple[Property, ...]] = {}
         for box in list(self.boxes(iprp)):
@@ -146,7 +148,7 @@ class Meta:
                 yield number, kind
 
     def _locations(self, iloc: memoryview) -> dict[int, tuple[tuple[int, int], ...]]:
-        """Item -> (offset, length) of its pieces in the file (ISOBMFF 8.11.3); not those in other files."""
+        """Item -> (offset, length) of its extents in the file (ISOBMFF 8.11.3); those in other files are left out."""
         version, numbers = iloc[0], _Numbers(iloc, 6)
         sizes = iloc[4] >> 4, iloc[4] & 15, iloc[5] >> 4, iloc[5] & 15 if version else 0
         offset_size, length_size, base_size, index_size = sizes
@@ -168,7 +170,7 @@ class Meta:
         return found
 
     def _within_item_data(self, extents: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """Pieces that lie in the ``idat`` box, as pieces of the file."""
+        """Extents within the ``idat`` box as extents of the file."""
         if self._item_data is None:
             raise CorruptImageError("The file lacks the data of an item")
         for offset, length in extents:
@@ -186,7 +188,7 @@ class Meta:
 
 
 class _Numbers:
-    """Numbers of any bytes, one after another."""
+    """Integers of any number of bytes, one after another."""
 
     def __init__(self, data: memoryview, position: int) -> None:
         self._data, self._position = data, position

@@ -1,5 +1,6 @@
-"""JPEG (ITU-T T.81; JFIF 1.02; ICC.1 B.4). An MPO, which cameras and telephones write, is its first picture."""
+"""JPEG (ITU-T T.81; JFIF 1.02; ICC.1 B.4). Of an MPO, as cameras and phones write it, only the first image is read."""
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from app.images.formats.iptc import photoshop_iptc, xmp_properties
 from app.images.formats.xmp import cleaned_xmp, with_properties
 
 MAX_SEGMENTS = 4096  # before the first scan: 256 MB of them
-MAX_GAP = 2 << 20  # bytes between segments, all together: fill bytes, and rubbish that libjpeg skips, too
-MAX_PARTS = 1 << 20  # bytes of Exif or of Photoshop's resources; one segment is the rule
-MAX_SCANS = 100  # encoders write up to about 20; libtiff has this limit too
+MAX_GAP = 2 << 20  # bytes between segments in total: fill bytes, and garbage that libjpeg skips
+MAX_PARTS = 1 << 20  # bytes of Exif or of Photoshop's resources; usually one segment
+MAX_SCANS, USUAL_SCANS = 100, 20  # encoders write up to about 20; libtiff has the limit of 100 too
+MAX_SCAN_PIXELS = 1_000_000_000  # visiting so many takes a core some 5 s
 PIECE = 1 << 20  # bytes looked through at a time
 
 SOS, EOI, APP0, APP1, APP2, APP13, APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xED, 0xEE
@@ -50,7 +52,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Container:
     precision, height, width, components = struct.unpack_from(">BHHB", frame.payload)
     limits.check(width, height)
     if precision != 8 or components not in (1, 3, 4):
-        raise UnsupportedFormatError(f"A JPEG of {components} channels of {precision} bits is not supported")
+        raise UnsupportedFormatError(f"A JPEG with {components} channels of {precision} bits is not supported")
     scan = segments[-1]
     exif = read_exif(_joined(segments, APP1, b"Exif\0\0"))
     jfif = next((s for s in segments if _is(s, APP0, b"JFIF\0") and _is_whole(s)), None)
@@ -83,7 +85,8 @@ def _is(segment: Segment, marker: int, name: bytes) -> bool:
 
 
 def _has_gain_map(segments: list[Segment], xmp: bytes, scans: memoryview) -> bool:
-    """By ISO 21496-1, or by XMP that tells of one beside a second picture: in an index (MPF) or plainly behind this."""
+    """By ISO 21496-1, or by XMP that mentions one while there is a second image: in an index (MPF) or appended to
+    this one."""
     if any(_is(segment, APP2, _GAIN_MAP) for segment in segments):
         return True
     if not any(name in xmp for name in _GAIN_MAPS_IN_XMP):
@@ -99,18 +102,18 @@ def _is_whole(segment: Segment) -> bool:
 
 
 def _joined(segments: list[Segment], marker: int, name: bytes) -> bytes:
-    """The contents of all segments of that name; of none where they are too long."""
+    """The contents of all segments of that name; empty if they are too long."""
     parts = [segment.payload[len(name) :] for segment in segments if _is(segment, marker, name)]
     return b"".join(parts) if sum(map(len, parts)) <= MAX_PARTS else b""
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
-    """The segments up to the first scan's header, that included."""
+    """The segments up to and including the header of the first scan."""
     position, end = 2, 2 + MAX_GAP
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, position, end)
         if found is None and end < len(data):
-            raise TooComplexError("There is too much between the segments of the JPEG", limit=MAX_GAP)
+            raise TooComplexError("There are too many bytes between the segments of the JPEG", limit=MAX_GAP)
         if found is None or found[1][0] == EOI:
             raise CorruptImageError("The JPEG ends before its first scan")
         marker, position = found[1][0], found.end()
@@ -125,29 +128,30 @@ def _segments(data: bytes) -> Iterator[Segment]:
 
 
 def _segment(data: bytes, marker: int, position: int) -> Segment:
-    """The segment whose length (two bytes, which it counts) stands at ``position``, just after its marker."""
+    """The segment whose length (two bytes, which it includes) is at ``position``, just after its marker."""
     (length,) = struct.unpack_from(">H", data, position)
     if length < 2 and marker in _NEEDED | {SOS}:
         raise CorruptImageError("A JPEG segment is shorter than its own length")
     end = position + max(2, length)  # libjpeg passes over a segment of metadata that gives less
     if end > len(data):
-        raise CorruptImageError("A JPEG segment is cut short")
+        raise CorruptImageError("A JPEG segment is truncated")
     view = memoryview(data)
     return Segment(marker, view[position + 2 : end], view[position - 2 : end], end)
 
 
 def check_scans(container: Container) -> None:
-    """Refuse a picture of very many scans: each may have a few bytes and visit every pixel (Red Hat bug 1344214)."""
-    data = container.stream[-1]
-    # Entropy-coded data holds no FF DA, so this counts too many (metadata, later pictures), never too few.
-    if sum(bytes(data[at : at + PIECE + 1]).count(b"\xff\xda") for at in range(0, len(data), PIECE)) <= MAX_SCANS:
+    """Refuses an image with very many scans: each may have a few bytes and visit every pixel (Red Hat bug 1344214)."""
+    data, most = container.stream[-1], max(USUAL_SCANS, MAX_SCAN_PIXELS // math.prod(container.stored_size))
+    most = min(MAX_SCANS, most)
+    # Entropy-coded data contains no FF DA, so this may overcount (metadata, later images) but never undercount.
+    if sum(bytes(data[at : at + PIECE + 1]).count(b"\xff\xda") for at in range(0, len(data), PIECE)) <= most:
         return
-    if sum(marker == SOS for marker, _ in segments_of(container)) > MAX_SCANS:
-        raise TooComplexError("The JPEG has too many scans", limit=MAX_SCANS)
+    if sum(marker == SOS for marker, _ in segments_of(container)) > most:
+        raise TooComplexError("The JPEG has too many scans", limit=most)
 
 
 def segments_of(container: Container) -> Iterator[tuple[int, Buffer]]:
-    """Marker and contents of every segment of the stream; ``TooComplexError`` where they are too many."""
+    """Marker and contents of every segment of the stream; ``TooComplexError`` if there are too many."""
     head, data = container.stream[1:-1], container.stream[-1]
     yield from ((part[1], part[4:]) for part in head)
     position = 0
@@ -161,26 +165,24 @@ def segments_of(container: Container) -> Iterator[tuple[int, Buffer]]:
 
 
 def _next_segment(data: Buffer, position: int) -> re.Match[bytes] | None:
-    """Looks a piece at a time: a search holds the interpreter's lock, and data of nothing but FF 00 takes it long."""
+    """Searches one piece at a time: a search holds the GIL, and is slow on data that are all FF 00."""
     for start in range(position, len(data), PIECE):
-        if found := _SEGMENT.search(
-            data, start, start + PIECE + 1
-        ):  # one that begins in one piece and ends in the next
+        if found := _SEGMENT.search(data, start, start + PIECE + 1):  # a marker that spans two pieces
             return found
     return None
 
 
 def _profile(parts: list[memoryview]) -> bytes | None:
-    """A profile cut into APP2 segments: name (12 bytes), number from 1, how many there are, data (ICC.1 B.4)."""
+    """A profile split into APP2 segments: name (12 bytes), number from 1, their count, data (ICC.1 B.4)."""
     ordered = sorted((part for part in parts if len(part) > 14), key=lambda part: part[12])
     numbers = [part[12] for part in ordered]
     if not numbers or numbers != list(range(1, ordered[0][13] + 1)):
-        return None  # a part is missing: as good as none
+        return None  # a part is missing: ignored
     return checked_profile(*(part[14:] for part in ordered))
 
 
 def _dpi(payload: memoryview) -> tuple[float, float] | None:
-    """The density of a JFIF segment: unit 1 is dots an inch, 2 dots a centimetre, 0 only their ratio."""
+    """The density in a JFIF segment: unit 1 is dots per inch, 2 dots per centimetre, 0 only an aspect ratio."""
     unit, x, y = struct.unpack_from(">BHH", payload, 7)
     inches = {1: 1.0, 2: 2.54}.get(unit)
     return plausible_dpi(x * inches, y * inches) if inches else None

@@ -1,8 +1,8 @@
-"""A JPEG without its end: whole but for the last marker, as interrupted writers leave it, or with pixels missing?
+"""A JPEG without an end marker: complete otherwise, as interrupted writers leave it, or with pixels missing?
 
-libjpeg paints what is missing gray and only warns, and Pillow does not hand the warning on. So such a file is decoded
-twice, with bits after its end that are each other's opposites. If a single bit of it is missing, the first one differs,
-and with it the pixels.
+libjpeg paints missing pixels gray and only warns, and Pillow does not pass the warning on. So such a file is decoded
+twice, with two endings whose bits are each other's complement. If even one bit of the file is missing, its first
+replacement differs between the two, and with it the pixels.
 """
 
 import random
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from app.images.formats.base import Buffer
 
 EOI = b"\xff\xd9"
-PIECE = 1 << 20  # bytes looked through at a time: a search holds the interpreter's lock
+PIECE = 1 << 20  # bytes searched at a time: a search holds the GIL
 SOS = 0xDA
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -21,13 +21,13 @@ ENDS = (_BITS + EOI, bytes(255 - byte for byte in _BITS) + EOI)
 
 
 def is_ended(scans: Buffer) -> bool:
-    """Whether an end follows the first scan's header; entropy-coded data holds no FF D9."""
+    """Whether an end marker follows the header of the first scan; entropy-coded data contains no FF D9."""
     starts = reversed(range(0, len(scans), PIECE))
     return any(EOI in bytes(scans[start : start + PIECE + 1]) for start in starts)
 
 
 def ended_both_ways(stream: tuple[Buffer, ...]) -> Iterator[tuple[Buffer, ...]]:
-    """The file with each of the two ends. Half an end marker is no data."""
+    """The file with each of the two endings. Half an end marker is not data."""
     *head, scans = stream
     view = memoryview(scans)
     while len(view) and view[-1] == 0xFF:
@@ -36,14 +36,14 @@ def ended_both_ways(stream: tuple[Buffer, ...]) -> Iterator[tuple[Buffer, ...]]:
 
 
 def lacks_scans(segments: Iterator[tuple[int, Buffer]]) -> bool:
-    """Whether some coefficient of some channel is in no scan, or not to its last bit (ITU-T T.81, G.1.1.1).
+    """Whether some coefficient of some channel is in no scan, or not down to its last bit (ITU-T T.81, G.1.1.1).
 
     ``segments``: marker and contents of each segment of the file, from the first on.
     """
     try:
         return any(any(left) for left in _missing_bits(segments).values())
     except (IndexError, struct.error):
-        return True  # a header that is cut short
+        return True  # a truncated header
 
 
 def _missing_bits(segments: Iterator[tuple[int, Buffer]]) -> dict[int, list[int]]:

@@ -1,7 +1,8 @@
-"""PNG (W3C PNG specification, third edition; the numbers of sections below are its). An APNG is its default image.
+"""PNG (W3C PNG specification, third edition, whose section numbers appear below). Of an APNG the default image is
+read.
 
-Of what is damaged, only pixels and the palette they need are fatal: an ancillary chunk of a wrong checksum, length or
-place counts as not there, as libpng and the browsers have it.
+Only damaged pixels and the palette they need are fatal: an ancillary chunk with a wrong checksum, length or place is
+ignored, as libpng and browsers do.
 """
 
 import struct
@@ -27,7 +28,7 @@ from app.images.formats.ifd import Exif, plausible_dpi, read_exif
 from app.images.formats.png_colour import colour_profile
 from app.images.formats.xmp import MAX_XMP, cleaned_xmp
 
-MAX_CHUNKS = 16_384  # 128 MB of libpng's IDATs, which hold 8 KB each; as many empty ones cost 40 ms
+MAX_CHUNKS = 16_384  # 128 MB of libpng's IDATs, which hold 8 KB each; that many empty ones cost 40 ms
 MAX_PALETTE = 256  # colours (11.2.2)
 
 _IEND = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
@@ -94,7 +95,8 @@ def read_png(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def check_pixels(container: Container) -> None:
-    """The checksums of the pixels, which Pillow leaves unread: a flipped bit may still inflate, to another picture."""
+    """Verifies the checksums of the pixel chunks, which Pillow ignores: a flipped bit may still inflate, to a
+    different image."""
     for part in container.stream[1:-1]:
         chunk = next(_chunks(part, 0))
         if not chunk.intact():
@@ -102,9 +104,9 @@ def check_pixels(container: Container) -> None:
 
 
 def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
-    """The first intact chunk of each kind in use, and all that hold pixels, unchecked.
+    """The first intact chunk of each kind in use, and all pixel chunks, unverified.
 
-    Nothing is inflated here, and other text nowhere: what is not used may hold what it likes.
+    Nothing is inflated here, and text that is not used never is.
     """
     used: dict[bytes, Chunk] = {}
     pixels: list[Buffer] = []
@@ -119,7 +121,8 @@ def _collect(data: bytes) -> tuple[dict[bytes, Chunk], list[Buffer]]:
 
 
 def _told_as(chunk: Chunk, after_pixels: bool, after_palette: bool) -> bytes | None:
-    """What a chunk counts as in its place (5.6); None if as nothing. Browsers take gAMA and iCCP after PLTE as well."""
+    """The name under which a chunk counts in its place (5.6); None if it is ignored. Browsers accept gAMA and iCCP
+    after PLTE."""
     if chunk.name == b"iTXt":
         return _XMP if bytes(chunk.payload[: len(_XMP)]) == _XMP else None
     if chunk.name == b"eXIf":
@@ -130,7 +133,7 @@ def _told_as(chunk: Chunk, after_pixels: bool, after_palette: bool) -> bytes | N
 
 
 def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
-    """The chunks (5.3) from ``start`` to IEND. What is missing after the first IDAT is left to Pillow to miss."""
+    """The chunks (5.3) from ``start`` to IEND. Whatever is missing after the first IDAT is left to Pillow to report."""
     view = memoryview(data)
     seen_pixels = False
     for _ in range(MAX_CHUNKS):
@@ -140,10 +143,10 @@ def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
         if name == b"IEND":
             return
         end = start + 12 + length
-        if end > len(view) or not name.isalpha():  # of bytes: the letters of ASCII
+        if end > len(view) or not name.isalpha():  # on bytes: ASCII letters
             if seen_pixels and name != b"IDAT":
                 return
-            raise CorruptImageError("A PNG chunk is cut short or has no name")
+            raise CorruptImageError("A PNG chunk is truncated or has no name")
         yield Chunk(name, view[start + 8 : end - 4], struct.unpack_from(">I", view, end - 4)[0], view[start:end], start)
         seen_pixels |= name == b"IDAT"
         start = end
@@ -151,7 +154,7 @@ def _chunks(data: Buffer, start: int) -> Iterator[Chunk]:
 
 
 def _inflate(data: Buffer, limit: int) -> bytes:
-    """A zlib stream that may expand to ``limit`` bytes at most; ``zlib.error`` if it is damaged."""
+    """Inflates a zlib stream to at most ``limit`` bytes; ``zlib.error`` if it is damaged."""
     inflater = zlib.decompressobj()
     inflated = inflater.decompress(data, limit + 1)
     if len(inflated) > limit:
@@ -169,7 +172,8 @@ def _palette(chunk: Chunk) -> memoryview:
 
 
 def _palette_alpha(used: dict[bytes, Chunk], colours: int) -> bytes | None:
-    """The alpha of a palette's first colours (11.3.1.1); None for a tRNS of more, of none, or before the palette."""
+    """The alpha of a palette's first colours (11.3.1.1); None for a tRNS that has more or none, or precedes the
+    palette."""
     if b"tRNS" not in used or not 0 < len(used[b"tRNS"].payload) <= colours:
         return None
     is_before = used[b"tRNS"].start < used[b"PLTE"].start
@@ -177,7 +181,7 @@ def _palette_alpha(used: dict[bytes, Chunk], colours: int) -> bytes | None:
 
 
 def _exif(used: dict[bytes, Chunk]) -> Exif:
-    """After the pixels it does not turn the picture: a browser has shown it by then."""
+    """After the pixels its orientation is ignored: by then a browser has shown the image."""
     if b"eXIf" in used:
         return read_exif(used[b"eXIf"].payload)
     return replace(read_exif(used[_LATE_EXIF].payload), orientation=1) if _LATE_EXIF in used else Exif()
@@ -193,7 +197,7 @@ def _xmp(payload: memoryview) -> bytes | None:
     try:
         return cleaned_xmp(_inflate(text, 2 * MAX_XMP) if compressed else text)
     except (zlib.error, TooComplexError):
-        return None  # damaged or too large: as good as none
+        return None  # damaged or too large: ignored
 
 
 def _profile(payload: memoryview) -> bytes | None:
@@ -202,7 +206,7 @@ def _profile(payload: memoryview) -> bytes | None:
     try:
         return _inflate(payload[end + 2 :], MAX_PROFILE) or None if end > 0 else None
     except zlib.error:
-        return None  # a broken profile is as good as none
+        return None  # a broken profile is ignored
 
 
 def _dpi(payload: memoryview) -> tuple[float, float] | None:
@@ -213,7 +217,7 @@ def _dpi(payload: memoryview) -> tuple[float, float] | None:
 
 
 def _key(alpha: memoryview, colour: int, bits: int) -> tuple[int, ...] | None:
-    """The colour key of a tRNS (11.3.1.1): one 16-bit sample for gray, three for RGB, of which the lower bits count."""
+    """The colour key of a tRNS (11.3.1.1): one 16-bit sample for gray, three for RGB, whose low bits count."""
     samples = {0: ">H", 2: ">HHH"}.get(colour)
     if samples is None or len(alpha) != struct.calcsize(samples):
         return None

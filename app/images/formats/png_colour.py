@@ -1,8 +1,9 @@
-"""PNG's four ways to tell colour, the first of them that holds (W3C PNG, third edition, 4.3): cICP, iCCP, sRGB, gAMA.
+"""PNG's four ways to signal colour, of which the first valid one counts (W3C PNG, third edition, 4.3): cICP, iCCP,
+sRGB, gAMA.
 
-What holds is what browsers go by. Tried in Chromium 156: a cICP of a matrix, a narrow range, numbers unspecified or
-reserved is passed over, as is a damaged iCCP and an sRGB of no intent; cHRM counts beside gAMA alone; a gAMA within 5 %
-of 1/2.2 without cHRM is sRGB; a cHRM that is impossible makes gAMA worthless too.
+Valid is what browsers accept. Tested in Chromium 156: a cICP with a matrix, a narrow range, or unspecified or
+reserved numbers is skipped, and so are a damaged iCCP and an sRGB without an intent; cHRM counts only together with
+gAMA; a gAMA within 5 % of 1/2.2 without cHRM is sRGB; an impossible cHRM invalidates gAMA too.
 """
 
 import struct
@@ -20,12 +21,12 @@ INTENTS = 4
 def colour_profile(
     chunks: Mapping[bytes, memoryview], gray: bool, inflate: Callable[[memoryview], bytes | None]
 ) -> bytes | None:
-    """The ICC profile that says what the chunks do, None for sRGB. ``chunks``: contents by name, checksums right.
+    """The ICC profile equivalent to the chunks, None for sRGB. ``chunks``: contents by name, checksums verified.
 
     Raises ``UnsupportedFormatError`` for HDR.
     """
     points = bytes(chunks.get(b"cICP", b""))
-    if len(points) == 4 and points[2:] == b"\0\1":  # RGB as it is, the whole range
+    if len(points) == 4 and points[2:] == b"\0\1":  # RGB without a matrix, full range
         profile = png_profile_of(CodePoints(*points[:2]), gray)
         if profile is not None:
             return profile
@@ -40,7 +41,7 @@ def colour_profile(
 
 
 def _by_gamma(gamma_chunk: Buffer, primaries_chunk: Buffer, gray: bool) -> bytes | None:
-    """gAMA is light to sample (11.3.2.2); cHRM x and y of white, red, green and blue (11.3.2.1)."""
+    """gAMA maps light to samples (11.3.2.2); cHRM holds x and y of white, red, green and blue (11.3.2.1)."""
     if len(gamma_chunk) != 4:
         return None
     (gamma,) = struct.unpack(">I", gamma_chunk)

@@ -1,4 +1,4 @@
-"""What the numbers of a file's pixels mean, settled once for all formats: a profile that fits them, or sRGB."""
+"""The meaning of a file's pixel values, settled once for all formats: a profile that applies to them, or sRGB."""
 
 import struct
 from dataclasses import replace
@@ -14,10 +14,10 @@ _CICP_TAG = slice(8, 12)  # of a cicpType (ICC.1:2022, 10.3): primaries, transfe
 
 
 def settled(container: Container) -> Container:
-    """The container with a profile for such pixels as it has, or with none. Raises ``UnsupportedFormatError`` for HDR.
+    """The container with a profile that applies to its pixels, or none. Raises ``UnsupportedFormatError`` for HDR.
 
-    Browsers show gray by an RGB profile, too. Where that is a shade of gray, the profile becomes one for gray; where it
-    may be a tint, the picture counts as a coloured one. An RGB picture under a gray profile they show as sRGB.
+    Browsers apply an RGB profile to gray, too. If the result is a shade of gray, the profile becomes a gray one; if
+    it may be tinted, the image counts as coloured. They show an RGB image with a gray profile as sRGB.
     """
     profile = plausible_profile(container.icc_profile)
     if profile is None:
@@ -34,7 +34,7 @@ def settled(container: Container) -> Container:
 
 
 def _says_srgb(gray: bytes) -> bool:
-    """Whether a gray profile shows all levels of 8 bits as they are shown without it, or is damaged."""
+    """Whether a gray profile shows all 8-bit levels as they are shown without it, or is damaged."""
     levels = np.linspace(0, 1, 256)
     try:
         (light,) = own_curves(gray, levels)

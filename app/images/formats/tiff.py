@@ -1,8 +1,8 @@
-"""TIFF 6.0 and BigTIFF. A file of several pages is its first; the later ones are not read.
+"""TIFF 6.0 and BigTIFF. Of a file with several pages only the first is read.
 
-Pillow and libtiff are given the file with another directory put before it, written here: the tags of storage alone,
-each number once and every table whole. So nothing in the original directory can confuse them, and reading past the end
-of the file stays just that.
+Pillow and libtiff are given the file with a new directory in front of it: only the tags of storage, each number once
+and every table complete. So nothing in the original directory can confuse them, and reading past the end of the file
+remains just that.
 """
 
 from math import ceil
@@ -27,16 +27,16 @@ from app.images.formats.iptc import MAX_BLOCK, Property, photoshop_iptc, xmp_pro
 from app.images.formats.xmp import cleaned_xmp, with_properties
 
 MAX_BLOCKS = 100_000
-"""Strips or tiles; each costs an object. The highest picture allowed has 32,768 rows."""
+"""Strips or tiles; each costs an object. The tallest image allowed has 32,768 rows."""
 
 MAX_SAMPLES = 6
-"""A pixel; with more, Pillow refuses by way of the log."""
+"""Per pixel; with more, Pillow refuses and writes to the log."""
 
-MAX_PIXEL_BYTES = 8  # of samples that are put together here: what 16 bits of RGB and alpha take
+MAX_PIXEL_BYTES = 8  # of samples assembled here: as many as 16-bit RGB with alpha
 MAX_WEBP_BLOCKS = 4096
-MAX_COLOURS = 256  # of a palette, for indices of 8 bits
+MAX_COLOURS = 256  # of a palette with 8-bit indices
 MAX_LIST = 65_536
-"""Bytes of a list of storage that is handed on; JPEG's tables, the longest, have some 1,200."""
+"""Bytes of a storage tag that is passed on; JPEG's tables, the longest, have about 1,200."""
 
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_SIZES, PLANES, COLOUR_MAP = 273, 277, 278, 279, 284, 320
@@ -103,26 +103,26 @@ def read_tiff(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _iptc(tags: ifd.Directory) -> dict[Property, list[str]]:
-    """Of the tag of its own or, where there is none, of Photoshop's."""
+    """From its own tag or, if there is none, from Photoshop's."""
     own, resources = (tags.fields[tag].value if tag in tags.fields else b"" for tag in (IPTC, PHOTOSHOP))
     block = bytes(own[:MAX_BLOCK]) or photoshop_iptc(resources)
     return xmp_properties(block) if block else {}
 
 
 def _check_kind(tags: ifd.Directory) -> None:
-    if DNG_VERSION in tags.fields or tags.number(SUBFILE_TYPE, 0) & 1:  # bit 0: a smaller version of another picture
-        raise UnsupportedFormatError("This is a camera's raw file or begins with a thumbnail; send a developed picture")
+    if DNG_VERSION in tags.fields or tags.number(SUBFILE_TYPE, 0) & 1:  # bit 0: a reduced version of another image
+        raise UnsupportedFormatError("This is a camera's raw file or begins with a thumbnail; send a developed image")
     if (compression := tags.number(COMPRESSION, 1)) not in _COMPRESSIONS:
         raise UnsupportedFormatError(f"TIFF compression {compression} is not supported")
     if (samples := tags.number(SAMPLES, 1)) > MAX_SAMPLES:
-        raise UnsupportedFormatError(f"A TIFF of {samples} samples a pixel is not supported")
+        raise UnsupportedFormatError(f"A TIFF with {samples} samples per pixel is not supported")
     for tag in _LISTS & set(tags.fields):
         if (size := len(tags.fields[tag].value)) > MAX_LIST:
             raise TooComplexError(f"The TIFF's tag {tag} has too many values", limit=MAX_LIST, actual=size)
 
 
 def _count_blocks(tags: ifd.Directory, width: int, height: int, limits: DecodeLimits) -> int:
-    """How many strips or tiles the picture needs and has; the tiles may not be much larger than it."""
+    """The number of strips or tiles that the image needs and has; tiles may not be much larger than the image."""
     planes = tags.number(SAMPLES, 1) if tags.number(PLANES, 1) == 2 else 1
     if _is_tiled(tags):
         tile_width, tile_height = tags.number(TILE_WIDTH, 0), tags.number(TILE_HEIGHT, 0)
@@ -154,22 +154,23 @@ def _is_gray(tags: ifd.Directory) -> bool:
 
 
 def _is_deep_gray(tags: ifd.Directory) -> bool:
-    """Whether Pillow makes one channel of more than 8 bits of it."""
+    """Whether Pillow decodes it to one channel of more than 8 bits."""
     photometric, bits, samples = tags.number(PHOTOMETRIC, WHITE_IS_ZERO), tags.number(BITS, 1), tags.number(SAMPLES, 1)
     return photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and samples == 1 and bits > 8
 
 
 def _has_alpha(tags: ifd.Directory) -> bool:
     extra = tags.numbers(EXTRA_SAMPLES, 1)
-    if not extra:  # Pillow takes an undeclared fourth sample of RGB for alpha
+    if not extra:  # Pillow reads an undeclared fourth sample of RGB as alpha
         return tags.number(PHOTOMETRIC, WHITE_IS_ZERO) == RGB and tags.number(SAMPLES, 1) == 4
     return extra[0] in _ALPHA
 
 
 def _bytewise(tags: ifd.Directory, width: int) -> Bytewise | None:
-    """How to read samples that libtiff could give and Pillow has no mode for, or would cut to 8 bits; None for others.
+    """How to read samples that libtiff can decode but Pillow has no mode for, or would reduce to 8 bits; None for
+    others.
 
-    What is compressed is bytes, whatever they mean; so the file is declared to hold gray of 8 bits.
+    Compressed data are bytes, whatever they mean, so the file is declared to contain 8-bit gray.
     """
     samples, photometric = tags.number(SAMPLES, 1), tags.number(PHOTOMETRIC, WHITE_IS_ZERO)
     depths, formats = (set(tags.numbers(tag, MAX_SAMPLES)) for tag in (BITS, SAMPLE_FORMAT))
@@ -181,7 +182,7 @@ def _bytewise(tags: ifd.Directory, width: int) -> Bytewise | None:
     if kind is None or colours == 0 or not (extra in (0, 1) if samples > 1 else kind in ("f2", "f8", "u4")):
         return None
     compression, predictor = tags.number(COMPRESSION, 1), tags.number(PREDICTOR, 1)
-    if compression not in (5, 8, 32946, 50000):  # LZW, Deflate and Zstandard alone have one
+    if compression not in (5, 8, 32946, 50000):  # only LZW, Deflate and Zstandard have one
         predictor = 1
     if compression in (JPEG, WEBP) or predictor not in (1, 2, 3 if kind[0] == "f" else 1):
         return None
@@ -198,7 +199,7 @@ def _bytewise(tags: ifd.Directory, width: int) -> Bytewise | None:
 
 
 def _check_bytes(bytewise: Bytewise, height: int, limits: DecodeLimits) -> None:
-    """Samples of 32 bits and more take more than ``DecodeLimits`` reckons with."""
+    """Samples of 32 bits and more take more memory than ``DecodeLimits`` accounts for."""
     size, most = bytewise.row_bytes * height, MAX_PIXEL_BYTES * limits.max_pixels
     if size > most:
         detail = f"{size} bytes of samples are more than the {most} allowed"
@@ -213,16 +214,16 @@ def _variety(tags: ifd.Directory) -> str:
 
 
 def _webp_blocks(data: bytes, tags: ifd.Directory, width: int, height: int) -> tuple[Block, ...]:
-    """The strips or tiles of a TIFF of WebPs (Adobe's and GDAL's compression 50001)."""
+    """The strips or tiles of a TIFF with WebP compression (Adobe's and GDAL's compression 50001)."""
     plain = set(tags.numbers(BITS, MAX_SAMPLES)) == {8} and tags.number(PLANES, 1) == 1
     if not plain or tags.number(PHOTOMETRIC, WHITE_IS_ZERO) != RGB or tags.number(SAMPLES, 1) not in (3, 4):
-        raise UnsupportedFormatError(f"A TIFF of WebP and {_variety(tags)} is not supported")
+        raise UnsupportedFormatError(f"A TIFF with WebP and {_variety(tags)} is not supported")
     tiled = _is_tiled(tags)
     rows = tags.number(STRIP_ROWS, height) or height
     across, down = (tags.number(TILE_WIDTH, 0), tags.number(TILE_HEIGHT, 0)) if tiled else (width, min(rows, height))
     corners = [(left, top) for top in range(0, height, down) for left in range(0, width, across)]
     if len(corners) > MAX_WEBP_BLOCKS:
-        raise TooComplexError("The TIFF has too many WebPs", limit=MAX_WEBP_BLOCKS, actual=len(corners))
+        raise TooComplexError("The TIFF has too many WebP images", limit=MAX_WEBP_BLOCKS, actual=len(corners))
     offsets = tags.numbers(TILE_OFFSETS if tiled else STRIP_OFFSETS, len(corners))
     sizes = tags.numbers(TILE_SIZES if tiled else STRIP_SIZES, len(corners))
     view = memoryview(data)
@@ -233,7 +234,7 @@ def _webp_blocks(data: bytes, tags: ifd.Directory, width: int, height: int) -> t
 
 
 def _rebuilt(data: bytes, tags: ifd.Directory, bytewise: Bytewise | None, blocks: int) -> tuple[Buffer, ...]:
-    """A new header, a new directory, and then the file as it is, all of its offsets moved by so much."""
+    """A new header, a new directory, and then the unchanged file; all of its offsets are shifted accordingly."""
     tiled = _is_tiled(tags)
     numbers = _NUMBERS | ({TILE_WIDTH, TILE_HEIGHT} if tiled else {STRIP_ROWS})
     fields = {tag: ifd.longs(found, tags.order) for tag in numbers if (found := tags.numbers(tag, 1))}

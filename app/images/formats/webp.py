@@ -1,4 +1,4 @@
-"""WebP (RFC 9649). An animation is its first frame, and what follows that is not read."""
+"""WebP (RFC 9649). Of an animation only the first frame is read."""
 
 import struct
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from app.images.formats.base import Buffer, Container, DecodeLimits, ImageHeader
 from app.images.formats.ifd import Exif, read_exif
 from app.images.formats.xmp import cleaned_xmp
 
-MAX_CHUNKS = 1000  # a still picture has six
+MAX_CHUNKS = 1000  # a still image has six
 _PROFILE, _ALPHA, _ANIMATION = 0x20, 0x10, 0x02  # flags of VP8X
 _PIXELS = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"))
 
@@ -56,30 +56,30 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Container:
 
 
 def _has_profile(first: Chunk) -> bool:
-    """Browsers show no profile that the flags deny."""
+    """Browsers ignore a profile that the flags do not announce."""
     return first.name == b"VP8X" and bool(first.payload[0] & _PROFILE)
 
 
 def _check_frame(chunks: list[Chunk], width: int, height: int) -> None:
-    """The picture itself, or the first frame of an animation, tells a size of its own, by which it is decoded."""
+    """The image itself, or the first frame of an animation, states a size of its own, by which it is decoded."""
     frame = next((chunk for chunk in chunks if chunk.name in (b"VP8 ", b"VP8L", b"ANMF")), None)
     if frame is None:
-        raise CorruptImageError("The WebP has no picture")
+        raise CorruptImageError("The WebP contains no image")
     left = top = 0
     whole = width, height
-    if frame.name == b"ANMF":  # RFC 9649, 2.7.1.1: a head of 16 bytes, numbers of 24 bits; then chunks
+    if frame.name == b"ANMF":  # RFC 9649, 2.7.1.1: a header of 16 bytes with 24-bit numbers, then chunks
         left, top, *less = (int.from_bytes(frame.payload[at : at + 3], "little") for at in (0, 3, 6, 9))
         whole = less[0] + 1, less[1] + 1
         inner = _chunks(frame.payload, 16, len(frame.payload))
         frame = next((chunk for chunk in inner if chunk.name in (b"VP8 ", b"VP8L")), frame)
     if _size(frame)[:2] != whole or 2 * left + whole[0] > width or 2 * top + whole[1] > height:
-        raise CorruptImageError("The WebP's picture has another size than its header says")
+        raise CorruptImageError("The WebP's image has a different size than its header says")
 
 
 def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
     """The chunks of the file, or of a frame; of an animation those up to and including the first frame.
 
-    Bytes after the length that the file gives are no part of it. After the picture nothing has to be whole.
+    Bytes beyond the file's stated length are not part of it. After the image nothing needs to be complete.
     """
     view = memoryview(data)
     seen_picture = False
@@ -91,8 +91,8 @@ def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
         if position > end:
             if seen_picture:
                 return
-            raise CorruptImageError("A WebP chunk is cut short")
-        padding = b"\0" * (length % 2)  # to an even length; the last may lack it
+            raise CorruptImageError("A WebP chunk is truncated")
+        padding = b"\0" * (length % 2)  # to an even length; the last chunk may lack it
         yield Chunk(name, view[start + 8 : position], view[start:position], padding)
         position += len(padding)
         seen_picture |= name in (b"VP8 ", b"VP8L")
@@ -102,7 +102,7 @@ def _chunks(data: Buffer, position: int, end: int) -> Iterator[Chunk]:
 
 
 def _size(chunk: Chunk) -> tuple[int, int, bool]:
-    """Width, height and whether there is alpha, of the first chunk: lossy, lossless, or the extended header."""
+    """Width, height and whether there is alpha, from the first chunk: lossy, lossless, or the extended header."""
     payload = chunk.payload
     if chunk.name == b"VP8 " and bytes(payload[3:6]) == b"\x9d\x01\x2a":  # RFC 6386, 9.1
         width, height = struct.unpack_from("<HH", payload, 6)
@@ -113,7 +113,7 @@ def _size(chunk: Chunk) -> tuple[int, int, bool]:
     if chunk.name == b"VP8X" and len(payload) >= 10:  # RFC 9649, 2.7: 24 bits each
         width, height = (int.from_bytes(payload[at : at + 3], "little") + 1 for at in (4, 7))
         return width, height, bool(payload[0] & _ALPHA)
-    raise CorruptImageError("The WebP does not begin with a picture")
+    raise CorruptImageError("The WebP does not begin with an image")
 
 
 FORMAT = InputFormat(

@@ -1,7 +1,7 @@
-"""Small XML documents of strangers as a tree, in time and memory that grow with their bytes and no faster.
+"""Parses small untrusted XML documents into a tree, in time and memory proportional to their size.
 
-expat's own hooks refuse what multiplies: a document type, without which no entity can be declared, in whatever encoding
-it is written; more nodes than ``MAX_NODES``; more depth than ``MAX_DEPTH``, which is walked by recursion.
+Hooks of expat refuse whatever multiplies: document types, without which no entity can be declared, in any encoding;
+more than ``MAX_NODES`` nodes; more than ``MAX_DEPTH`` levels, because the tree is walked recursively.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from xml.sax.saxutils import escape, quoteattr
 
 MAX_DEPTH = 16
 MAX_NODES = 4096
-"""Elements, attributes, namespaces and pieces of text. An hour's history of a photo editor has about 2,000."""
+"""Elements, attributes, namespaces and pieces of text. An hour's edit history of a photo has about 2,000."""
 
 
 class Name(NamedTuple):
-    """A name, resolved; ``prefix`` is how the document abbreviates the namespace."""
+    """A resolved name; ``prefix`` is the document's abbreviation of the namespace."""
 
     namespace: str
     local: str
@@ -66,7 +66,7 @@ class _RefusedError(Exception):
 
 
 class _Builder:
-    """expat's handlers, which put a tree together."""
+    """expat's handlers, which build the tree."""
 
     def __init__(self) -> None:
         self.root: Element | None = None
@@ -103,7 +103,7 @@ class _Builder:
         self._open[-1].children.append(text)
 
     def _name(self, name: str) -> Name:
-        """``namespace local prefix``, as expat gives it; where there is no namespace, the latter alone."""
+        """``namespace local prefix``, as expat gives it; only the local name if there is no namespace."""
         if name not in self._names:
             parts = name.split(" ")
             self._names[name] = Name("", name) if len(parts) == 1 else Name(*parts)
@@ -116,7 +116,7 @@ class _Builder:
 
 
 def parse_xml(document: bytes) -> Element | None:
-    """The root of a document; None for one that is damaged, or refused as the module says."""
+    """The root of a document; None if it is damaged or refused (see the module)."""
     builder = _Builder()
     parser = ParserCreate(namespace_separator=" ")
     parser.namespace_prefixes = True
@@ -127,6 +127,6 @@ def parse_xml(document: bytes) -> Element | None:
     parser.CharacterDataHandler = builder.text
     try:
         parser.Parse(document, True)
-    except (_RefusedError, ExpatError, ValueError, LookupError):  # LookupError: an encoding that nobody knows
+    except (_RefusedError, ExpatError, ValueError, LookupError):  # LookupError: an unknown encoding
         return None
     return builder.root

@@ -1,7 +1,8 @@
-"""XMP packets (ISO 16684-1, Adobe's XMP specification part 1): what may travel on of one, and the mark of enlarging.
+"""XMP packets (ISO 16684-1, Adobe's XMP specification part 1): which properties are kept, and the mark of
+enlargement.
 
-A packet is kept by a list of what describes the picture as a whole. What is not on it (where the picture was taken, its
-orientation and size, thumbnails, edit histories, developing settings, gain maps) would be private, or no longer true.
+What is kept is an allowlist of properties that describe the image as a whole. Everything else (location,
+orientation, size, thumbnails, edit histories, develop settings, gain maps) would be private or no longer true.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ _BEGIN, _END = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 
 
 def cleaned_xmp(packet: Buffer) -> bytes | None:
-    """The packet less what must not travel on. One damaged, too large or with a document type is as good as none."""
+    """The packet without what must not be kept. One that is damaged, too large or has a document type is ignored."""
     root = _parsed(packet)
     if root is None:
         return None
@@ -69,9 +70,10 @@ def cleaned_xmp(packet: Buffer) -> bytes | None:
 
 
 def enlarged_xmp(kept: bytes | None) -> bytes:
-    """A packet that says the picture was enhanced by an algorithm, beside what ``cleaned_xmp`` has left of its own.
+    """A packet that marks the image as enhanced by an algorithm, in addition to the properties kept by
+    ``cleaned_xmp``.
 
-    IPTC Photo Metadata Standard, "Digital Source Type". A picture that said it was generated goes on saying so.
+    IPTC Photo Metadata Standard, "Digital Source Type". An image that was marked as generated stays marked so.
     """
     root = _parsed(kept or b"") or _parsed(_EMPTY.encode())
     assert root is not None  # _EMPTY is a packet
@@ -89,9 +91,9 @@ def enlarged_xmp(kept: bytes | None) -> bytes:
 
 
 def with_properties(packet: bytes | None, properties: Mapping[Property, Sequence[str]]) -> bytes | None:
-    """The packet and, of the properties, those that it does not have yet, as far as there is room.
+    """The packet plus those properties that it does not have yet, as far as there is room.
 
-    A bag that it has takes those values that are new.
+    A bag that it already has is extended by the new values.
     """
     if not properties:
         return packet
@@ -108,7 +110,7 @@ def with_properties(packet: bytes | None, properties: Mapping[Property, Sequence
 
 
 def _missing(root: Element, wanted: Property, values: Sequence[str]) -> tuple[Element, list[Element]]:
-    """Where in the packet something is to be added for a property, and what."""
+    """The elements to add to the packet for a property, and where."""
     name, descriptions = (wanted.namespace, wanted.name), _descriptions(root)
     has = [child for each in descriptions for child in each.elements if child.name[:2] == name]
     if not has and not any(name == attribute[:2] for each in descriptions for attribute in each.attributes):
@@ -153,7 +155,7 @@ def _parsed(packet: Buffer) -> Element | None:
 
 
 def _outer(root: Element) -> list[Element]:
-    """What stands around the descriptions: ``x:xmpmeta`` and the ``rdf:RDF`` in it, or an ``rdf:RDF`` alone."""
+    """The elements around the descriptions: ``x:xmpmeta`` and the ``rdf:RDF`` in it, or an ``rdf:RDF`` alone."""
     is_rdf = root.name[:2] == (_RDF, "RDF")
     return [root] if is_rdf else [root, *(each for each in root.elements if each.name[:2] == (_RDF, "RDF"))]
 
@@ -170,7 +172,7 @@ def _descriptions(root: Element) -> list[Element]:
 
 
 def _remove_private(element: Element) -> None:
-    """Of a property that is kept, what must not travel on, at whatever depth."""
+    """Removes from a kept property what must not be kept, at any depth."""
     element.attributes = {name: value for name, value in element.attributes.items() if not _private(name)}
     element.children = [each for each in element.children if isinstance(each, str) or not _private(each.name)]
     for each in element.elements:

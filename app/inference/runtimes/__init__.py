@@ -1,4 +1,4 @@
-"""What computes networks, one file a runtime: ONNX Runtime, and OpenVINO where it is installed."""
+"""The runtimes that compute networks, one file each: ONNX Runtime, and OpenVINO if it is installed."""
 
 import sys
 
@@ -10,15 +10,15 @@ from app.inference.runtimes.onnx_runtime import OnnxRuntime
 OPENVINO = "openvino"
 NOT_INSTALLED = "ENLARGER_PROVIDER is openvino, but it is not installed: pip install enlarger[openvino]."
 
-# `import openvino` imports this and reports itself to its makers. With None there the import fails, and `openvino` goes
-# on with a stub of its own.
+# `import openvino` imports this and reports its use to Intel. With None in its place the import fails, and `openvino`
+# continues with a stub of its own.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def choose_runtimes(asked: str, gpu: GpuOptions) -> tuple[OnnxRuntime, Runtime | None]:
-    """ONNX Runtime and, where it is asked for or "auto" finds it and no GPU, OpenVINO beside it.
+    """ONNX Runtime and, if it is requested, or "auto" finds it and no GPU, OpenVINO besides.
 
-    ``ProviderError`` where what is asked for is missing.
+    Raises ``ProviderError`` if what is requested is missing.
     """
     onnx = OnnxRuntime("cpu" if asked == OPENVINO else choose_provider(asked), gpu)
     further = openvino_runtime() if asked == OPENVINO or (asked == "auto" and not onnx.on_gpu) else None
@@ -28,7 +28,7 @@ def choose_runtimes(asked: str, gpu: GpuOptions) -> tuple[OnnxRuntime, Runtime |
 
 
 def openvino_runtime() -> Runtime | None:
-    """None where OpenVINO is not installed."""
+    """None if OpenVINO is not installed."""
     try:
         from app.inference.runtimes.openvino import OpenVinoRuntime
     except ModuleNotFoundError as error:

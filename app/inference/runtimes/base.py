@@ -1,4 +1,4 @@
-"""What the engine asks of a runtime: to load a network's file, to run batches, to tell what it is."""
+"""The runtime interface of the engine: loads a network's file, runs batches, and describes itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Protocol
 from app.images.pixels import Pixels
 
 ALL_OUTPUTS = ""
-OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # of the one face, by the depth of what a run is shown
-FILES = {"bf16": "fp32"}  # which of a network's files a precision runs, where they are not called the same
+OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # of the one face, by the dtype of a run's input
+FILES = {"bf16": "fp32"}  # the file that a precision runs, if its name differs
 
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output; ``kind`` as ONNX writes it: ``tensor(float)``. Open dimensions are no numbers."""
+    """An input or output; ``kind`` in ONNX's notation: ``tensor(float)``. Open dimensions are not numbers."""
 
     name: str
     kind: str
@@ -22,7 +22,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Face:
-    """What a file says it takes and gives, and its ``metadata_props``."""
+    """The inputs and outputs that a file declares, and its ``metadata_props``."""
 
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
@@ -31,9 +31,10 @@ class Face:
 
 @dataclass(frozen=True)
 class Source:
-    """The file of a network of that title: ``data`` is proven, ``path`` its name; ``precision`` is what is asked for.
+    """The file of the network ``title``: ``data`` is verified, ``path`` names it; ``precision`` is the requested
+    one.
 
-    ``output``: the one that will be fetched, or ``ALL_OUTPUTS``. ``macs``: multiply-accumulates of a LR pixel.
+    ``output``: the one that will be fetched, or ``ALL_OUTPUTS``. ``macs``: multiply-accumulates per LR pixel.
     """
 
     title: str
@@ -46,9 +47,9 @@ class Source:
 
 
 class Session(Protocol):
-    """A network that is loaded, for one or more threads at a time, as ``Runtime.load`` was told.
+    """A loaded network, for one or more concurrent threads, as requested from ``Runtime.load``.
 
-    ``provider`` and ``precision`` are read back from what was really made.
+    ``provider`` and ``precision`` are read back from what was really loaded.
     """
 
     @property
@@ -61,20 +62,20 @@ class Session(Protocol):
     def face(self) -> Face: ...
 
     def run(self, batch: Pixels) -> Pixels:
-        """LR ``[N, h, w, 3]`` to HR ``[N, h * scale, w * scale, 3]`` of the same depth, in memory of its own.
+        """LR ``[N, h, w, 3]`` to HR ``[N, h * scale, w * scale, 3]`` of the same depth, in newly allocated memory.
 
         Raises ``OutOfMemoryError``, or one of the runtime's ``errors``.
         """
 
     def release(self) -> None:
-        """Gives back what is held beside the process' own memory; the session is used no more."""
+        """Releases what is held outside the process' own memory; the session must not be used afterwards."""
 
 
 class Runtime(Protocol):
-    """``name`` is a provider's, as the settings have it. ``precisions``: what it runs, the one for "auto" first.
+    """``name``: a provider's, as in the settings. ``precisions``: those that it runs, the one for "auto" first.
 
-    ``depths``: the dtypes of pictures it may be shown. ``errors``: what a run may raise. ``on_gpu``: batches pay, and
-    sessions are dear to make.
+    ``depths``: the dtypes of images that it accepts. ``errors``: what a run may raise. ``on_gpu``: batches pay off,
+    and sessions are expensive to make.
     """
 
     @property
@@ -93,7 +94,7 @@ class Runtime(Protocol):
     def on_gpu(self) -> bool: ...
 
     def load(self, source: Source, threads: int, callers: int = 1) -> Session:
-        """A session that ``callers`` may run at a time, each with so many threads, its own among them.
+        """A session that ``callers`` threads may run concurrently, each with ``threads`` threads, including itself.
 
         Raises ``ModelFileError`` or ``ProviderError``.
         """

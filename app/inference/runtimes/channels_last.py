@@ -1,11 +1,11 @@
-"""A network's two ends as OpenVINO computes them fastest: integers in, and channels last from the last layer on.
+"""Rewrites both ends of a network for OpenVINO: integers in, and channels last from the last layer on.
 
-As exported, the end is planes, which are quantised, transposed and shuffled. OpenVINO's convolutions give channels
-last, so each of these steps moves the whole result: 40 of the 170 ms that a tile of `fast` takes. Channels last they
-are one pass over it, and what is left of the pixel shuffle is done where the result is copied to its place anyway.
+As exported, a network ends in planes, which are quantised, transposed and shuffled. OpenVINO's convolutions produce
+channels last, so each of these steps moves the whole result: 40 of the 170 ms that a tile of `fast` takes. With
+channels last they are a single pass, and the rest of the pixel shuffle is done when the result is copied into place.
 
-Its quantisation is spelled out besides. OpenVINO 2026.4 merges FakeQuantize into the convolution before it, whose bf16
-kernels cannot write integers: compiling then fails ("object is not initialized"), and the next network crashes.
+Quantisation is also spelled out. OpenVINO 2026.4 merges FakeQuantize into the preceding convolution, whose bf16
+kernels cannot write integers: compilation then fails ("object is not initialized"), and the next network crashes.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ import numpy as np
 from openvino import Model, Type, opset13
 
 PEAK = 255
-MOVING = ("Result", "Reshape", "Transpose", "Convert")  # operations that change no sample
+MOVING = ("Result", "Reshape", "Transpose", "Convert")  # operations that leave samples unchanged
 
 
 def with_channels_last(model: Model, output: str, scale: int) -> Model:
-    """The same network for pictures as they are, uint8 ``[N, H, W, 3]``, with that uint8 output alone.
+    """The same network for images as they are, uint8 ``[N, H, W, 3]``, with only that uint8 output.
 
-    What it gives is ``[N, H, W, s, s * 3]``, the runs of the ``s`` HR rows of each LR row, or ``[N, H * s, W * s, 3]``
-    where the network itself ends in planes. ``ValueError`` where it does not end as the face has it.
+    The output is ``[N, H, W, s, s * 3]``, the runs of the ``s`` HR rows of each LR row, or ``[N, H * s, W * s, 3]``
+    if the network itself ends in planes. ``ValueError`` if its end is not as the face requires.
     """
     levels, image = quantised(model.output(output).get_node()), model.input("image").get_node()
     channels = levels.get_partial_shape()[1].get_length()
@@ -41,7 +41,7 @@ def with_channels_last(model: Model, output: str, scale: int) -> Model:
 
 
 def quantised(node: Any) -> Any:
-    """What an output is made of by rounding and by moving samples alone: f32 planes ``[N, C, H, W]``."""
+    """What an output is made from by only rounding and moving samples: f32 planes ``[N, C, H, W]``."""
     while node.get_type_name() in MOVING:
         node = node.input_value(0).get_node()
     planes = node.input_value(0) if node.get_type_name() == "FakeQuantize" else None
@@ -52,8 +52,8 @@ def quantised(node: Any) -> Any:
 
 
 def without_picture(levels: Any, image: Any) -> Any:
-    """f32 planes ``[N, C, H, W]`` to each of which the picture is added to make ``levels``
-    (``training/export/shortcut.py``), None where they are made otherwise."""
+    """f32 planes ``[N, C, H, W]`` to each of which the image is added to give ``levels``
+    (``training/export/shortcut.py``); None if they are computed otherwise."""
     addition = producer(levels, "Reshape")
     residual, picture = (
         (producer(value, "Reshape") for value in addition.input_values())
@@ -64,7 +64,7 @@ def without_picture(levels: Any, image: Any) -> Any:
 
 
 def producer(value: Any, through: str) -> Any:
-    """The operation whose result ``value`` is, an operation ``through`` of it left out; None without that."""
+    """The operation whose result ``value`` is, skipping an operation ``through``; None without that operation."""
     node = value.get_node()
     return node.input_value(0).get_node() if node.get_type_name() == through else None
 
@@ -75,9 +75,9 @@ def is_image(planes: Any, image: Any) -> bool:
 
 
 def spread(samples: Any, channels: int) -> Any:
-    """Pixels ``[N, H, W, 3]`` to planes ``[N, channels, H, W]``, colour by colour again and again.
+    """Pixels ``[N, H, W, 3]`` to planes ``[N, channels, H, W]``, repeating the three colours.
 
-    By a convolution, whose result lies as that of the network's last one does; 0 to 255 are exact in bf16.
+    By a convolution, so that the result has the layout of the network's last one; 0 to 255 are exact in bf16.
     """
     weights = np.tile(np.eye(3, dtype=np.float32), (channels // 3, 1)).reshape(channels, 3, 1, 1)
     planes = opset13.transpose(samples, np.array([0, 3, 1, 2]))
@@ -85,6 +85,6 @@ def spread(samples: Any, channels: int) -> Any:
 
 
 def rows_of(planes: Any) -> Any:
-    """``[N, C, H, W]`` to ``[N, H, W * C]``: of three dimensions, so that it can lie in memory in one way only."""
+    """``[N, C, H, W]`` to ``[N, H, W * C]``: with three dimensions it can have only one memory layout."""
     pixels = opset13.transpose(planes, np.array([0, 2, 3, 1]))
     return opset13.reshape(pixels, np.array([0, 0, -1]), special_zero=True)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: every precision there is a file of, on a CPU or a GPU."""
+"""ONNX Runtime: every precision for which there is a file, on a CPU or a GPU."""
 
 import threading
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from app.inference.pruning import with_one_output
 from app.inference.runtimes.base import ALL_OUTPUTS, OUTPUTS, Face, Source, Value
 from app.inference.stopping import giving_up
 
-PRECISIONS = {  # what a provider runs; "auto" takes the first a network has
-    "cpu": ("fp32", "int8", "fp16"),  # fp16 for its figures alone: a CPU casts to and fro, which is slower
+PRECISIONS = {  # what a provider runs; "auto" takes the first that a network has
+    "cpu": ("fp32", "int8", "fp16"),  # fp16 only to measure it: a CPU casts back and forth, which is slower
     "cuda": ("fp16", "fp32"),
     "tensorrt": ("fp16", "fp32"),
 }
@@ -38,14 +38,14 @@ class OnnxRuntime:
         return OnnxSession(source, self.name, threads, callers, self._gpu)
 
     def load_plain(self, data: bytes, path: str, threads: int) -> ort.InferenceSession:
-        """A file of any other face, as ONNX Runtime has it."""
+        """An ONNX Runtime session of a file with any other face."""
         return create_session(data, path, self.name, threads, gpu=self._gpu)
 
 
 class OnnxSession:
-    """One session a caller, made when it is needed first: they wait for their own threads and for no others'.
+    """One session per caller, made on first use: they wait only for their own threads.
 
-    Without threads to wait for, callers share one.
+    If there are no threads to wait for, callers share one session.
     """
 
     def __init__(self, source: Source, name: str, threads: int, callers: int, gpu: GpuOptions) -> None:
@@ -82,7 +82,7 @@ class OnnxSession:
         except RUN_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemoryError(f"There is not enough memory for {self._title} now.") from error
+            raise OutOfMemoryError(f"There is not enough memory for {self._title} at the moment.") from error
 
     @contextmanager
     def _free_session(self) -> Iterator[ort.InferenceSession]:

@@ -1,7 +1,7 @@
-"""OpenVINO on a CPU: bf16 where the processor computes it, int8, fp32; for results of 8 bits.
+"""OpenVINO on a CPU: bf16 if the processor computes it, int8 and fp32; for 8-bit results.
 
-Every size of tile is computed at once by a network compiled for any. One whose tiles keep coming is compiled for that
-size too: `fast` is 1.24 times as fast then, its int8 file 1.45 times. Both give the same bytes.
+Tiles of any size are computed by a network compiled for all sizes. For a size that keeps coming the network is
+compiled again: `fast` is then 1.24 times as fast, its int8 file 1.45 times. Both give the same bytes.
 """
 
 import logging
@@ -22,23 +22,23 @@ from app.inference.providers import is_out_of_memory
 from app.inference.runtimes.base import OUTPUTS, Face, Source, Value
 from app.inference.runtimes.channels_last import with_channels_last
 from app.inference.stopping import current_stop, giving_up
-from app.threads import give_way
+from app.threads import lower_priority
 
 log = logging.getLogger("enlarger.openvino")
 
 Shape = tuple[int, ...]
 ANY_SIZE: Shape = ()
-MOST_COMPILED = 8  # networks and sizes, of the whole process: each holds its weights and its code, 5 to 15 MB
-LARGE_MACS = 20_000_000_000  # of a tile that takes longer than compiling, and much memory: compiled for at once
-PAYS_AFTER = 4  # times what compiling takes: seconds computed with tiles of one size until it is compiled for that
-MOST_SIZES = 64  # of which a session knows how long they have been computed
+MOST_COMPILED = 8  # networks and sizes in the whole process; each holds its weights and code, 5 to 15 MB
+LARGE_MACS = 20_000_000_000  # a tile that takes longer than compiling, and much memory: compiled for immediately
+PAYS_AFTER = 4  # times the compile time: compute time with tiles of one size after which it is compiled for that size
+MOST_SIZES = 64  # whose compute time a session keeps
 
-KINDS = {"f32": "tensor(float)", "u8": "tensor(uint8)", "u16": "tensor(uint16)"}  # as ONNX writes them
+KINDS = {"f32": "tensor(float)", "u8": "tensor(uint8)", "u16": "tensor(uint16)"}  # in ONNX's notation
 COMPUTED = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
 
 
 class OpenVinoRuntime:
-    """``name`` is the provider's in the settings. ``compiles_sizes`` is false once a compilation has failed."""
+    """``name`` is the provider's name in the settings. ``compiles_sizes`` is false once a compilation has failed."""
 
     name = "openvino"
     depths = ("uint8",)
@@ -50,7 +50,7 @@ class OpenVinoRuntime:
         self.computes_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precisions = ("bf16", "fp32", "int8") if self.computes_bf16 else ("fp32", "int8")
         self.compiles_sizes = True
-        self.kept = Kept(MOST_COMPILED)
+        self.cache = CompiledCache(MOST_COMPILED)
 
     def load(self, source: Source, threads: int, callers: int = 1) -> "OpenVinoSession":
         try:
@@ -63,20 +63,24 @@ class OpenVinoRuntime:
         return self._core.read_model(source.data)
 
     def compile(self, model: Any, precision: str, threads: int, streams: int) -> Any:
-        """For ``streams`` runs at a time, with so many threads together. Floats are bf16 if possible, but for fp32."""
+        """For ``streams`` concurrent runs that share ``threads`` threads. Floats are bf16 if possible, unless fp32
+        is requested."""
         half = precision != "fp32" and self.computes_bf16
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
-            "ENABLE_CPU_PINNING": False,  # decoders and encoders use the same cores
+            "ENABLE_CPU_PINNING": False,  # decoders and encoders share the cores
         }
-        with ThreadPoolExecutor(1, initializer=give_way) as maker:  # its threads inherit the priority of their maker
+        with ThreadPoolExecutor(
+            1, initializer=lower_priority
+        ) as maker:  # its threads inherit the priority of the thread that makes it
             return maker.submit(self._core.compile_model, model, "CPU", options).result()
 
 
 class Compiled:
-    """A network compiled for tiles of one shape, or for all; each thread that runs it takes a request of its own."""
+    """A network compiled for tiles of one shape, or of any; each thread that runs it has an infer request of its
+    own."""
 
     def __init__(self, model: Any, shape: Shape, session: "OpenVinoSession") -> None:
         self.model, self._shape, self._session = model, shape, ref(session)
@@ -101,15 +105,15 @@ class Compiled:
             del session._compiled[self._shape]
 
 
-class Kept:
-    """What is compiled in this process: the last ``most`` that ran, of which the idle ones hold no activations.
+class CompiledCache:
+    """Everything compiled in this process: the ``most`` recently used ones, of which idle ones hold no activations.
 
-    Else each network that was ever asked for would keep those of its tiles: 25 to 90 MB a thread.
+    Otherwise each network ever used would keep those of its tiles: 25 to 90 MB per thread.
     """
 
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, threading.Lock()
-        self._all: OrderedDict[Compiled, None] = OrderedDict()  # the one that ran last comes last
+        self._all: OrderedDict[Compiled, None] = OrderedDict()  # the most recently used one is last
 
     def __len__(self) -> int:
         return len(self._all)
@@ -138,7 +142,7 @@ class Kept:
 
 
 class OpenVinoSession:
-    """Compiled for tiles of any size when it is made, and for one size once its tiles have come for a while."""
+    """Compiled for tiles of any size when it is made, and for one size once such tiles have kept coming."""
 
     provider = "OpenVINO"
 
@@ -149,7 +153,7 @@ class OpenVinoSession:
         self._model = with_channels_last(model, OUTPUTS["uint8"], source.scale)
         self._compiling = threading.Lock()
         self._compiled: dict[Shape, Compiled] = {}
-        self._seconds: OrderedDict[Shape, float] = OrderedDict()  # computed with tiles of a size
+        self._seconds: OrderedDict[Shape, float] = OrderedDict()  # compute time by tile size
         started = time.perf_counter()
         self.precision = precision_of(self._compile(ANY_SIZE).model)
         self._pays_after = PAYS_AFTER * (time.perf_counter() - started)
@@ -159,23 +163,24 @@ class OpenVinoSession:
         scale, title = self._source.scale, self._source.title
         upscaled: Pixels = np.empty((count, height * scale, width * scale, channels), np.uint8)
         compiled = self._compiled_for(batch.shape)
-        self._runtime.kept.begin(compiled)
+        self._runtime.cache.begin(compiled)
         started = time.perf_counter()
         try:
             compiled.run(np.ascontiguousarray(batch), upscaled)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemoryError(f"There is not enough memory for {title} now.") from error
+            raise OutOfMemoryError(f"There is not enough memory for {title} at the moment.") from error
         finally:
-            self._runtime.kept.end(compiled)
+            self._runtime.cache.end(compiled)
         self._seconds[batch.shape] = self._seconds.pop(batch.shape, 0.0) + time.perf_counter() - started
         while len(self._seconds) > MOST_SIZES:
             self._seconds.popitem(last=False)
         return upscaled
 
     def _compiled_for(self, shape: Shape) -> Compiled:
-        """What is compiled for tiles of that shape, or for any while it is new or another thread compiles."""
+        """The network compiled for tiles of that shape, or for any while the shape is new or another thread is
+        compiling."""
         if (own := self._compiled.get(shape)) is not None:
             return own
         large = self._source.macs * math.prod(shape[:3]) >= LARGE_MACS
@@ -205,13 +210,14 @@ class OpenVinoSession:
 
     def release(self) -> None:
         for compiled in list(self._compiled.values()):
-            self._runtime.kept.forget(compiled)
+            self._runtime.cache.forget(compiled)
 
 
 def place(result: Pixels, upscaled: Pixels) -> None:
-    """Runs of HR rows ``[N, h, w, s, s * 3]``, or pixels, to their places in ``upscaled`` ``[N, h * s, w * s, 3]``.
+    """Copies runs of HR rows ``[N, h, w, s, s * 3]``, or pixels, into place in ``upscaled`` ``[N, h * s, w * s,
+    3]``.
 
-    A run moves as one element: a third of the time that its bytes would take one by one.
+    A run moves as one element, in a third of the time that its bytes would take one by one.
     """
     if result.ndim == 4:
         upscaled[...] = result
@@ -223,7 +229,7 @@ def place(result: Pixels, upscaled: Pixels) -> None:
 
 
 def face_of(model: Any) -> Face:
-    """Of a network as it was read from its file."""
+    """The face of a network as read from its file."""
     inputs, outputs = (
         tuple(
             Value(
@@ -241,7 +247,7 @@ def face_of(model: Any) -> Face:
 
 
 def precision_of(compiled: Any) -> str:
-    """What most of the convolutions, or else of all layers, of a compiled network are computed in."""
+    """The precision of most of the convolutions, or else of all layers, of a compiled network."""
     layers = [layer.get_rt_info() for layer in compiled.get_runtime_model().get_ops()]
     kinds = [(str(layer["layerType"].value), str(layer["runtimePrecision"].value)) for layer in layers]
     convolutions = Counter(precision for layer, precision in kinds if layer == "Convolution")

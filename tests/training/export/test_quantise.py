@@ -372,7 +372,7 @@ def test_a_file_is_planned_with_its_own_context(exported: Exported) -> None:
         engine = Engine(zoo, "cpu", usable_cores(), precision)
         planned = engine.zoo.find("tiny", SCALE)
         assert planned == engine.network(exported.tiny).spec == exported.tiny.at(precision)
-        face = engine.session(planned, engine.network(planned).way).face
+        face = engine.session(planned, engine.network(planned).backend).face
         assert face.metadata["context"] == str(planned.context)
     files = {**exported.tiny.files, "int8": replace(exported.tiny.files["int8"], context=31)}
     wrong = replace(zoo, models=(replace(exported.tiny, files=files),))

@@ -40,7 +40,7 @@ LOOK_SECONDS = 0.5  # between two looks at the jobs that somebody follows
 Answer = TypeVar("Answer")
 
 
-class Desk:
+class JobLifecycle:
     """``retention``: seconds for which a finished job is kept."""
 
     def __init__(self, book: Book, replica: Replica, store: Store, retention: float) -> None:

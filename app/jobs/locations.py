@@ -10,7 +10,7 @@ from app.jobs.store import CHUNK_BYTES, Store, split_object, told
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """``buckets``: URLs of buckets, or of folders in them, that requests may name; none without."""
 
     egress: Egress
