@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import ForbiddenUrlError, SourceError, StoreError
 from app.jobs.egress import Egress
-from app.jobs.places import Places
+from app.jobs.locations import Locations
 from app.jobs.store import CHUNK_BYTES, Store, split_object
 from harness.s3 import S3
 
@@ -89,14 +89,14 @@ def test_only_a_plain_path_in_a_bucket_is_an_object(url: str) -> None:
 
 
 def test_requests_name_objects_in_the_buckets_of_the_list_alone() -> None:
-    places = Places(Egress(), ["s3://photos/in", "gs://whole"])
+    locations = Locations(Egress(), ["s3://photos/in", "gs://whole"])
     for url in ("s3://photos/in/a.jpg", "s3://photos/in/deep/er.jpg", "gs://whole/a.jpg"):
-        places.check(url)
+        locations.check(url)
     for url in ("s3://photos/inner/a.jpg", "s3://photos/a.jpg", "s3://photos/in/../a.jpg", "s3://whole/a.jpg"):
         with pytest.raises((ForbiddenUrlError, SourceError)):
-            places.check(url)
+            locations.check(url)
     with pytest.raises(ForbiddenUrlError):
-        places.check("https://example.org/a.jpg")
+        locations.check("https://example.org/a.jpg")
 
 
 def test_no_error_tells_a_secret(tmp_path: Path) -> None:
