@@ -100,6 +100,10 @@ def decode_container(container: Container) -> SourceImage:
         alpha=None if alpha is None else Raster((alpha,)),
         _colour=Raster(colour),
     )
+    planes = colour if alpha is None else (*colour, alpha)
+    sizes = {(plane.height, plane.width) for plane in planes}
+    if sizes != {(header.height, header.width)}:
+        raise CorruptImageError("The image has a different size than its header says")
     if (source.depth, source.has_alpha, ink) != (header.depth, header.has_alpha, container.ink):
         raise CorruptImageError("The image's samples are of a different kind than its header says")
     return source

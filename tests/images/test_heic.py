@@ -2,7 +2,9 @@
 
 import io
 import struct
+from collections import Counter
 from contextlib import suppress
+from itertools import product
 
 import numpy as np
 import pillow_heif
@@ -292,3 +294,19 @@ def test_without_the_extra_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(formats, "INPUTS", others)
     with pytest.raises(UnsupportedFormatError, match="extra `heif`"):
         inspect(heic(smooth(64, 64)), LIMITS)
+
+
+def test_a_clean_aperture_elsewhere_is_refused_or_kept() -> None:
+    """libheif does not cut where the cut would lie outside the image: the size is then another than the header's."""
+    data, ends = heic(smooth(7, 9)), Counter[str]()
+    at = data.index(b"clap") + 4
+    whole = opened(data)
+    for place, value in product(range(8), (0, 1, 2, 8, 64, 255, 0x10FFFFC9, 0x50FFFFFF, 0xEFFFFFC9, 0xFFFFFFFF)):
+        changed = data[: at + 4 * place] + value.to_bytes(4, "big") + data[at + 4 * place + 4 :]
+        try:
+            source = opened(changed)
+        except EnlargerError as error:
+            ends[error.code] += 1
+        else:
+            ends["whole" if (source.height, source.width) == (whole.height, whole.width) else "another size"] += 1
+    assert ends["corrupt_image"] > 10, ends
