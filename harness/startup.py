@@ -87,8 +87,8 @@ SPOILED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "another interface": (lambda models: replace(models, foreign_model()), ("bicubic-x2", "inputs are", "outputs are")),
     "another scale": (lambda models: replace(models, misnamed_model()), ("bicubic-x2", "metadata says scale '3'")),
     "no network": (lambda models: replace(models, b"no network"), (FILE, "cannot load")),
-    "no manifest": (lambda models: (models / MANIFEST).unlink(), (MANIFEST, "No such file")),
-    "no folder": (shutil.rmtree, (MANIFEST, "No such file")),
+    "no manifest": (lambda models: (models / MANIFEST).unlink(), (MANIFEST, "no such file")),
+    "no folder": (shutil.rmtree, (MANIFEST, "no such file")),
 }
 
 
