@@ -6,7 +6,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -182,9 +182,7 @@ def batches(
     """
     for chosen, rng in draws(pairs, data, seed, first_step, last_step, rank):
         crops = [random_crop(pairs, picture, data, rng) for picture in chosen]
-        if data.flat:
-            crops = [flat(*crop, rng) if rng.random() < data.flat else crop for crop in crops]
-        yield np.stack([lr for lr, _ in crops]), np.stack([hr for _, hr in crops])
+        yield stacked(crops, data.flat, rng)
 
 
 def random_crop(pairs: PairSet, picture: int, data: DataRecipe, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
@@ -215,6 +213,13 @@ def turned(patch: Pixels, flip_y: bool, flip_x: bool, transpose: bool) -> Pixels
     patch = patch[::-1] if flip_y else patch
     patch = patch[:, ::-1] if flip_x else patch
     return patch.transpose(1, 0, 2) if transpose else patch
+
+
+def stacked(crops: Sequence[tuple[Pixels, Pixels]], share: float, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """LR and HR of one batch, with a flat pair in place of such a ``share`` of the crops."""
+    if share:
+        crops = [flat(*crop, rng) if rng.random() < share else crop for crop in crops]
+    return np.stack([lr for lr, _ in crops]), np.stack([hr for _, hr in crops])
 
 
 def flat(lr: Pixels, sr: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:

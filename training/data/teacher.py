@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.data.degradations import spoiled_at_random
-from training.data.pairs import Pixels, flat, list_pictures, read_picture, turned
+from training.data.pairs import Pixels, list_pictures, read_picture, stacked, turned
 from training.export.foreign import read_foreign
 from training.hardware import computes_bf16
 from training.recipe import TAUGHT_MARGIN, DataRecipe, TeacherRecipe
@@ -56,9 +56,7 @@ class TaughtPairs:
             rng = np.random.default_rng((seed, step, rank) if rank else (seed, step))
             chosen = rng.choice(len(self), size=data.batch, p=shares).tolist()
             crops = [self._crop(pair, data.crop, rng) for pair in chosen]
-            if data.flat:
-                crops = [flat(*crop, rng) if rng.random() < data.flat else crop for crop in crops]
-            yield np.stack([lr for lr, _ in crops]), np.stack([sr for _, sr in crops])
+            yield stacked(crops, data.flat, rng)
 
     def detail(self) -> NDArray[np.float64]:
         """The mean gradient of each of the teacher's images, in levels; never 0."""

@@ -115,9 +115,7 @@ def judge_all(networks: dict[str, Enlarge], comparison: Comparison, folders: Fol
     found: Found = {label: {} for label in (*networks, ORIGINAL)}
     for name in comparison.sets:
         pictures = list(originals(folders.data / name, comparison.scale))
-        drawn = set(
-            np.linspace(0, len(pictures) - 1, min(comparison.crops, len(pictures))).round().astype(int).tolist()
-        )
+        drawn = evenly(len(pictures), comparison.crops)
         for index, hr in enumerate(tqdm(pictures, desc=name, unit="picture")):
             for condition in comparison.conditions:
                 lr = CONDITIONS[condition](hr, comparison.scale)
