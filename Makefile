@@ -15,7 +15,7 @@ serve: $(SERVED)
 	$(BIN)/enlarger serve --host $(HOST) --port $(PORT)
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/test
 	$(BIN)/ruff check

@@ -112,11 +112,32 @@ class TeacherRecipe:
 
 
 @dataclass(frozen=True)
+class StrengthRecipe:
+    """``[strength]``: what a network that takes a strength learns at less than 1: to lie between the image of
+    ``faithful``, an exported network of the same scale, and its target.
+
+    ``full`` and ``none``: the shares of crops at 1 and at 0; the others have any strength between.
+    """
+
+    faithful: str
+    full: float = 0.5
+    none: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(self.full, self.none, self.between) < 0:
+            raise ValueError(f"[strength] full = {self.full!r} and none = {self.none!r} are no shares of one whole")
+
+    @property
+    def between(self) -> float:
+        return round(1 - self.full - self.none, 9)
+
+
+@dataclass(frozen=True)
 class ContentRecipe:
     """``[stage.content]``: a loss on VGG19's features at ``layers`` (torchvision's indices; 34 is conv5_4), weighted.
 
-    ``distance``: "mse", SRGAN's, or "l1", ESRGAN's. Several layers are summed, each times its own of ``shares``
-    (default: 1 each).
+    ``distance``: "mse", SRGAN's, "l1", ESRGAN's, or "texture", much as in DISTS. Several layers are summed, each times
+    its own of ``shares`` (default: 1 each).
     """
 
     weight: float = 1.0
@@ -248,6 +269,7 @@ class Recipe:
     seed: int = 1
     data: DataRecipe = field(default_factory=DataRecipe)
     teacher: TeacherRecipe | None = None
+    strength: StrengthRecipe | None = None
     stages: tuple[Stage, ...] = ()
     ema: float = 0.999
     precision: str = "bf16"
@@ -261,6 +283,10 @@ class Recipe:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if "architecture" not in self.network:
             raise ValueError("[network] names no architecture")
+        if bool(self.network.get("strength")) != bool(self.strength):
+            raise ValueError("[network] strength = true and a table [strength] belong together")
+        if self.strength and self.int8:
+            raise ValueError("[int8] is calibrated at one strength: a network that takes others has no int8 file")
         if not 0 <= self.blend <= 1:
             raise ValueError(f"blend = {self.blend!r} is not a share from 0 to 1")
         if self.blend < 1 and not self.start_from:
@@ -312,9 +338,11 @@ def load_recipe(name_or_path: str) -> Recipe:
         data = _data(table.pop("data", {}))
         stages = tuple(_stage(stage) for stage in table.pop("stage", []))
         teacher = typed(TeacherRecipe, _tuples(table.pop("teacher"))) if "teacher" in table else None
+        strength = typed(StrengthRecipe, table.pop("strength")) if "strength" in table else None
         int8 = typed(Int8Recipe, _tuples(table.pop("int8"))) if "int8" in table else None
         fp16 = typed(Fp16Recipe, _tuples(table.pop("fp16"))) if "fp16" in table else None
-        return typed(Recipe, table, data=data, teacher=teacher, stages=stages, int8=int8, fp16=fp16)
+        parts = {"data": data, "teacher": teacher, "strength": strength, "stages": stages, "int8": int8, "fp16": fp16}
+        return typed(Recipe, table, **parts)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
 

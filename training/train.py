@@ -25,6 +25,7 @@ from training.pause import Cores, cores
 from training.recipe import Recipe, Stage
 from training.schedule import learning_rate, stage_at
 from training.start import REWARM_STEPS, State, begin
+from training.strength import Strengths, strengths
 from training.validation import validate
 
 LOG_EVERY = 100  # steps
@@ -73,6 +74,7 @@ def train_with(
         return state.averaged.network
 
     contents = content_losses(recipe, folders, ranks.device)
+    steering = strengths(recipe, folders, ranks.device)
     with ranks.in_turn():
         source, take = training_batches(recipe, folders, state.step, ranks.rank, ranks.device)
         validation = validation_pairs(recipe, folders)
@@ -95,7 +97,7 @@ def train_with(
         prepared = loader.next()
         waited = time.perf_counter() - waited
         lr, hr = (to_tensor(pixels, ranks.device) for pixels in take(prepared))  # [N, 3, h, w], [N, 3, h s, w s]
-        losses = update(state, recipe, stage, rate, lr, hr, contents, ranks)
+        losses = update(state, recipe, stage, rate, lr, hr, contents, steering, ranks)
         progress.update()
 
         if not log:
@@ -117,15 +119,28 @@ def train_with(
 
 
 def update(
-    state: State, recipe: Recipe, stage: Stage, rate: float, lr: Tensor, hr: Tensor, contents: Contents, ranks: Ranks
+    state: State,
+    recipe: Recipe,
+    stage: Stage,
+    rate: float,
+    lr: Tensor,
+    hr: Tensor,
+    contents: Contents,
+    steering: Strengths | None,
+    ranks: Ranks,
 ) -> dict[str, Tensor]:
     """One step: of the generator, then of the stage's discriminator if it has one. The losses before it, by name."""
     network, adversary = state.network, state.adversaries.get(stage)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
+    random = np.random.default_rng([recipe.seed, state.step, ranks.rank])
     with autocast(recipe.precision, ranks.device):
-        sr = network(lr).float()
-        seen = window(stage.shift, hr.shape, np.random.default_rng([recipe.seed, state.step, ranks.rank]))
+        seen = window(stage.shift, hr.shape, random)
+        given: tuple[Tensor, ...] = ()
+        if steering:
+            values, hr = steering.steer(lr, hr, random)
+            given = (values,)
+        sr = network(lr, *given).float()
         losses = generator_losses(stage, sr, hr, seen, contents, adversary)
     state.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()

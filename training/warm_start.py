@@ -39,7 +39,7 @@ def start_from(network: Generator, title: str, folders: Folders, lr: Tensor) -> 
         other = widened(network, other)
     if "mean" in other and "mean" not in own:
         other = uncentred(other)
-    other = {name: centred(weight, own[name].shape) if name in own else weight for name, weight in other.items()}
+    other = {name: fitted(weight, own[name].shape) if name in own else weight for name, weight in other.items()}
     if not take_over(network, other, lr):
         raise ValueError(f"no weight of {title} fits: is it the same kind of network?")
 
@@ -122,6 +122,13 @@ def uncentred(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     others = {name: weight for name, weight in weights.items() if name != "mean"}
     subtracted = (weights["head.weight"] * weights["mean"]).sum((1, 2, 3))
     return {**others, "head.bias": weights["head.bias"] - subtracted}
+
+
+def fitted(kernel: Tensor, shape: torch.Size) -> Tensor:
+    """A kernel with the inputs and in the size of ``shape``, as far as zeros make it so; else as it is."""
+    if kernel.dim() == len(shape) == 4 and kernel.shape[1] == 3 and shape[1] == 4:  # a strength beside the colours
+        kernel = F.pad(kernel, (0, 0, 0, 0, 0, 1))
+    return centred(kernel, shape)
 
 
 def centred(kernel: Tensor, shape: torch.Size) -> Tensor:

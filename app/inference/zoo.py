@@ -52,13 +52,15 @@ class ModelSpec(Spec):
     ``context``: LR pixels of surroundings that a tile needs on each side so that its core comes out as in the whole
     image. ``macs``: multiply-accumulates per LR pixel, the measure of cost. ``alignment``: windows must begin at
     multiples of so many LR pixels, for networks that work in cells of several pixels. ``pixel_bytes``: memory that a
-    run takes per LR pixel, measured for imported networks; 0: as little as those trained here.
+    run takes per LR pixel, measured for imported networks; 0: as little as those trained here. ``strength``: the network
+    has a second input, how strongly to clean and sharpen, ``[N]`` in [0, 1].
     """
 
     scale: int
     context: int
     alignment: int = 1
     pixel_bytes: int = 0
+    strength: bool = False
 
     @property
     def title(self) -> str:

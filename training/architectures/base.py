@@ -8,11 +8,13 @@ class Generator(nn.Module):
     """A super-resolution network at one integer scale.
 
     ``forward`` maps RGB float ``[N, 3, H, W]`` in [0, 1] to ``[N, 3, H * scale, W * scale]``, not clipped. Windows of
-    an image begin at multiples of ``alignment`` LR pixels.
+    an image begin at multiples of ``alignment`` LR pixels. Where ``takes_strength`` is true, ``forward`` takes a second
+    tensor, ``[N]`` in [0, 1]: 0 enlarges faithfully, 1, the default, cleans and sharpens.
     """
 
     scale: int
     alignment: int = 1
+    takes_strength: bool = False
 
 
 class SubPixelGenerator(Generator):
@@ -23,11 +25,11 @@ class SubPixelGenerator(Generator):
     quantise to uint8 at the LR size and then move runs of ``s * 3`` contiguous bytes.
     """
 
-    def phases(self, lr: Tensor) -> Tensor:
+    def phases(self, lr: Tensor, *strength: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define phases()")
 
-    def forward(self, lr: Tensor) -> Tensor:
-        return shuffle(self.phases(lr), self.scale)
+    def forward(self, lr: Tensor, *strength: Tensor) -> Tensor:
+        return shuffle(self.phases(lr, *strength), self.scale)
 
 
 def shuffle(phases: Tensor, scale: int) -> Tensor:

@@ -16,6 +16,7 @@ from app.threads import usable_cores
 from training.checkpoint import Folders
 from training.data.degradations import DEGRADATIONS
 from training.data.pairs import Pixels, list_pictures, read_picture
+from training.export.macs import inputs
 from training.recipe import Recipe
 
 Floats = NDArray[np.float32]
@@ -141,7 +142,7 @@ def probe(core: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Floats], l
     session = create_session(opened.SerializeToString(), "calibration", "cpu", usable_cores())
 
     def values(image: Floats) -> list[Floats]:
-        found = dict(zip(inner, session.run(inner, {lr: image}), strict=True)) if inner else {}
+        found = dict(zip(inner, session.run(inner, inputs(core, image)), strict=True)) if inner else {}
         return [found.get(name, image) for name in tensors]
 
     return values

@@ -7,6 +7,9 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 21  # the first whose QuantizeLinear gives uint16
 IR_VERSION = 10
 
+STRENGTH = "strength"
+"""The second input of a network that has one: float ``[N]`` in [0, 1]."""
+
 # QuantizeLinear rounds half to even, adds the zero point and saturates: rounding and clipping in one vectorised pass.
 OUTPUTS = {"upscaled": (TensorProto.UINT8, np.uint8, 255), "upscaled16": (TensorProto.UINT16, np.uint16, 65_535)}
 
@@ -16,17 +19,19 @@ def attach_face(core: onnx.ModelProto, scale: int, phases: bool) -> onnx.ModelPr
 
     ``core`` takes one float ``[N, 3, H, W]`` in [0, 1] and gives either phases ``[N, s * s * 3, H, W]`` in the
     order of ``SubPixelGenerator`` (``phases``), or planes ``[N, 3, H * s, W * s]``; its opset is ``OPSET`` or a newer
-    one. The result takes ``image`` float ``[N, H, W, 3]`` and gives ``upscaled`` uint8 and ``upscaled16`` uint16, both
-    ``[N, H * s, W * s, 3]``.
+    one. The result takes ``image`` float ``[N, H, W, 3]``, and ``strength`` ``[N]`` where ``core`` does; it gives
+    ``upscaled`` uint8 and ``upscaled16`` uint16, both ``[N, H * s, W * s, 3]``.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(core.graph)
     for part in (graph, *graph.node, *graph.value_info):
         del part.metadata_props[:]  # the exporter's stack traces: paths of this machine, in the file and in its hash
     lr, hr = graph.input[0].name, graph.output[0].name
+    others = [each.name for each in graph.input[1:]]
     graph.node.insert(0, helper.make_node("Transpose", ["image"], [lr], perm=[0, 3, 1, 2], name="face_nchw"))
     del graph.input[:], graph.output[:]
     graph.input.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", "H", "W", 3]))
+    graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in others)
     if phases:
         _add_shapes(graph, scale)
     for name, (onnx_type, dtype, peak) in OUTPUTS.items():

@@ -11,21 +11,29 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from training.architectures import SubPixelGenerator
-from training.export.face import OPSET
+from training.architectures import Generator, SubPixelGenerator
+from training.export.face import OPSET, STRENGTH
 
 
 def to_onnx(network: nn.Module, size: tuple[int, int] = (24, 20)) -> onnx.ModelProto:
-    """The float core: ``[N, 3, H, W]`` to phases where the network has them, else to planes; N, H and W dynamic.
+    """The float core: ``[N, 3, H, W]`` to phases where the network has them, else to planes; N, H and W dynamic. A
+    network that takes a strength has a second input, ``strength`` ``[N]``.
 
     ``size`` (height, width) is that of the picture it is traced with.
     """
     core = Phases(network) if isinstance(network, SubPixelGenerator) else network
-    sample = torch.rand(2, 3, *size)
-    sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    sample, dynamic = torch.rand(2, 3, *size), torch.export.Dim.DYNAMIC
+    sizes = {0: dynamic, 2: dynamic, 3: dynamic}
+    steered = isinstance(network, Generator) and network.takes_strength
     with quiet_exporter():
         program = torch.onnx.export(
-            core.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sizes,), verbose=False
+            core.eval(),
+            (sample, torch.rand(2)) if steered else (sample,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["lr", STRENGTH] if steered else None,
+            dynamic_shapes=(sizes, ({0: dynamic},)) if steered else (sizes,),
+            verbose=False,
         )
     assert program is not None
     core = program.model_proto
@@ -72,5 +80,5 @@ class Phases(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, lr: Tensor) -> Tensor:
-        return self.network.phases(lr)
+    def forward(self, lr: Tensor, *strength: Tensor) -> Tensor:
+        return self.network.phases(lr, *strength)

@@ -41,8 +41,9 @@ def write_manifest(models: Path, spec: ModelSpec) -> None:
     for file in entry["files"].values():
         if file["context"] is None:
             del file["context"]
-    if not spec.pixel_bytes:
-        del entry["pixel_bytes"]
+    for name in ("pixel_bytes", "strength"):
+        if not entry[name]:
+            del entry[name]
     entries = [entry, *(e for e in manifest["models"] if (e["name"], e["scale"]) != (spec.name, spec.scale))]
     entries.sort(key=lambda e: e["scale"])
     cost = {e["name"]: e["macs"] for e in entries}  # of its largest scale

@@ -73,6 +73,7 @@ def export(recipe: Recipe, folders: Folders, models: Path) -> ModelSpec:
         training=training | seam_noted(recipe.title, seam),
         files={},
         alignment=network.alignment,
+        strength=network.takes_strength,
     )
     print(f"{spec.title}: step {training['steps']}, context {context}, {spec.macs:,} MAC/px, parity {worst} of 255")
     judge = judge_codes if recipe.data.codes else partial(evaluate, folders=folders)

@@ -14,6 +14,7 @@ from torch import Tensor
 from app.inference.providers import create_session
 from app.threads import usable_cores
 from training.architectures import Generator
+from training.export.face import STRENGTH
 
 CONTEXT_TOLERANCE = 0.25  # levels of 255 by which a core may move, before rounding, when its surroundings are cut
 MAX_CONTEXT = 48  # LR pixels
@@ -22,7 +23,7 @@ MAX_PHOTO_SEAM = 8.0  # the same of an imported network, on photographs
 BEYOND = 16  # LR pixels around the widest context that is tried: what it leaves out must be seen
 
 
-def parity(network: Callable[[Tensor], Tensor], model: onnx.ModelProto, original: str = "torch") -> int:
+def parity(network: Callable[..., Tensor], model: onnx.ModelProto, original: str = "torch") -> int:
     """The largest difference, in levels of 255, between the graph with the face and the network it was made from.
 
     More than 1 is an error. ``original`` is what that network is called there.
@@ -32,10 +33,14 @@ def parity(network: Callable[[Tensor], Tensor], model: onnx.ModelProto, original
     worst = 0
     for shape in ((1, 32, 32, 3), (2, 17, 41, 3), (1, 1, 1, 3), (1, 64, 5, 3)):
         image = rng.random(shape, np.float32)
+        given = {"image": image}
+        if any(each.name == STRENGTH for each in model.graph.input):
+            given[STRENGTH] = rng.random(len(image), np.float32)
+        others = [torch.from_numpy(given[name]) for name in given if name != "image"]
         with torch.no_grad():
-            planes = network(torch.from_numpy(image).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+            planes = network(torch.from_numpy(image).permute(0, 3, 1, 2), *others).permute(0, 2, 3, 1).numpy()
         expected = np.rint(np.clip(planes, 0, 1) * 255)
-        upscaled, upscaled16 = session.run(["upscaled", "upscaled16"], {"image": image})
+        upscaled, upscaled16 = session.run(["upscaled", "upscaled16"], given)
         worst = max(
             worst, int(np.abs(upscaled - expected).max()), int(np.abs(np.rint(upscaled16 / 257) - expected).max())
         )
@@ -60,10 +65,14 @@ def measure_context(network: Generator, max_seam: float = MAX_SEAM) -> tuple[int
     noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     framed = F.pad(noise[:1, :, BEYOND:-BEYOND, BEYOND:-BEYOND], (BEYOND,) * 4, value=1.0)
     picture = torch.cat([noise, (noise[:1] > 0.5).float(), framed])
+    given: tuple[Tensor, ...] = ()
+    if network.takes_strength:  # at both ends of it
+        given = (torch.tensor([0.0, 1.0]).repeat_interleave(len(picture)),)
+        picture = picture.repeat(2, 1, 1, 1)
 
     def core_with(context: int) -> Tensor:
         start, stop, inner = margin - context, margin + core + context, slice(context * s, (context + core) * s)
-        return network(picture[:, :, start:stop, start:stop])[:, :, inner, inner].clamp(0, 1)
+        return network(picture[:, :, start:stop, start:stop], *given)[:, :, inner, inner].clamp(0, 1)
 
     whole = core_with(margin)
 

@@ -58,12 +58,27 @@ class Features(nn.Module):
         return found
 
 
-CONTENT_DISTANCES = {"mse": F.mse_loss, "l1": F.l1_loss}
+TEXTURE_FLOOR = 1e-2  # of squared scaled features: below it a channel says nothing
+
+
+def texture(x: Tensor, y: Tensor) -> Tensor:
+    """How unlike features ``[N, C, h, w]`` are in their mean and in their structure over the whole window, each channel
+    as DISTS compares it (Ding et al. 2020, arXiv:2004.07728, Eq. 5 and 6) but with equal weights; 0 to 1."""
+    mean_x, mean_y = x.mean((2, 3)), y.mean((2, 3))
+    var_x, var_y = x.var((2, 3), correction=0), y.var((2, 3), correction=0)
+    covariance = (x * y).mean((2, 3)) - mean_x * mean_y
+    means = (2 * mean_x * mean_y + TEXTURE_FLOOR) / (mean_x**2 + mean_y**2 + TEXTURE_FLOOR)
+    structures = (2 * covariance + TEXTURE_FLOOR) / (var_x + var_y + TEXTURE_FLOOR)
+    return 1 - (means + structures).mean() / 2
+
+
+CONTENT_DISTANCES = {"mse": F.mse_loss, "l1": F.l1_loss, "texture": texture}
 
 
 class ContentLoss(nn.Module):
     """How far the scaled features are apart, a scalar, each layer times its share: in the mean square, as SRGAN has
-    it, or ("l1") in the mean, as ESRGAN's code has it, so that edges do not outweigh faint textures."""
+    it, or ("l1") in the mean, as ESRGAN's code has it, so that edges do not outweigh faint textures, or ("texture") in
+    each channel's mean and structure, so that a texture may lie elsewhere."""
 
     def __init__(self, features: Features, distance: str = "mse", shares: Sequence[float] = ()) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from training.losses.perceptual import (
     alexnet_layers,
     load_lpips,
     load_vgg19,
+    texture,
     vgg_layers,
 )
 
@@ -141,6 +142,16 @@ def test_layers_are_numbered_as_torchvisions(torchvision_file: Path, picture: Te
     for convolution in (14, 16, 34):  # conv3_3, conv3_4, conv5_4 and the ReLU after each
         assert features[convolution].min() < 0
         torch.testing.assert_close(F.relu(features[convolution]), features[convolution + 1])
+
+
+def test_texture_compares_each_channels_mean_and_structure() -> None:
+    x = torch.rand(2, 5, 12, 12, generator=torch.Generator().manual_seed(1)) * 20
+    assert texture(x, x).item() == pytest.approx(0, abs=1e-6)
+    elsewhere = torch.roll(x, 6, 3)  # the same means, another structure
+    assert 0.3 < texture(elsewhere, x).item() < 0.7
+    assert texture(x * 0.5, x).item() == pytest.approx(0.2, abs=1e-3)  # 2 * 0.5 / (1 + 0.25) in both
+    faint = torch.full_like(x, 1e-3)
+    assert texture(faint, -faint).item() < 1e-3, "channels that say nothing do not count"
 
 
 @pytest.mark.parametrize(("distance", "power"), [("mse", 2), ("l1", 1)])
