@@ -2,12 +2,13 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.errors import ModelFileError
+from app.errors import InvalidParameterError, ModelFileError
 from app.inference import engine as engine_module
 from app.inference.batching import Batcher, Window
 from app.inference.binding import BoundSession
@@ -15,8 +16,8 @@ from app.inference.engine import Engine
 from app.inference.runtimes import openvino_runtime
 from app.inference.scheduler import Scheduler
 from app.inference.self_test import check_known_tile
-from app.inference.zoo import ModelSpec, load_zoo
-from harness.fakes import PATIENCE, Pixels
+from app.inference.zoo import ModelSpec, Zoo, load_zoo
+from harness.fakes import PATIENCE, Pixels, make_spec
 from tests.support.adjustable import adjustable_graph, adjusted, write_adjustable
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
@@ -152,3 +153,14 @@ def test_a_batch_that_fails_is_computed_in_parts(folder: Path, most: int, error:
     window = np.full((8, 8, 3), 120, np.uint8)
     results = Batcher(run, 10**12).compute(spec, [Window(window, strength) for strength in STRENGTHS])
     check(results, [window] * 4, STRENGTHS)
+
+
+def test_a_network_at_a_scale_without_one_refuses_it() -> None:
+    own = replace(make_spec("own", 2), strength=True), make_spec("own", 4)
+    zoo = Zoo(Path(), "own", own)
+    assert [zoo.strength(own[:1], asked) for asked in (None, 0.0, 0.3)] == [1.0, 0.0, 0.3]
+    assert zoo.strength(own, None) == 1.0
+    with pytest.raises(InvalidParameterError, match=r"^strength: own-x4 has none; networks that have one: own-x2\.$"):
+        zoo.strength(own, 0.3)
+    with pytest.raises(InvalidParameterError, match=r"networks that have one: none\.$"):
+        Zoo(Path(), "own", own[1:]).strength(own[1:], 0.0)
