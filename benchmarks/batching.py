@@ -7,12 +7,12 @@ time, because a small window leaves most of a GPU idle), and on the GPU where th
 
 import argparse
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
+from app.inference.batching import RunBatch
 from app.inference.engine import GPU_BATCH_MACS, Engine
 from app.inference.providers import choose_provider
 from app.inference.scheduler import Scheduler
@@ -26,14 +26,12 @@ SIDE, WINDOWS = 128, 8  # LR pixels of a window, windows of a picture
 FAST_MACS = 70_000  # a LR pixel
 
 
-def pretend(spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+def pretend(spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
     time.sleep(LAUNCH + PIXEL * max(LEAST, sum(window[..., 0].size for window in windows)))
     return [nearest(window, 1) for window in windows]
 
 
-def windows_a_second(
-    run: Callable[[ModelSpec, list[Pixels]], list[Pixels]], spec: ModelSpec, batch_macs: int, jobs: int
-) -> float:
+def windows_a_second(run: RunBatch, spec: ModelSpec, batch_macs: int, jobs: int) -> float:
     scheduler = Scheduler(run, lambda _: 1e-8, 3600, batch_macs)
     window = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
 

@@ -70,6 +70,11 @@ PARAMETERS = [
     ("scale", "4" * 400, 422, "invalid_parameter", "less than or equal to 8"),
     ("scale", "NaN", 422, "invalid_parameter", ""),
     ("scale", "twice", 422, "invalid_parameter", "number"),
+    ("strength", "-0.5", 422, "invalid_parameter", "greater than or equal to 0"),
+    ("strength", "2", 422, "invalid_parameter", "less than or equal to 1"),
+    ("strength", "NaN", 422, "invalid_parameter", "finite number"),
+    ("strength", "strong", 422, "invalid_parameter", "number"),
+    ("strength", "0.5", 422, "invalid_parameter", "bicubic-x4 has none"),
     ("width", "0", 422, "invalid_parameter", "greater than or equal to 1"),
     ("height", "-8", 422, "invalid_parameter", "greater than or equal to 1"),
     ("height", "NaN", 422, "invalid_parameter", "integer"),
@@ -82,7 +87,7 @@ PARAMETERS = [
     ("background", "red", 422, "invalid_parameter", "[0-9a-fA-F]{6}"),
     ("background", "fffffff", 422, "invalid_parameter", "[0-9a-fA-F]{6}"),
     ("metadata", "some", 422, "invalid_parameter", "'keep' or 'strip'"),
-    ("modle", "bicubic", 422, "invalid_parameter", "model, scale, width, height, format, quality"),
+    ("modle", "bicubic", 422, "invalid_parameter", "model, strength, scale, width, height, format, quality"),
 ]
 
 

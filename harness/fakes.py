@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -60,7 +60,7 @@ class FakeEngine:
         """First samples of all windows so far, in the order of their computation."""
         return [sample for batch in self.batches for sample in batch]
 
-    def run(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run(self, spec: ModelSpec, windows: list[Pixels], strengths: Sequence[float] = ()) -> list[Pixels]:
         self.batches.append([int(window[0, 0, 0]) for window in windows])
         self.kinds.append({(spec.scale, *window.shape) for window in windows})
         self.reached.set()

@@ -25,7 +25,7 @@ from app.settings import Settings
 gate = Path(sys.argv[1])
 
 def watch(run):
-    def watched(engine, spec, windows):
+    def watched(engine, spec, windows, strengths):
         sys.stdout.write("tile\\n")  # one call, for two threads
         sys.stdout.flush()
         match tuple(windows[0][-1, -1].tolist()):
@@ -36,7 +36,7 @@ def watch(run):
                 raise RuntimeError("the GPU has left")
             case (2, 3, 1):
                 return [None for window in windows]  # which nobody downstream expects
-        return run(engine, spec, windows)
+        return run(engine, spec, windows, strengths)
 
     return watched
 

@@ -27,10 +27,10 @@ from app.cli import main
 from app.inference.engine import Engine
 
 def crashing(run):
-    def watched(engine, spec, windows):
+    def watched(engine, spec, windows, strengths):
         if tuple(windows[0][-1, -1].tolist()) == (6, 6, 6):
             os.kill(os.getpid(), signal.SIGSEGV)
-        return run(engine, spec, windows)
+        return run(engine, spec, windows, strengths)
 
     return watched
 

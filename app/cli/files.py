@@ -37,7 +37,9 @@ def run(arguments: list[str]) -> int:
     settings = Settings()
     zoo = load_zoo(settings.models)
     name = batch_options.parameters.model or zoo.default
-    zoo.scales(name)  # an unknown model fails before the first image
+    named = [zoo.find(name, scale) for scale in zoo.scales(name)]  # an unknown model fails before the first image
+    if not any(spec.strength for spec in named):
+        zoo.strength(named, batch_options.parameters.strength)  # and so does a strength that it does not have
     return run_until_stopped(
         Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, name))
     )
@@ -107,6 +109,11 @@ def files_parser() -> argparse.ArgumentParser:
     parser.add_argument("--skip-existing", action="store_true", help="skip images that already have a result")
     parser.add_argument("--keep-times", action="store_true", help="copy the time stamps of each source to its result")
     parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
+    parser.add_argument(
+        "--strength",
+        type=float,
+        help="for models that have one: 0 (faithful) to 1 (fully cleaned and sharpened, the default)",
+    )
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
     parser.add_argument("--width", type=int, help="instead of --scale: maximum width in pixels")
     parser.add_argument("--height", type=int, help="instead of --scale: maximum height in pixels")
@@ -127,6 +134,18 @@ def files_parser() -> argparse.ArgumentParser:
 
 def parameters_from(options: argparse.Namespace) -> UpscaleParameters:
     """The same parameters, with the same checks, as in a request."""
-    names = ("model", "scale", "width", "height", "format", "quality", "background", "subsampling", "lossless", "depth")
+    names = (
+        "model",
+        "strength",
+        "scale",
+        "width",
+        "height",
+        "format",
+        "quality",
+        "background",
+        "subsampling",
+        "lossless",
+        "depth",
+    )
     values = {name: value for name in names if (value := getattr(options, name)) is not None}
     return parse_parameters(values | {"metadata": "strip" if options.strip else "keep"})

@@ -10,10 +10,11 @@ from app.http.service import Service, service_of
 from app.images.barcodes import AVAILABLE
 from app.images.encoders import DEFAULT_QUALITY, FORMATS, OutputFormat
 from app.images.formats import INPUTS
-from app.inference.zoo import GeneratorSpec, ModelSpec, Spec
+from app.inference.zoo import DEFAULT_STRENGTH, GeneratorSpec, ModelSpec, Spec
 from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
 
 router = Router()
+STRENGTH = {"min": 0, "max": 1, "default": DEFAULT_STRENGTH}
 
 
 @router.get(
@@ -63,6 +64,7 @@ def describe_model(service: Service, name: str) -> dict[str, Any]:
         "summary": specs[0].summary,
         "licence": specs[0].licence,
         "max_scale": min(MAX_SCALE, specs[-1].scale ** 2),  # two networks in sequence
+        "strength": STRENGTH if all(spec.strength for spec in specs) else None,
         "scales": [describe_scale(service, spec) for spec in specs],
     }
 
@@ -72,6 +74,7 @@ def describe_scale(service: Service, spec: ModelSpec) -> dict[str, Any]:
     return {
         "scale": spec.scale,
         "architecture": spec.architecture,
+        "strength": spec.strength,
         "licence": spec.licence,
         "source": spec.training.get("source", spec.recipe),
         "provider": network.provider,

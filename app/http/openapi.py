@@ -44,6 +44,7 @@ HEADERS = {
     "Content-Disposition": ("The name of the upload and what was done to it.", 'inline; filename="photo-x4.png"'),
     "Enlarger-Model": ("The networks that ran, in order.", "fast-x4"),
     "Enlarger-Model-Sha256": ("The SHA-256 of their files.", "9f2c..."),
+    "Enlarger-Strength": ("Their strength, 0 to 1, where they have one.", "0.4"),
     "Enlarger-Provider": ("ONNX Runtime's execution provider.", "CPUExecutionProvider"),
     "Enlarger-Precision": ("The precision of the networks' files.", "fp32"),
     "Enlarger-Output-Size": ("Width and height of the result.", "4096x3072"),
@@ -77,6 +78,7 @@ ESTIMATE = example(
         "seconds": 2.41,
         "queue_seconds": 0.0,
         "models": ["fast-x4"],
+        "strength": None,
         "width": 4096,
         "height": 3072,
         "tiles": 24,
@@ -91,10 +93,11 @@ _MODEL = {
     "summary": "Small and quick.",
     "licence": "Apache-2.0",
     "max_scale": 8,
+    "strength": None,
     "scales": [{**_SCALE, "seconds_per_megapixel": 0.75, "metrics": {"Set5": {"psnr_y": 31.16}}}],
 }
 _JPEG = {"name": "jpeg", "media_type": "image/jpeg", "extension": ".jpg", "max_depth": 8, "alpha": False}
-MODEL = example("The network at all of its scales.", _MODEL)
+MODEL = example("The network at all of its scales; `strength` has a range and a default where there is one.", _MODEL)
 MENU = example(
     "Everything a front end needs; a limit of null means none.",
     {

@@ -107,6 +107,7 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
         "seconds": round(upscaler.seconds(plan), 3),
         "queue_seconds": round(upscaler.scheduler.backlog(), 3),
         "models": [spec.title for spec in plan.specs],
+        "strength": plan.strength if plan.has_strength else None,
         "width": width,
         "height": height,
         "tiles": plan.tiles,
@@ -143,6 +144,7 @@ def picture_headers(
     return {
         "Enlarger-Model": ", ".join(spec.title for spec in plan.specs),
         "Enlarger-Model-Sha256": ", ".join(each.file.sha256 for each in networks),
+        **({"Enlarger-Strength": f"{plan.strength:g}"} if plan.has_strength else {}),
         "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in networks)),
         "Enlarger-Precision": ", ".join(each.precision for each in networks),
         "Enlarger-Output-Size": f"{plan.picture.width}x{plan.picture.height}",

@@ -2,21 +2,31 @@
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from app.errors import ComputeError, EnlargerError, OutOfMemoryError, StartupError
 from app.images.pixels import Pixels
 from app.inference.stopping import Stopped
-from app.inference.zoo import ModelSpec
+from app.inference.zoo import DEFAULT_STRENGTH, ModelSpec
 
 log = logging.getLogger("enlarger.batching")
 
-RunBatch = Callable[[ModelSpec, list[Pixels]], list[Pixels]]
+RunBatch = Callable[[ModelSpec, list[Pixels], list[float]], list[Pixels]]
+"""A network, LR windows and their strengths to HR windows."""
+
 Outcome = Pixels | EnlargerError
 
 LANES = 2  # batches computed at a time where cores are shared; each holds the memory of a tile
 MOST_WINDOWS = 16  # in a batch, however little a network costs: their results lie in the host's memory at once
 KEPT = 0.95  # of what was measured, at each further batch: an average over about the last twenty
 FIRST_PIXELS = 128 * 128  # what the first estimate of a network's speed counts for
+
+
+class Window(NamedTuple):
+    """LR pixels ``[h, w, 3]``, and how strongly a network with a strength cleans and sharpens them, 0 to 1."""
+
+    pixels: Pixels
+    strength: float = DEFAULT_STRENGTH
 
 
 class Batcher:
@@ -35,7 +45,7 @@ class Batcher:
         budget = self._reduced.get(spec.title, self._budget)
         return max(1, min(MOST_WINDOWS, budget // (pixels * max(1, spec.macs))))
 
-    def compute(self, spec: ModelSpec, windows: list[Pixels]) -> list[Outcome]:
+    def compute(self, spec: ModelSpec, windows: list[Window]) -> list[Outcome]:
         """The HR window of each LR window, in order, or the error that befell it.
 
         A batch too large for the memory is computed in two halves, once. A failing window fails alone: the others of
@@ -51,7 +61,7 @@ class Batcher:
         except EnlargerError as error:
             return [error] if len(windows) == 1 else [self._alone(spec, window) for window in windows]
 
-    def _half(self, spec: ModelSpec, windows: list[Pixels]) -> list[Outcome]:
+    def _half(self, spec: ModelSpec, windows: list[Window]) -> list[Outcome]:
         try:
             return [*self._run(spec, windows)]
         except OutOfMemoryError as error:
@@ -60,24 +70,25 @@ class Batcher:
         except EnlargerError:
             return [self._alone(spec, window) for window in windows]
 
-    def _alone(self, spec: ModelSpec, window: Pixels) -> Outcome:
+    def _alone(self, spec: ModelSpec, window: Window) -> Outcome:
         try:
             return self._run(spec, [window])[0]
         except EnlargerError as error:
             return error
 
-    def _reduce(self, spec: ModelSpec, windows: list[Pixels]) -> int:
+    def _reduce(self, spec: ModelSpec, windows: list[Window]) -> int:
         """Halves the budget to what half of these windows cost; tells how many that are, 0 of a single one."""
         half = len(windows) // 2
         if half:
-            height, width = windows[0].shape[:2]
+            height, width = windows[0].pixels.shape[:2]
             self._reduced[spec.title] = half * height * width * max(1, spec.macs)
-        log.warning("%s: out of memory with %d windows of %s", spec.title, len(windows), windows[0].shape)
+        log.warning("%s: out of memory with %d windows of %s", spec.title, len(windows), windows[0].pixels.shape)
         return half
 
-    def _run(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def _run(self, spec: ModelSpec, windows: list[Window]) -> list[Pixels]:
         try:
-            results = self._run_batch(spec, windows)
+            pixels, strengths = [each.pixels for each in windows], [each.strength for each in windows]
+            results = self._run_batch(spec, pixels, strengths)
             if len(results) != len(windows):
                 raise ValueError(f"{len(results)} results for {len(windows)} windows")
             return results

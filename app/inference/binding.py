@@ -65,7 +65,12 @@ def enlarged(shape: tuple[int, ...], scale: int) -> tuple[int, ...]:
 
 
 def run_into(
-    upscaled: NDArray[np.unsignedinteger], session: Any, output: str, image: NDArray[np.float32], options: Any
+    upscaled: NDArray[np.unsignedinteger],
+    session: Any,
+    output: str,
+    image: NDArray[np.float32],
+    options: Any,
+    strength: NDArray[np.float32] | None = None,
 ) -> None:
     """Lets a session write its ``output`` for ``image`` directly into place: nothing is copied, and windows that
     wait for their reader take nothing from ONNX Runtime's arena, which never shrinks.
@@ -74,6 +79,8 @@ def run_into(
     """
     binding = session.io_binding()
     binding.bind_cpu_input("image", image)
+    if strength is not None:
+        binding.bind_cpu_input("strength", strength)
     binding.bind_output(output, "cpu", 0, upscaled.dtype.type, upscaled.shape, upscaled.ctypes.data)
     session.run_with_iobinding(binding, options)
 
@@ -88,12 +95,18 @@ class BoundSession:
         self._session, self._scale = session, scale
         self._image, self._upscaled = HostBuffer(lock=True), HostBuffer(lock=True)
 
-    def run(self, output: str, batch: NDArray[np.unsignedinteger], options: Any) -> NDArray[np.unsignedinteger]:
+    def run(
+        self,
+        output: str,
+        batch: NDArray[np.unsignedinteger],
+        options: Any,
+        strength: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.unsignedinteger]:
         """LR ``[N, h, w, 3]`` to HR ``[N, h * scale, w * scale, 3]`` of the same dtype, in newly allocated memory."""
         image = self._image.array(batch.shape, np.dtype(np.float32))
         np.divide(batch, np.iinfo(batch.dtype).max, out=image, dtype=np.float32)
         upscaled = self._upscaled.array(enlarged(batch.shape, self._scale), batch.dtype)
-        run_into(upscaled, self._session, output, image, options)
+        run_into(upscaled, self._session, output, image, options, strength)
         return upscaled.copy()
 
     def release(self) -> None:

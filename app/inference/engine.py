@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,9 +21,9 @@ from app.inference.face import check_face, check_generator_face
 from app.inference.guard import is_poisoned
 from app.inference.providers import GpuOptions
 from app.inference.runtimes import OPENVINO, choose_runtimes
-from app.inference.runtimes.base import ALL_OUTPUTS, FILES, OUTPUTS, Runtime, Session, Source
+from app.inference.runtimes.base import ALL_OUTPUTS, FILES, OUTPUTS, Runtime, Session, Source, Strengths
 from app.inference.self_test import known_tile
-from app.inference.zoo import GeneratorSpec, ModelFile, ModelSpec, Zoo
+from app.inference.zoo import DEFAULT_STRENGTH, GeneratorSpec, ModelFile, ModelSpec, Zoo
 from app.threads import usable_cores
 
 log = logging.getLogger("enlarger.engine")
@@ -202,7 +202,8 @@ class Engine:
         self._sessions[key] = session
         try:
             self._warm_up(spec, backend)
-            session.run(known_tile(self.known_tile_side(spec))[np.newaxis])  # allocates and tunes
+            tile = known_tile(self.known_tile_side(spec))
+            session.run(tile[np.newaxis], strengths_of(spec, 1))  # allocates and tunes
         except runtime.errors as error:  # also if the output does not fit its buffer
             raise ModelFileError(f"{spec.title} does not enlarge an image {spec.scale} times: {error}") from error
         return Network(spec, backend, session.provider, session.precision, 0.0)
@@ -214,6 +215,8 @@ class Engine:
         seconds, upscaled = timed(lambda: run(spec, backend, tile[np.newaxis]))
         if self._self_test:
             self._self_test(spec.title, tile, upscaled[0])
+            if spec.strength:
+                self._self_test(spec.title, tile, run(spec, backend, tile[np.newaxis], strengths=[0.0])[0])
         return replace(network, seconds_per_pixel=seconds / tile[..., 0].size)
 
     def _let_go(self) -> None:
@@ -278,38 +281,46 @@ class Engine:
     def network(self, spec: ModelSpec) -> Network:
         return self.networks[spec.title]
 
-    def run(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
+    def run(self, spec: ModelSpec, windows: Iterable[Pixels], strengths: Sequence[float] = ()) -> list[Pixels]:
         """LR windows of one shape and depth, uint8 or uint16 ``[h, w, 3]``, to HR windows ``[h * s, w * s, 3]`` of the
         same depth, in order.
 
+        ``strengths``: one per window, 0 to 1, for a network that has a strength; left out, the default.
         Raises ``OutOfMemoryError``. Whatever else a runtime raises for a failed run is passed on, and the scheduler
         turns it into that request's error.
         """
-        return self._run(spec, windows, beside=False)
+        return self._run(spec, windows, strengths, beside=False)
 
-    def run_beside(self, spec: ModelSpec, windows: Iterable[Pixels]) -> list[Pixels]:
+    def run_beside(self, spec: ModelSpec, windows: Iterable[Pixels], strengths: Sequence[float] = ()) -> list[Pixels]:
         """Like ``run``, on part of the cores; up to ``LANES`` threads may call it concurrently."""
-        return self._run(spec, windows, beside=True)
+        return self._run(spec, windows, strengths, beside=True)
 
-    def _run(self, spec: ModelSpec, windows: Iterable[Pixels], beside: bool) -> list[Pixels]:
+    def _run(
+        self, spec: ModelSpec, windows: Iterable[Pixels], strengths: Sequence[float], beside: bool
+    ) -> list[Pixels]:
         batch = np.stack(list(windows))
-        return list(self._guarded(spec, self.network(spec).at(batch.dtype.name).backend, batch, beside))
+        backend = self.network(spec).at(batch.dtype.name).backend
+        return list(self._guarded(spec, backend, batch, beside, strengths))
 
-    def _guarded(self, spec: ModelSpec, backend: Backend, batch: Pixels, beside: bool = False) -> Pixels:
+    def _guarded(
+        self, spec: ModelSpec, backend: Backend, batch: Pixels, beside: bool = False, strengths: Sequence[float] = ()
+    ) -> Pixels:
         """Like ``_infer``; a batch that overflows in float16 is computed again in float32."""
-        upscaled = self._infer(spec, backend, batch, beside)
+        upscaled = self._infer(spec, backend, batch, beside, strengths)
         guarded = backend.precision == "fp16" and "fp32" in spec.files  # fp16 alone: a file under evaluation
         if guarded and any(is_poisoned(lr, hr, spec.scale) for lr, hr in zip(batch, upscaled, strict=True)):
             log.warning("%s: float16 overflowed on this image; computed again in float32", spec.title)
             self.recomputed[spec.title] += 1
-            upscaled = self._infer(spec, backend._replace(precision="fp32"), batch, beside)
+            upscaled = self._infer(spec, backend._replace(precision="fp32"), batch, beside, strengths)
         return upscaled
 
-    def _infer(self, spec: ModelSpec, backend: Backend, batch: Pixels, beside: bool = False) -> Pixels:
+    def _infer(
+        self, spec: ModelSpec, backend: Backend, batch: Pixels, beside: bool = False, strengths: Sequence[float] = ()
+    ) -> Pixels:
         """uint8 or uint16 ``[N, h, w, 3]`` to ``[N, h * scale, w * scale, 3]`` of the same depth."""
         session = self.session(spec, backend, beside, OUTPUTS[batch.dtype.name])
         try:
-            return session.run(batch)
+            return session.run(batch, strengths_of(spec, len(batch), strengths))
         except OutOfMemoryError:
             if self.on_gpu:  # its memory may be corrupt or fragmented
                 session.release()
@@ -322,6 +333,11 @@ def batched(specs: Iterable[ModelSpec], count: int) -> Iterator[list[ModelSpec]]
     rest = iter(specs)
     while group := list(islice(rest, count)):
         yield group
+
+
+def strengths_of(spec: ModelSpec, count: int, given: Sequence[float] = ()) -> Strengths | None:
+    """What a network is given beside ``count`` windows: float32 ``[count]``, or None if it has no such input."""
+    return np.array(given or [DEFAULT_STRENGTH] * count, np.float32) if spec.strength else None
 
 
 def timed(run: Callable[[], Pixels]) -> tuple[float, Pixels]:

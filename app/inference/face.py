@@ -7,14 +7,18 @@ from app.inference.runtimes.base import Face
 from app.inference.zoo import GeneratorSpec, ModelSpec
 
 OUTPUTS = {"upscaled": "tensor(uint8)", "upscaled16": "tensor(uint16)"}
+IMAGE = ("image", "tensor(float)", (3,), 4)  # name, kind, channels, dimensions
+STRENGTH = ("strength", "tensor(float)", (), 1)
 
 
 def check_face(face: Face, spec: ModelSpec) -> None:
     """Raises ``ModelFileError`` unless the graph has the one face of every model of this service."""
     problems = []
-    if [(i.name, i.kind, i.shape[-1:], len(i.shape)) for i in face.inputs] != [("image", "tensor(float)", (3,), 4)]:
+    strength = [STRENGTH] if spec.strength else []
+    if [(i.name, i.kind, i.shape[1:][-1:], len(i.shape)) for i in face.inputs] != [IMAGE, *strength]:
         told = [(i.name, i.kind, i.shape) for i in face.inputs]
-        problems.append(f"inputs are {told}, not image: float [N, H, W, 3]")
+        wanted = "image: float [N, H, W, 3]" + " and strength: float [N]" * spec.strength
+        problems.append(f"inputs are {told}, not {wanted}, as the manifest says")
     outputs = {o.name: o.kind for o in face.outputs}
     if outputs != OUTPUTS:
         problems.append(f"outputs are {outputs}, not {OUTPUTS}")

@@ -14,8 +14,9 @@ from weakref import WeakSet
 
 from app.errors import CancelledError, DeadlineError
 from app.images.pixels import Pixels
+from app.inference.batching import Window
 from app.inference.stopping import Stop
-from app.inference.zoo import ModelSpec
+from app.inference.zoo import DEFAULT_STRENGTH, ModelSpec
 from app.telemetry.record import WAIT, StageClock
 
 HEAVY_WINDOW = 100_000_000_000  # multiply-accumulates; windows of more take seconds, and one is computed at a time
@@ -42,13 +43,19 @@ class Job:
     """One request's share of the queue. Use as a context manager: leaving it cancels what was not computed.
 
     ``left`` is what it has still to compute, LR pixels by the network's title; ``deadline`` is on the clock of
-    ``time.monotonic``; ``clock`` keeps the time its stages take.
+    ``time.monotonic``; ``clock`` keeps the time its stages take; ``strength`` is given to networks that have one.
     """
 
     def __init__(
-        self, queue: JobQueue, load: Load, deadline: float, clock: StageClock, background: bool = False
+        self,
+        queue: JobQueue,
+        load: Load,
+        deadline: float,
+        clock: StageClock,
+        background: bool = False,
+        strength: float = DEFAULT_STRENGTH,
     ) -> None:
-        self.deadline, self.clock = deadline, clock
+        self.deadline, self.clock, self.strength = deadline, clock, strength
         self.background = background  # computed in the time that the others leave
         self.queued_at = 0.0  # when its first window was, on the clock of time.perf_counter
         self.active_at = time.monotonic()  # when a window of it was last queued or given back
@@ -158,7 +165,7 @@ class Entry:
 
     @property
     def kind(self) -> tuple[str, str, tuple[int, ...]]:
-        """Windows of one kind may share a batch: one network, one depth, one shape."""
+        """Windows of one kind may share a batch: one network, one depth, one shape, whatever their strengths."""
         return self.spec.title, self.window.dtype.name, self.window.shape
 
 
@@ -176,3 +183,7 @@ class Batch:
     @property
     def spec(self) -> ModelSpec:
         return self.entries[0].spec
+
+    @property
+    def windows(self) -> list[Window]:
+        return [Window(entry.window, entry.job.strength) for entry in self.entries]

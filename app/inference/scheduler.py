@@ -19,7 +19,7 @@ from app.inference.batching import LANES, Batcher, Outcome, Rates, RunBatch
 from app.inference.job import Batch, Entry, Job, Load
 from app.inference.stopping import Stop, Stopped, stopped_by
 from app.inference.turns import PATIENCE, Turns
-from app.inference.zoo import ModelSpec
+from app.inference.zoo import DEFAULT_STRENGTH, ModelSpec
 from app.telemetry.record import StageClock
 from app.threads import lower_priority, usable_cores
 
@@ -111,22 +111,25 @@ class Scheduler:
         """How many requests are admitted and not done."""
         return len(self._turns.jobs)
 
-    def open_background(self, load: Load, clock: StageClock | None = None) -> Job:
+    def open_background(self, load: Load, clock: StageClock | None = None, strength: float = DEFAULT_STRENGTH) -> Job:
         """Admits work that nobody waits for: without a deadline, and refused only while the service shuts down."""
         with self._changed:
             self._check_open()
             for spec, pixels in load:
                 self.estimate(spec, pixels)  # so that what is left of it can be told at any time
-            return self._add(Job(self, load, time.monotonic() + NO_DEADLINE, clock or StageClock(), background=True))
+            deadline = time.monotonic() + NO_DEADLINE
+            return self._add(Job(self, load, deadline, clock or StageClock(), background=True, strength=strength))
 
-    def open(self, load: Load, deadline: float, clock: StageClock | None = None) -> Job:
+    def open(
+        self, load: Load, deadline: float, clock: StageClock | None = None, strength: float = DEFAULT_STRENGTH
+    ) -> Job:
         """Admits a request, unless the queue is full or the request could not be done by its deadline."""
         with self._changed:
             own = sum(self.estimate(spec, pixels) for spec, pixels in load)
             check_deadline(own, self.check_room(), deadline - time.monotonic())
             for stop in self._stops:
                 stop.set()
-            return self._add(Job(self, load, deadline, clock or StageClock()))
+            return self._add(Job(self, load, deadline, clock or StageClock(), strength=strength))
 
     def _add(self, job: Job) -> Job:
         self._turns.jobs[job] = None
@@ -211,7 +214,7 @@ class Scheduler:
             started = time.perf_counter()
             try:
                 with stopped_by(batch.stop):
-                    outcomes = batcher.compute(batch.spec, [entry.window for entry in batch.entries])
+                    outcomes = batcher.compute(batch.spec, batch.windows)
             except Stopped:
                 self._put_back(batch)
             else:

@@ -3,16 +3,17 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from app.errors import ModelFileError, UnknownModelError, UnknownScaleError
+from app.errors import InvalidParameterError, ModelFileError, UnknownModelError, UnknownScaleError
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+DEFAULT_STRENGTH = 1.0  # of a network that has one, if a request names none: fully cleaned and sharpened
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class ModelSpec(Spec):
     ``context``: LR pixels of surroundings that a tile needs on each side so that its core comes out as in the whole
     image. ``macs``: multiply-accumulates per LR pixel, the measure of cost. ``alignment``: windows must begin at
     multiples of so many LR pixels, for networks that work in cells of several pixels. ``pixel_bytes``: memory that a
-    run takes per LR pixel, measured for imported networks; 0: as little as those trained here. ``strength``: the network
-    has a second input, how strongly to clean and sharpen, ``[N]`` in [0, 1].
+    run takes per LR pixel, measured for imported networks; 0: as little as those trained here.
+    ``strength``: whether its files have that second input, float32 ``[N]``, from 0 (a faithful enlargement) to 1
+    (fully cleaned and sharpened).
     """
 
     scale: int
@@ -152,6 +154,16 @@ class Zoo:
                 f"Model {wanted!r} enlarges up to {most} times.", limit=most, actual=round(factor, 3)
             )
         return min(pairs, key=lambda pair: pair[0].macs + pair[0].scale ** 2 * pair[1].macs)
+
+    def strength(self, specs: Sequence[ModelSpec], asked: float | None) -> float:
+        """The requested strength or the default; ``InvalidParameterError`` if a network of ``specs`` has none."""
+        if asked is None:
+            return DEFAULT_STRENGTH
+        for spec in specs:
+            if not spec.strength:
+                known = ", ".join(each.title for each in self.models if each.strength) or "none"
+                raise InvalidParameterError(f"strength: {spec.title} has none; networks that have one: {known}.")
+        return asked
 
     def read(self, spec: ModelSpec | GeneratorSpec, precision: str) -> bytes:
         """The bytes of a model file, checked against the manifest's sha256; else ``ModelFileError``."""

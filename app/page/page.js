@@ -14,6 +14,7 @@ const TRIES = 5; // how often a busy server is asked again
 const viewer = new Viewer();
 let jobs = [];
 let shown = null; // the job in the viewer
+let strength = null; // its slider, if a network has one
 let working = false;
 let estimating = new AbortController();
 let waitingToEstimate = 0;
@@ -206,6 +207,7 @@ function bring(job) {
   shown = job;
   job.shown = true;
   job.paint();
+  strength?.show(job.url);
   byId("viewer").hidden = false;
   byId("viewer-title").textContent = job.file.name;
 }
@@ -214,6 +216,7 @@ function showNone() {
   if (shown) shown.shown = false;
   shown?.paint();
   shown = null;
+  strength?.hide();
   byId("viewer").hidden = true;
 }
 
@@ -263,6 +266,7 @@ function takeWaiting() {
 
 async function start() {
   await loadMenu();
+  if (menu.models.some((model) => model.strength)) strength = new (await import("./strength.js")).Strength();
   settingsChanged();
   addExtras(menu);
   if (menu.jobs) await (await import("./jobs.js")).addJobs(takeWaiting);

@@ -35,6 +35,7 @@ const reads = () => menu.codes && byId("model").value === "qr";
 
 export function parameters() {
   const chosen = { model: byId("model").value, format: byId("format").value };
+  if (!byId("strength-field").hidden) chosen.strength = byId("strength").value;
   if (byId("by").value === "scale") chosen.scale = byId("scale").value;
   for (const side of ["width", "height"]) if (byId("by").value === "size" && byId(side).value) chosen[side] = byId(side).value;
   if (format().quality) chosen.quality = byId("quality").value;

@@ -11,7 +11,7 @@ from app.images.pixels import Size
 from app.images.tone import ToneCurve, far_curve
 from app.inference.engine import Network
 from app.inference.job import Load
-from app.inference.zoo import ModelSpec
+from app.inference.zoo import DEFAULT_STRENGTH, ModelSpec
 from app.upscale.parameters import Output
 from app.upscale.passes import Pass, load_of, plan_passes
 from app.upscale.tiler import TileBudget
@@ -22,7 +22,7 @@ class Plan:
     """Everything about one enlargement but its pixels. Whatever can be refused was refused when the plan was made.
 
     ``picture``: the result as its encoder sees it. ``curve``: the profile's tone curve, if it would affect a
-    network.
+    network. ``strength``: 0 to 1, for networks that have one.
     """
 
     header: ImageHeader
@@ -30,6 +30,7 @@ class Plan:
     output: Output
     picture: Picture
     curve: ToneCurve | None
+    strength: float = DEFAULT_STRENGTH
 
     @property
     def size(self) -> Size:
@@ -40,6 +41,11 @@ class Plan:
     def specs(self) -> tuple[ModelSpec, ...]:
         """The networks that run, in sequence."""
         return tuple(each.spec for each in self.passes)
+
+    @property
+    def has_strength(self) -> bool:
+        """Whether a network runs that has a strength."""
+        return any(spec.strength for spec in self.specs)
 
     @property
     def sample_type(self) -> str:
@@ -81,6 +87,7 @@ def make_plan(
     budget: TileBudget,
     size: Size | None = None,
     networks: Mapping[str, Network] | None = None,
+    strength: float = DEFAULT_STRENGTH,
 ) -> Plan:
     """The plan for an image, written by the first of ``outputs`` that can hold it; raises the last one's error if
     none can.
@@ -99,7 +106,7 @@ def make_plan(
             refusal = error
             continue
         check_depth(picture, specs, networks or {})
-        return Plan(header, passes, output, picture, far_curve(profile))
+        return Plan(header, passes, output, picture, far_curve(profile), strength)
     assert refusal is not None, "no output was given"
     raise refusal
 

@@ -106,7 +106,8 @@ class Upscaler:
         specs = self.zoo.passes(parameters.model, size[0] / header.height, size[1] / header.width)
         own = [name for name in (header.format, DEFAULT_FORMAT) if name in FORMATS]
         candidates = [parameters.format] if parameters.format else formats or own
-        return make_plan(image, specs, map(parameters.output, candidates), self.budget, size, self.networks)
+        strength = self.zoo.strength(specs, parameters.strength)
+        return make_plan(image, specs, map(parameters.output, candidates), self.budget, size, self.networks, strength)
 
     def seconds(self, plan: Plan) -> float:
         """The networks' time on an idle engine; an upper bound, because uniform parts of alpha are skipped."""
@@ -117,11 +118,11 @@ class Upscaler:
 
         The caller closes the job. ``clock`` receives the time of its stages.
         """
-        return self.scheduler.open(plan.load, time.monotonic() + seconds, clock)
+        return self.scheduler.open(plan.load, time.monotonic() + seconds, clock, plan.strength)
 
     def admit_background(self, plan: Plan, clock: StageClock | None = None) -> Job:
         """A place behind all requests, for background work; the caller closes the job."""
-        return self.scheduler.open_background(plan.load, clock)
+        return self.scheduler.open_background(plan.load, clock, plan.strength)
 
     def decode(self, image: Container, plan: Plan) -> Work:
         """Decodes the pixels. Keeps no reference to the file."""

@@ -300,7 +300,9 @@ def test_the_service_lives_and_is_ready(client: httpx.Client) -> None:
     ],
 )
 def test_readiness_follows_the_services_life(life: dict[str, bool], answer: tuple[int, str]) -> None:
-    scheduler = Scheduler(run_batch=lambda spec, windows: windows, seconds_per_pixel=lambda spec: 1.0, max_seconds=1)
+    scheduler = Scheduler(
+        run_batch=lambda spec, windows, strengths: windows, seconds_per_pixel=lambda spec: 1.0, max_seconds=1
+    )
     app = FastAPI()
     app.include_router(router)
     app.state.service = Service(Settings(), Upscaler(ZOO, scheduler, {}), **life)

@@ -83,7 +83,8 @@ def test_the_pictures_media_types_and_headers_are_in_the_document(client: httpx.
     assert set(told["content"]) >= {kind.media_type for kind in FORMATS.values()}
     asked = {"model": "bicubic", "scale": 2}
     response = client.post("/upscale", content=encode(PICTURE), params=asked)
-    assert {name.lower() for name in told["headers"]} <= set(response.headers)
+    sometimes = {"enlarger-strength"}  # of networks that have one
+    assert {name.lower() for name in told["headers"]} - sometimes <= set(response.headers)
 
 
 # -- HEAD, OPTIONS, CORS -----------------------------------------------------------------------------------------

@@ -101,7 +101,8 @@ def test_a_part_is_taken_as_it_is(client: httpx.Client, name: str, coding: str, 
 
 # -- blank -------------------------------------------------------------------------------------------------------
 
-BLANKS = ["scale", "width", "height", "format", "quality", "subsampling", "lossless", "depth", "background", "metadata"]
+BLANKS = ["strength", "scale", "width", "height", "format", "quality", "subsampling", "lossless", "depth"]
+BLANKS += ["background", "metadata"]
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t"], ids=repr)
@@ -149,7 +150,9 @@ def test_a_typo_is_told_with_what_was_meant(client: httpx.Client, path: str, whe
     sent = {"params": {typo: "2"}} if where == "query" else {"data": {typo: "2"}}
     answer = client.post(path, files={"image": ("a.png", IMAGE)}, **sent)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
-    assert f"Unknown parameter {typo!r}; did you mean {meant!r}? Known: model, scale" in answer.json()["detail"]
+    assert (
+        f"Unknown parameter {typo!r}; did you mean {meant!r}? Known: model, strength, scale" in answer.json()["detail"]
+    )
 
 
 @pytest.mark.parametrize(("method", "path", "name", "told"), ELSEWHERE)

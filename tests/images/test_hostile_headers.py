@@ -106,7 +106,9 @@ def test_no_header_is_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch, fm
         raise CorruptImageError("seen")
 
     monkeypatch.setattr(upscaler_module, "read_container", watched)
-    scheduler = Scheduler(run_batch=lambda spec, windows: windows, seconds_per_pixel=lambda spec: 1.0, max_seconds=1)
+    scheduler = Scheduler(
+        run_batch=lambda spec, windows, strengths: windows, seconds_per_pixel=lambda spec: 1.0, max_seconds=1
+    )
     app = FastAPI()
     app.include_router(router)
     add_error_handlers(app)

@@ -57,7 +57,7 @@ def test_requests_come_first_however_long_the_background_has_waited() -> None:
 def test_what_is_computed_of_the_background_is_given_up_for_a_request_and_computed_again() -> None:
     given_up, reached, calls = threading.Event(), threading.Event(), []
 
-    def run(spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run(spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
         calls.append(int(windows[0][0, 0, 0]))
         if calls == [1]:
             with giving_up(given_up.set, (RuntimeError,)):

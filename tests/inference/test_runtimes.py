@@ -40,7 +40,7 @@ class Repeating:
     provider: str = "Repeating"
     precision: str = "bf16"
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, strength: np.ndarray | None = None) -> Pixels:
         time.sleep(self.seconds)
         return np.stack([nearest(window, self.scale) for window in batch])
 
@@ -70,9 +70,9 @@ def engine_beside(
         session = load(source, threads, callers)
         run = session.run
 
-        def slow_run(batch: Pixels) -> Pixels:
+        def slow_run(batch: Pixels, strength: np.ndarray | None = None) -> Pixels:
             time.sleep(slowed)
-            return run(batch)
+            return run(batch, strength)
 
         session.run = slow_run
         return session
@@ -118,7 +118,7 @@ def failing(source: Source) -> Session:
 def lying(source: Source) -> Session:
     session = repeating()(source)
     run = session.run
-    session.run = lambda batch: 255 - run(batch)
+    session.run = lambda batch, strength=None: 255 - run(batch)
     return session
 
 

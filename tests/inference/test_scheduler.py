@@ -456,7 +456,7 @@ def test_small_windows_dear_for_their_size_do_not_spoil_the_rate_of_large_ones()
 
 @pytest.mark.parametrize("change", [-1, 1], ids=["missing", "left over"])
 def test_a_wrong_number_of_results_fails_the_batch_and_the_runner_survives(change: int) -> None:
-    def run(spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run(spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
         return [nearest(windows[0], spec.scale)] * (len(windows) + change * (windows[0][0, 0, 0] == 1))
 
     scheduler = Scheduler(run, lambda spec: 1e-6, 60)
@@ -572,10 +572,10 @@ class Lanes:
         self.pairs = 0
         self._barrier = threading.Barrier(2, timeout=PATIENCE)
 
-    def run_alone(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run_alone(self, spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
         return self._run("alone", spec, windows)
 
-    def run_beside(self, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run_beside(self, spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
         meets = len(self.calls) < 2 * self.pairs
         results = self._run("beside", spec, windows)
         if meets:
@@ -646,7 +646,7 @@ def test_a_last_window_waits_for_all_cores_if_they_are_free_soon(
     monkeypatch.setattr("app.inference.scheduler.time", looking)
     monkeypatch.setattr("app.inference.job.time", looking)
 
-    def run(how: str, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run(how: str, spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
         tag = int(windows[0][0, 0, 0])
         calls.append((how, tag))
         assert gates[tag].wait(PATIENCE)
@@ -714,7 +714,7 @@ class Watched:
         self.dear = self.most_dear = 0
         self._lock = threading.Lock()
 
-    def run(self, how: str, spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run(self, how: str, spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
         self.calls.append((how, spec.name))
         if spec is DEAR:
             with self._lock:
@@ -775,7 +775,7 @@ def test_a_cancelled_dear_picture_makes_room_for_the_next(watched: Watched, with
 def test_a_dear_window_that_fails_makes_room_for_the_next(watched: Watched) -> None:
     failing = [True]
 
-    def run(spec: ModelSpec, windows: list[Pixels]) -> list[Pixels]:
+    def run(spec: ModelSpec, windows: list[Pixels], strengths: list[float]) -> list[Pixels]:
         if failing.pop() if failing else False:
             raise RuntimeError("no picture")
         return [nearest(window, spec.scale) for window in windows]

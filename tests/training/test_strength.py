@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from app.inference.providers import create_session
+from app.inference.zoo import load_zoo
 from app.threads import usable_cores
 from training import strength
 from training.architectures import Generator, build
@@ -25,6 +26,7 @@ from training.export.publish import export
 from training.export.shortcut import with_broadcast_shortcut
 from training.export.verify import measure_context, parity
 from training.recipe import DataRecipe, Int8Recipe, Recipe, Stage, StrengthRecipe
+from training.report.evaluate import png, served_path
 from training.strength import Strengths, strengths
 from training.train import train
 from training.warm_start import start_from
@@ -153,6 +155,12 @@ def test_it_learns_what_its_strength_means(folders: Folders, monkeypatch: pytest
     lr = torch.from_numpy(skimage.data.astronaut()[:64:2, :64:2].copy()).permute(2, 0, 1)[None].float() / 255
     spreads = [trained(lr, torch.tensor([value])).std().item() for value in (0.0, 0.5, 1.0)]
     assert spreads[0] < 0.6 * spreads[1] < 0.6 * spreads[2], spreads
+    export(RECIPE, folders, folders.models)
+    (entry,) = read_manifest(folders.models)["models"]
+    assert entry["strength"] is True
+    (spec,) = load_zoo(folders.models)
+    with served_path(load_zoo(folders.models), [spec]) as path:
+        assert path.upscale(spec, png(skimage.data.astronaut()[:40, :40])).shape == (80, 80, 3)
 
 
 def test_the_faithful_network_is_the_exported_one(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:

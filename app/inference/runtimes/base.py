@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.images.pixels import Pixels
+
+Strengths = NDArray[np.float32]
+"""How strongly a network cleans and sharpens each window of a batch: ``[N]``, 0 to 1."""
 
 ALL_OUTPUTS = ""
 OUTPUTS = {"uint8": "upscaled", "uint16": "upscaled16"}  # of the one face, by the dtype of a run's input
@@ -61,9 +67,10 @@ class Session(Protocol):
     @property
     def face(self) -> Face: ...
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, strength: Strengths | None = None) -> Pixels:
         """LR ``[N, h, w, 3]`` to HR ``[N, h * scale, w * scale, 3]`` of the same depth, in newly allocated memory.
 
+        ``strength`` is given if the network has that input, and only then.
         Raises ``OutOfMemoryError``, or one of the runtime's ``errors``.
         """
 

@@ -18,7 +18,8 @@ MOVING = ("Result", "Reshape", "Transpose", "Convert")  # operations that leave 
 
 
 def with_channels_last(model: Model, output: str, scale: int) -> Model:
-    """The same network for images as they are, uint8 ``[N, H, W, 3]``, with only that uint8 output.
+    """The same network for images as they are, uint8 ``[N, H, W, 3]``, with only that uint8 output; other inputs
+    follow.
 
     The output is ``[N, H, W, s, s * 3]``, the runs of the ``s`` HR rows of each LR row, or ``[N, H * s, W * s, 3]``
     if the network itself ends in planes. ``ValueError`` if its end is not as the face requires.
@@ -37,7 +38,8 @@ def with_channels_last(model: Model, output: str, scale: int) -> Model:
     split = [0, 0, -1, scale, channels // scale] if channels > 3 else [0, 0, -1, 3]
     whole = opset13.reshape(whole, np.array(split), special_zero=True)
     image.output(0).replace(opset13.divide(samples, np.float32(PEAK)).output(0))
-    return Model([opset13.result(whole)], [pixels], model.get_friendly_name())
+    others = [each for each in model.get_parameters() if each.get_friendly_name() != image.get_friendly_name()]
+    return Model([opset13.result(whole)], [pixels, *others], model.get_friendly_name())
 
 
 def quantised(node: Any) -> Any:

@@ -13,7 +13,7 @@ from app.images.pixels import Pixels
 from app.inference.binding import BoundSession, enlarged, run_into
 from app.inference.providers import RUN_ERRORS, GpuOptions, create_session, is_out_of_memory
 from app.inference.pruning import with_one_output
-from app.inference.runtimes.base import ALL_OUTPUTS, OUTPUTS, Face, Source, Value
+from app.inference.runtimes.base import ALL_OUTPUTS, OUTPUTS, Face, Source, Strengths, Value
 from app.inference.stopping import giving_up
 
 PRECISIONS = {  # what a provider runs; "auto" takes the first that a network has
@@ -67,17 +67,17 @@ class OnnxSession:
         )
         return Face(inputs, outputs, session.get_modelmeta().custom_metadata_map)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, strength: Strengths | None = None) -> Pixels:
         output = OUTPUTS[batch.dtype.name]
         try:
             if self._bound:
-                return self._bound.run(output, batch, run_options())
+                return self._bound.run(output, batch, run_options(), strength)
             image = batch.astype(np.float32)
             image /= np.iinfo(batch.dtype).max
             upscaled: Pixels = np.empty(enlarged(batch.shape, self._scale), batch.dtype)
             options = run_options()
             with self._free_session() as session, giving_up(partial(setattr, options, "terminate", True), RUN_ERRORS):
-                run_into(upscaled, session, output, image, options)
+                run_into(upscaled, session, output, image, options, strength)
             return upscaled
         except RUN_ERRORS as error:
             if not is_out_of_memory(error):

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import ref
@@ -19,7 +20,7 @@ import openvino
 from app.errors import ModelFileError, OutOfMemoryError
 from app.images.pixels import Pixels
 from app.inference.providers import is_out_of_memory
-from app.inference.runtimes.base import OUTPUTS, Face, Source, Value
+from app.inference.runtimes.base import OUTPUTS, Face, Source, Strengths, Value
 from app.inference.runtimes.channels_last import with_channels_last
 from app.inference.stopping import current_stop, giving_up
 from app.threads import lower_priority
@@ -87,10 +88,11 @@ class Compiled:
         self.users, self.holds_memory = 0, False
         self._requests: list[Any] = []
 
-    def run(self, batch: Pixels, upscaled: Pixels) -> None:
+    def run(self, inputs: Sequence[Any], upscaled: Pixels) -> None:
         request, stop = self._requests.pop() if self._requests else self.model.create_infer_request(), current_stop()
         try:
-            request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
+            for index, each in enumerate(inputs):
+                request.set_input_tensor(index, openvino.Tensor(each, shared_memory=True))
             with giving_up(request.cancel, (RuntimeError,)):
                 request.infer()
             place(request.get_output_tensor().data, upscaled)
@@ -158,7 +160,7 @@ class OpenVinoSession:
         self.precision = precision_of(self._compile(ANY_SIZE).model)
         self._pays_after = PAYS_AFTER * (time.perf_counter() - started)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, strength: Strengths | None = None) -> Pixels:
         count, height, width, channels = batch.shape
         scale, title = self._source.scale, self._source.title
         upscaled: Pixels = np.empty((count, height * scale, width * scale, channels), np.uint8)
@@ -166,7 +168,7 @@ class OpenVinoSession:
         self._runtime.cache.begin(compiled)
         started = time.perf_counter()
         try:
-            compiled.run(np.ascontiguousarray(batch), upscaled)
+            compiled.run([np.ascontiguousarray(batch), *([] if strength is None else [strength])], upscaled)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -203,7 +205,8 @@ class OpenVinoSession:
         model = self._model
         if shape:
             model = model.clone()
-            model.reshape(list(shape))
+            image, *strength = model.inputs
+            model.reshape({image: list(shape), **{each: [shape[0]] for each in strength}})
         made = self._runtime.compile(model, self._source.precision, self._threads, self._streams)
         self._compiled[shape] = compiled = Compiled(made, shape, self)
         return compiled
