@@ -36,7 +36,8 @@ class Remote:
     def submit(self, image: bytes, filename: str, parameters: Mapping[str, str]) -> dict[str, Any] | None:
         """The job, the same one where it was handed in before, unless that has failed; None where the service keeps no
         jobs."""
-        digest = hashlib.sha256(repr(sorted(parameters.items())).encode() + hashlib.sha256(image).digest()).hexdigest()
+        asked = repr((filename, sorted(parameters.items()))).encode()
+        digest = hashlib.sha256(asked + hashlib.sha256(image).digest()).hexdigest()
         request = {"files": {"image": (filename, image)}, "data": dict(parameters)}
         answer = self._ask("POST", "/jobs", headers={"Idempotency-Key": digest}, **request)
         if answer is not None and job_in(answer)["status"] in ("failed", "canceled"):  # some time ago

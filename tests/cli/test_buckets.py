@@ -92,9 +92,11 @@ def test_a_remote_service_does_the_work(
     for number, data in enumerate(pictures(3)):
         (source / f"{number}.png").write_bytes(data)
     (source / "broken.png").write_bytes(b"no picture")
+    (source / "copy.png").write_bytes((source / "0.png").read_bytes())
     assert main([str(source), "-o", str(sink), "--remote", server.url, *QUICK]) == 1
     assert "broken.png" in capsys.readouterr().err
-    assert sorted(each.name for each in sink.iterdir()) == ["0.png", "1.png", "2.png"]
+    assert sorted(each.name for each in sink.iterdir()) == ["0.png", "1.png", "2.png", "copy.png"]
+    assert (sink / "copy.png").read_bytes() == (sink / "0.png").read_bytes()
     with server.client() as client:
         form = {"model": "bicubic", "scale": "2", "format": "png"}
         data = (source / "1.png").read_bytes()
