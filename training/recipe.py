@@ -331,10 +331,14 @@ def find_recipe(name_or_path: str, folder: Path = RECIPES, kind: str = "recipe")
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """The recipe called so in ``training/recipes``, or the file at that path; ``ValueError`` says what is wrong."""
+    """The recipe called so in ``training/recipes``, or the file at that path; ``ValueError`` says what is wrong.
+
+    ``based_on`` in the file names another recipe, from which comes whatever the file does not say itself, table by
+    table; of stages and mixes all or none.
+    """
     path = find_recipe(name_or_path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = _read(path)
         data = _data(table.pop("data", {}))
         stages = tuple(_stage(stage) for stage in table.pop("stage", []))
         teacher = typed(TeacherRecipe, _tuples(table.pop("teacher"))) if "teacher" in table else None
@@ -345,6 +349,25 @@ def load_recipe(name_or_path: str) -> Recipe:
         return typed(Recipe, table, **parts)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def _read(path: Path, *above: Path) -> dict[str, Any]:
+    """The file's table over those of the recipes that it is based on; ``above``: the files based on this one."""
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "based_on" not in table:
+        return table
+    base = find_recipe(table.pop("based_on"))
+    if base in (path, *above):
+        raise ValueError(f"{base.stem} is based on itself")
+    return _overlaid(_read(base, path, *above), table)
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _overlaid(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return below | both
 
 
 def _data(table: dict[str, Any]) -> DataRecipe:

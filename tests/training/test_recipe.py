@@ -1,5 +1,6 @@
 """Recipes: the published ones are sound, and whatever is wrong in one is said clearly before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,28 @@ weight = 5e-3
 game = "relativistic"
 discriminator = "patch"
 """
+
+
+def test_a_recipe_based_on_another_says_only_what_differs(tmp_path: Path) -> None:
+    base = load_recipe(write(tmp_path, GOOD))
+    child = tmp_path / "child.toml"
+    child.write_text(f'based_on = "{tmp_path / "tiny.toml"}"\nname = "child"\n[data]\nbatch = 3\n')
+    expected = replace(base, name="child", data=replace(base.data, batch=3))
+    assert load_recipe(str(child)) == expected
+    grandchild = tmp_path / "grandchild.toml"
+    grandchild.write_text(f'based_on = "{child}"\n[[stage]]\nsteps = 7\n')
+    assert load_recipe(str(grandchild)) == replace(expected, stages=(Stage(steps=7),))
+
+
+def test_a_recipe_is_not_based_on_itself(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text(f'based_on = "{second}"\n')
+    second.write_text(f'based_on = "{first}"\n')
+    with pytest.raises(ValueError, match="first is based on itself"):
+        load_recipe(str(first))
+    first.write_text('based_on = "nowhere"\n')
+    with pytest.raises(ValueError, match="no recipe 'nowhere'"):
+        load_recipe(str(first))
 
 
 def test_a_stage_with_content_and_adversary_is_read_whole(tmp_path: Path) -> None:
