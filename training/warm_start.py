@@ -39,6 +39,8 @@ def start_from(network: Generator, title: str, folders: Folders, lr: Tensor) -> 
         other = widened(network, other)
     if "mean" in other and "mean" not in own:
         other = uncentred(other)
+    if not network.takes_strength:
+        other = at_full_strength(other)
     other = {name: fitted(weight, own[name].shape) if name in own else weight for name, weight in other.items()}
     if not take_over(network, other, lr):
         raise ValueError(f"no weight of {title} fits: is it the same kind of network?")
@@ -122,6 +124,18 @@ def uncentred(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     others = {name: weight for name, weight in weights.items() if name != "mean"}
     subtracted = (weights["head.weight"] * weights["mean"]).sum((1, 2, 3))
     return {**others, "head.bias": weights["head.bias"] - subtracted}
+
+
+def at_full_strength(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network that takes a strength, of which a plane of ones was every fourth input, without it: what
+    they make of that plane goes into the biases."""
+    others = dict(weights)
+    for name, kernel in weights.items():
+        if kernel.dim() == 4 and kernel.shape[1] == 4:
+            others[name] = kernel[:, :3].contiguous()
+            bias = name.removesuffix("weight") + "bias"
+            others[bias] = weights[bias] + kernel[:, 3].sum((1, 2))
+    return others
 
 
 def fitted(kernel: Tensor, shape: torch.Size) -> Tensor:

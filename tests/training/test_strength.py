@@ -114,6 +114,18 @@ def test_a_network_that_takes_a_strength_starts_as_the_one_without(folders: Fold
         assert torch.allclose(steered(LR, torch.tensor([0.0, 0.5, 1.0])), other(LR), atol=1e-5)
 
 
+def test_a_network_without_one_starts_from_full_strength(network: Generator, folders: Folders) -> None:
+    folders.run("other-x2").mkdir(parents=True)
+    path = folders.run("other-x2") / "checkpoint.pt"
+    save(path, network, Average(network, 0.9), torch.optim.Adam(network.parameters()), 5)
+    plain = build(SCALE, **PLAIN)
+    start_from(plain, "other-x2", folders, LR)
+    inner = (slice(None), slice(None), slice(48, -48), slice(48, -48))  # borders are padded with zeros, strength's too
+    wide = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(plain(wide)[inner], network(wide)[inner], atol=1e-5)
+
+
 def test_the_file_takes_strength_as_the_network_does(network: Generator) -> None:
     core = to_onnx(network)
     model = attach_face(with_broadcast_shortcut(core), SCALE, phases=True)
