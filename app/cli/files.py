@@ -13,9 +13,10 @@ from app.cli import COMMANDS
 from app.cli.batch import Batch, BatchOptions
 from app.errors import EnlargerError
 from app.images.encoders import FORMATS
-from app.inference.zoo import load_zoo
+from app.inference.zoo import Zoo, load_zoo
 from app.main import create_engine, create_upscaler
 from app.settings import Settings
+from app.upscale.auto import AUTO, candidates
 from app.upscale.parameters import UpscaleParameters, parse_parameters
 from app.upscale.upscaler import Upscaler
 
@@ -36,11 +37,19 @@ def run(arguments: list[str]) -> int:
     )
     settings = Settings()
     zoo = load_zoo(settings.models)
-    name = batch_options.parameters.model or zoo.default
-    zoo.scales(name)  # an unknown model fails before the first image
+    names = names_of(batch_options.parameters.model or settings.default_model, zoo)
+    settings = settings.model_copy(update={"default_model": names[0] if len(names) == 1 else AUTO})
     return run_until_stopped(
-        Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, name))
+        Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, *names))
     )
+
+
+def names_of(model: str, zoo: Zoo) -> tuple[str, ...]:
+    """The networks to load for a model, which may be ``auto``; an unknown one fails before the first image."""
+    if model == AUTO:
+        return tuple(dict.fromkeys((zoo.default, *candidates(zoo).values())))
+    zoo.scales(model)
+    return (model,)
 
 
 def run_buckets(arguments: list[str]) -> int:
@@ -106,7 +115,7 @@ def files_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--skip-existing", action="store_true", help="skip images that already have a result")
     parser.add_argument("--keep-times", action="store_true", help="copy the time stamps of each source to its result")
-    parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
+    parser.add_argument("--model", help="a name from `enlarger models` (default: auto, which looks at each image)")
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
     parser.add_argument("--width", type=int, help="instead of --scale: maximum width in pixels")
     parser.add_argument("--height", type=int, help="instead of --scale: maximum height in pixels")

@@ -1,7 +1,7 @@
 """Plans one enlargement, once, from the header: size, networks, tiles, memory and output file."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.errors import EnlargerError, UnfitFormatError
 from app.images.colour import fitting_profile
@@ -12,6 +12,7 @@ from app.images.tone import ToneCurve, far_curve
 from app.inference.engine import Network
 from app.inference.job import Load
 from app.inference.zoo import ModelSpec
+from app.upscale.auto import Choice
 from app.upscale.parameters import Output
 from app.upscale.passes import Pass, load_of, plan_passes
 from app.upscale.tiler import TileBudget
@@ -22,7 +23,8 @@ class Plan:
     """Everything about one enlargement but its pixels. Whatever can be refused was refused when the plan was made.
 
     ``picture``: the result as its encoder sees it. ``curve``: the profile's tone curve, if it would affect a
-    network.
+    network. ``choice``: what ``auto`` took, if it was asked. ``rivals``: if it has still to look at the pixels, the
+    plan for each kind of image; this one is the dearest of them.
     """
 
     header: ImageHeader
@@ -30,6 +32,8 @@ class Plan:
     output: Output
     picture: Picture
     curve: ToneCurve | None
+    choice: Choice | None = None
+    rivals: Mapping[str, "Plan"] = field(default_factory=dict)
 
     @property
     def size(self) -> Size:
