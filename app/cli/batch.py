@@ -125,7 +125,8 @@ class Batch:
             check_replaceable(target)
         work = upscaler.decode(image, plan)
         del image, data
-        total, title = len(work.plan.passes[-1].plan.rows) + 1, f"{shown(source.path)} ({number} of {len(self.sources)})"
+        total = len(work.plan.passes[-1].plan.rows) + 1
+        title = f"{shown(source.path)} ({number} of {len(self.sources)})"
         times_of = source if self.options.keep_times else None
         with (
             upscaler.admit(work.plan) as self._job,

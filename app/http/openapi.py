@@ -45,7 +45,7 @@ HEADERS = {
     "Enlarger-Model": ("The networks that ran, in order.", "fast-x4"),
     "Enlarger-Choice": (
         "What `auto` took, and why; absent if the model was named.",
-        'photo;reason="a spoiled photograph: JPEG of quality 62, blocks visible"',
+        'photo;reason="a spoiled photograph: compressed at quality 62"',
     ),
     "Enlarger-Model-Sha256": ("The SHA-256 of their files.", "9f2c..."),
     "Enlarger-Provider": ("ONNX Runtime's execution provider.", "CPUExecutionProvider"),
@@ -81,7 +81,7 @@ ESTIMATE = example(
         "seconds": 2.41,
         "queue_seconds": 0.0,
         "models": ["photo-x4"],
-        "choice": {"model": "photo", "kind": "spoiled", "reason": "a spoiled photograph: JPEG of quality 62"},
+        "choice": {"model": "photo", "kind": "spoiled", "reason": "a spoiled photograph: compressed at quality 62"},
         "width": 4096,
         "height": 3072,
         "tiles": 24,

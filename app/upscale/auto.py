@@ -1,7 +1,7 @@
 """``model=auto``: looks at an image and takes the network that fits it, and says why.
 
-``CANDIDATES`` is what it may take, ``TREE`` (in ``auto_tree.py``) how it tells kinds of images apart. The tree is
-fitted by ``python -m training fit-auto``; how often it is right is in docs/auto.md.
+``CANDIDATES`` is what it may take; the trees of ``auto_tree.py`` tell kinds of images apart. Their limits are fitted by
+``python -m training fit-auto``; how often they are right is in docs/auto.md.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.images.traits import Traits
 from app.inference.zoo import Zoo
-from app.upscale.auto_tree import TREE
+from app.upscale.auto_tree import DRAWN_TREE, PHOTO, PHOTO_TREE
 from app.upscale.tree import Step, steps_to
 
 AUTO = "auto"
@@ -52,10 +52,17 @@ def choose(traits: Traits | None, networks: Mapping[str, str]) -> Choice:
     """The choice for an image of these traits, None if it is too small to have any; ``networks`` by kind."""
     if traits is None:
         return Choice(networks[CLEAN], "too small to tell what it shows", CLEAN)
-    kind, steps = steps_to(traits, TREE)
-    signs = ", ".join(dict.fromkeys(filter(None, (sign(traits, step) for step in steps))))
+    kind, steps = kind_of(traits)
+    telling = steps[-1:] if kind == SPOILED else steps  # one fault is enough
+    signs = ", ".join(filter(None, (sign(traits, step) for step in telling)))
     strength = fitting_strength(traits) if kind == SPOILED else None
     return Choice(networks[kind], f"{KINDS[kind]}: {signs}{wanting(kind, networks)}", kind, strength)
+
+
+def kind_of(traits: Traits) -> tuple[str, list[Step]]:
+    """The kind of an image, and the answers that led to it; of a photograph, those about its faults."""
+    kind, steps = steps_to(traits, DRAWN_TREE)
+    return steps_to(traits, PHOTO_TREE) if kind == PHOTO else (kind, steps)
 
 
 def wanting(kind: str, networks: Mapping[str, str]) -> str:
@@ -67,15 +74,15 @@ def wanting(kind: str, networks: Mapping[str, str]) -> str:
 def fitting_strength(traits: Traits) -> float:
     """How strongly a spoiled photograph should be cleaned: by the worst of its faults, in steps of 0.05.
 
-    0.2 for a JPEG of quality 90, 3 levels of noise or a slightly soft image; 1 for a JPEG of quality 30, 12 levels of
-    noise or a strong blur.
+    0.2 for a JPEG of quality 85, hardly visible noise or a slightly soft image; 1 for a JPEG of quality 30, noise of 14
+    levels (measured as half of that) or a blur of two pixels.
     """
     worst = max(
         share(traits.quality, 95, 30),
         share(traits.bits, 2.5, 0.3),
-        share(traits.noise, 1, 12),
-        share(traits.sharp, 0.64, 0.51),
-        share(traits.blocks, 1.05, 1.6),
+        share(traits.noise, 1.5, 7),
+        share(traits.acute, 0.6, 0.3),
+        share(traits.blocks, 1.2, 3.5),
     )
     return round(max(0.2, worst) * 20) / 20
 
@@ -90,7 +97,7 @@ def sign(traits: Traits, step: Step) -> str:
     value = getattr(traits, step.trait)
     match step.trait:
         case "quality":
-            return f"JPEG of quality {value:.0f}" if value < 100 else ""
+            return f"compressed at quality {value:.0f}" if value < 100 else ""
         case "bits":
             return f"{value:.1f} bits a pixel" if value < 24 else ""
         case "noise":
@@ -105,6 +112,7 @@ SIGNS: Mapping[str, tuple[str, str]] = {
     "two_toned": ("soft tones", "two-toned edges"),
     "colours": ("8 colours cover {:.0%}", "8 colours cover {:.0%}"),
     "steps": ("few hard edges", "many hard edges"),
-    "sharp": ("soft", "sharp"),
+    "acute": ("soft edges", "sharp edges"),
+    "sharp": ("blurred or enlarged before", "fine detail"),
     "blocks": ("no blocks", "blocks visible"),
 }

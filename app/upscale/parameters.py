@@ -47,7 +47,9 @@ class UpscaleParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(None, description="`auto`, or a name from `GET /models`; if left out, its `default`, usually `auto`.")
+    model: str | None = Field(
+        None, description="`auto`, or a name from `GET /models`; if left out, its `default`, usually `auto`."
+    )
     scale: float | None = Field(None, ge=1, le=MAX_SCALE, description="How many times larger; 4 if left out.")
     width: int | None = Field(None, ge=1, description="Instead of `scale`: the maximum width in pixels.")
     height: int | None = Field(None, ge=1, description="Instead of `scale`: the maximum height in pixels.")

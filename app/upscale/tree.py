@@ -1,10 +1,10 @@
 """A tree of questions about an image's traits that anyone can read: ``trait < limit?`` at every fork."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Union
 
 from app.images.traits import Traits
+
+LINE = 120  # characters of a line of code
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Split:
     above: "Tree"
 
 
-Tree = Union[str, Split]  # noqa: UP007: a forward reference
+Tree = str | Split
 """A kind of image, or a question."""
 
 
@@ -40,25 +40,13 @@ def steps_to(traits: Traits, tree: Tree) -> tuple[str, list[Step]]:
     return tree, list(steps.values())
 
 
-def kind_of(traits: Traits, tree: Tree) -> str:
-    return steps_to(traits, tree)[0]
-
-
 def as_code(tree: Tree, indent: str = "") -> str:
-    """The tree as Python: what ``python -m training fit-auto`` writes."""
+    """The tree as Python, as ruff formats it."""
     if isinstance(tree, str):
         return f'"{tree}"'
     deeper = indent + "    "
-    below, above = as_code(tree.below, deeper), as_code(tree.above, deeper)
-    return f'Split(\n{deeper}"{tree.trait}",\n{deeper}{tree.limit:g},\n{deeper}{below},\n{deeper}{above},\n{indent})'
-
-
-def as_text(tree: Tree, indent: str = "") -> Iterator[str]:
-    """The tree as lines of text."""
-    if isinstance(tree, str):
-        yield f"{indent}{tree}"
-        return
-    yield f"{indent}{tree.trait} < {tree.limit:g}"
-    yield from as_text(tree.below, indent + "    ")
-    yield f"{indent}{tree.trait} >= {tree.limit:g}"
-    yield from as_text(tree.above, indent + "    ")
+    parts = (f'"{tree.trait}"', f"{tree.limit:g}", as_code(tree.below, deeper), as_code(tree.above, deeper))
+    line = f"Split({', '.join(parts)})"
+    if "\n" not in line and len(line) + len(indent) + 1 <= LINE:
+        return line
+    return "\n".join(["Split(", *(f"{deeper}{part}," for part in parts), f"{indent})"])

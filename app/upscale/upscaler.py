@@ -117,7 +117,8 @@ class Upscaler:
         plans = self._rivals(image, parameters, formats)
         if len({plan.specs[0].name for plan in plans.values()}) == 1:
             name = self.zoo.default
-            return replace(plans[CLEAN], choice=Choice(name, f"{name} is the only network to choose from at this scale"))
+            choice = Choice(name, f"{name} is the only network to choose from at this scale")
+            return replace(plans[CLEAN], choice=choice)
         return replace(max(plans.values(), key=self.seconds), rivals=plans)
 
     def _plan(self, image: Container, parameters: UpscaleParameters, name: str, formats: Sequence[str]) -> Plan:

@@ -211,9 +211,10 @@ def test_an_unknown_model_ends_the_command_with_one_line(tmp_path: Path) -> None
 def test_the_networks_are_listed_each_on_its_line_with_the_default_marked() -> None:
     result = enlarger("models")
     assert (result.returncode, result.stderr) == (0, "")
-    head, *lines, foot = result.stdout.splitlines()
+    head, *lines, foot, auto = result.stdout.splitlines()
     assert head.split()[:2] == ["model", "scale"]
-    assert foot == "* the default"
+    assert foot == "* the default network"
+    assert auto.startswith("auto (the default) looks at each image: balanced for a clean photograph, photo for a ")
     listed = [line.replace(" * ", "   ").split()[:2] for line in lines]
     assert listed == [[spec.name, str(spec.scale)] for spec in ZOO]
     assert {line.split()[0] for line in lines if " * " in line} == {ZOO.default}

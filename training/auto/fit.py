@@ -1,7 +1,8 @@
-"""A decision tree of few levels, grown greedily by Gini impurity (Breiman et al. 1984)."""
+"""The limits of a tree whose questions are given, fitted to pictures whose kind is known."""
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,48 +10,64 @@ from numpy.typing import NDArray
 from app.images.traits import NAMES
 from app.upscale.tree import Split, Tree
 
-LEAST = 6  # pictures that a leaf must hold
-DIGITS = 3  # significant digits of a limit
+TRIED = 80  # limits of a question
+Path = tuple[bool, ...]
+"""The way to a question: whether it leads below the limit, fork by fork."""
 
 
-def fit(rows: NDArray[np.float64], labels: Sequence[str], levels: int) -> Tree:
-    """``rows``: traits ``[pictures, traits]``; a tree of at most ``levels`` questions from its root to a leaf."""
-    most_common = Counter(labels).most_common(1)[0][0]
-    if levels == 0 or len(set(labels)) == 1:
-        return most_common
-    best = best_split(rows, np.array(labels))
-    if best is None:
-        return most_common
-    column, limit = best
-    low = rows[:, column] < limit
-    below, above = (
-        fit(rows[side], [label for label, inside in zip(labels, side, strict=True) if inside], levels - 1)
-        for side in (low, ~low)
-    )
-    return below if below == above else Split(NAMES[column], limit, below, above)
+def refined(tree: Tree, rows: NDArray[np.float64], labels: Sequence[str], rounds: int = 4) -> Tree:
+    """The same questions with the limits that answer best: each in turn, while the others stay."""
+    for _ in range(rounds):
+        for path in paths_of(tree):
+            tree = with_best_limit(tree, path, rows, np.array(labels))
+    return tree
 
 
-def best_split(rows: NDArray[np.float64], labels: NDArray[np.str_]) -> tuple[int, float] | None:
-    """The column and the limit that leave least impurity, if any is less than before."""
-    classes = np.unique(labels)
-    onehot = labels[:, None] == classes
-    best, least = None, impurity(onehot.sum(0)) - 1e-9
-    for column in range(rows.shape[1]):
-        order = np.argsort(rows[:, column], kind="stable")
-        values, sums = rows[order, column], onehot[order].cumsum(0)
-        for cut in range(LEAST, len(values) - LEAST + 1):
-            if values[cut - 1] == values[cut]:
-                continue
-            limit = rounded(values[cut - 1], values[cut])
-            left = impurity(sums[cut - 1]) + impurity(sums[-1] - sums[cut - 1])
-            if left < least:
-                best, least = (column, limit), left
-    return best
+def paths_of(tree: Tree) -> list[Path]:
+    if isinstance(tree, str):
+        return []
+    return [(), *((True, *path) for path in paths_of(tree.below)), *((False, *path) for path in paths_of(tree.above))]
 
 
-def impurity(counts: NDArray[np.int64]) -> float:
-    """Gini's, times the number of pictures."""
-    return float(counts.sum() - (counts.astype(float) ** 2).sum() / max(1, counts.sum()))
+def with_best_limit(tree: Tree, path: Path, rows: NDArray[np.float64], labels: NDArray[np.str_]) -> Tree:
+    """Of all limits that are equally good, the one in the middle."""
+    values = np.unique(rows[:, NAMES.index(question_at(tree, path).trait)])
+    between = [rounded(low, high) for low, high in pairwise(values)]
+    if len(between) > TRIED:
+        between = [between[index] for index in np.linspace(0, len(between) - 1, TRIED).astype(int)]
+    costs = np.array([balanced_error(with_limit(tree, path, limit), rows, labels) for limit in between])
+    best = np.flatnonzero(costs == costs.min())
+    return with_limit(tree, path, between[best[len(best) // 2]])
+
+
+def question_at(tree: Tree, path: Path) -> Split:
+    for below in path:
+        assert isinstance(tree, Split)
+        tree = tree.below if below else tree.above
+    assert isinstance(tree, Split)
+    return tree
+
+
+def with_limit(tree: Tree, path: Path, limit: float) -> Tree:
+    assert isinstance(tree, Split)
+    if not path:
+        return replace(tree, limit=limit)
+    if path[0]:
+        return replace(tree, below=with_limit(tree.below, path[1:], limit))
+    return replace(tree, above=with_limit(tree.above, path[1:], limit))
+
+
+def balanced_error(tree: Tree, rows: NDArray[np.float64], labels: NDArray[np.str_]) -> float:
+    """The mean of the classes' shares of wrong answers."""
+    wrong = answers(tree, rows) != labels
+    return float(np.mean([wrong[labels == each].mean() for each in np.unique(labels)]))
+
+
+def answers(tree: Tree, rows: NDArray[np.float64]) -> NDArray[np.str_]:
+    if isinstance(tree, str):
+        return np.full(len(rows), tree, dtype="<U16")
+    below = rows[:, NAMES.index(tree.trait)] < tree.limit
+    return np.where(below, answers(tree.below, rows), answers(tree.above, rows))
 
 
 def rounded(low: float, high: float) -> float:
