@@ -113,6 +113,7 @@ async function run() {
       await show(side, await answer.blob(), answer.headers.get("Enlarger-Model"));
     }
     part("results").hidden = false;
+    part("results").scrollIntoView({ block: "nearest" });
     say(`Compared: ${SIDES.map((side) => part(`${side}-name`).textContent).join(" and ")}`);
   } catch (error) {
     if (!signal.aborted) part("problem").textContent = error.message;

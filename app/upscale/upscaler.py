@@ -117,7 +117,7 @@ class Upscaler:
         plans = self._rivals(image, parameters, formats)
         if len({plan.specs[0].name for plan in plans.values()}) == 1:
             name = self.zoo.default
-            choice = Choice(name, f"{name} is the only network to choose from at this scale")
+            choice = Choice(name, "the only network to choose from at this scale")
             return replace(plans[CLEAN], choice=choice)
         return replace(max(plans.values(), key=self.seconds), rivals=plans)
 
