@@ -15,6 +15,23 @@ let running = new AbortController();
 
 const part = (name) => byId(`compare-${name}`);
 
+const PARTS = `
+<p class="hint" id="compare-hint">Click on the detail, or move the frame with the arrow keys. A detail takes a second or two.</p>
+<div id="compare-where" tabindex="0" role="group" aria-label="The detail to compare" aria-describedby="compare-hint"><img id="compare-image" alt="The whole picture"><span id="compare-frame"></span></div>
+<div class="fields">
+<div class="field"><label for="compare-left">Left</label><select id="compare-left"></select></div>
+<div class="field"><label for="compare-right">Right</label><select id="compare-right"></select></div>
+<button type="button" id="compare-go">Compare</button>
+</div>
+<p class="problem" id="compare-problem" role="alert"></p>
+<div id="compare-results" hidden>
+<figure><img id="compare-left-image" alt=""><figcaption id="compare-left-name"></figcaption><button type="button" id="compare-left-take" aria-describedby="compare-left-name">Take this one</button></figure>
+<figure><img id="compare-right-image" alt=""><figcaption id="compare-right-name"></figcaption><button type="button" id="compare-right-take" aria-describedby="compare-right-name">Take this one</button></figure>
+</div>
+`;
+byId("compare").insertAdjacentHTML("beforeend", PARTS);
+document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: "page/compare.css" }));
+
 // Shows a picture to choose a detail in; called whenever another one is in the viewer.
 export async function compare(shown) {
   if (shown === job) return offer();

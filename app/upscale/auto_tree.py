@@ -9,12 +9,12 @@ PHOTO = "photo"
 # Is it a drawing, a screenshot, a page, a code? They have levels that repeat exactly, and edges between two tones.
 DRAWN_TREE: Tree = Split(
     "equal",
-    0.731,
+    0.73,
     Split(
         "two_toned",
-        0.6047,
-        Split("acute", 0.9607, PHOTO, Split("colours", 0.5777, PHOTO, "drawn")),
-        Split("acute", 0.662, PHOTO, Split("steps", 0.18, Split("even", 0.339, PHOTO, "drawn"), "drawn")),
+        0.6044,
+        Split("acute", 0.96075, PHOTO, Split("colours", 0.5777, PHOTO, "drawn")),
+        Split("acute", 0.661, PHOTO, Split("steps", 0.18, Split("even", 0.341, PHOTO, "drawn"), "drawn")),
     ),
     Split("acute", 0.394, PHOTO, "drawn"),
 )
@@ -26,14 +26,14 @@ PHOTO_TREE: Tree = Split(
     "spoiled",
     Split(
         "bits",
-        13,
+        1.24,
         "spoiled",
         Split(
             "noise",
             4.6,
             Split(
                 "blocks",
-                1.481,
+                1.3761,
                 Split("acute", 0.547, Split("sharp", 0.5638, "spoiled", "clean"), "clean"),
                 "spoiled",
             ),

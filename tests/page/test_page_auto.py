@@ -46,7 +46,7 @@ canvas.getContext("2d").drawImage(image, 0, 0);
 return canvas.toDataURL("image/png");
 """
 TO_COMPARE = """
-return document.getElementById("compare-left").value && !document.getElementById("compare-go").disabled
+return document.getElementById("compare-left")?.value && !document.getElementById("compare-go").disabled
 """
 
 
