@@ -111,7 +111,8 @@ async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Qu
         return upscaler.look(image, plan)
 
     if plan.rivals:
-        plan = await run_in_thread(look, upload.image, limiter=service.decoders)
+        with record.clock.stage("decode"):
+            plan = await run_in_thread(look, upload.image, limiter=service.decoders)
     height, width = plan.size
     return {
         "seconds": round(upscaler.seconds(plan), 3),

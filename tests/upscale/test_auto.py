@@ -18,7 +18,8 @@ from app.upscale.tree import Split, Tree, as_code, steps_to
 from app.upscale.upscaler import Upscaler
 from harness.fakes import FakeEngine, make_spec, noise, running
 from harness.files import saved
-from harness.pictures import encode
+from harness.pictures import decoded, encode
+from harness.zoo import small_zoo
 from tests.support.auto import blurred, drawing, noisy, page, photograph, png, spoiled
 
 AUTO = UpscaleParameters(model="auto", scale=2, format="png")
@@ -172,6 +173,21 @@ def test_what_can_be_refused_is_refused_before_it_looks() -> None:
         damaged = upscaler.open(FILES["a JPEG of the web"][0][:-2000])
         with pytest.raises(CorruptImageError):
             upscaler.look(damaged, upscaler.plan(damaged, AUTO))
+
+
+def test_the_library_chooses_too() -> None:
+    with Upscaler.load(small_zoo("fast", "photo"), provider="cpu") as upscaler:
+        taken = []
+        for data in (spoiled(), png(photograph())):
+            image = upscaler.open(data)
+            work = upscaler.decode(image, upscaler.plan(image, UpscaleParameters(width=300, format="png")))
+            assert decoded(b"".join(upscaler.run(work))).shape == (300, 300, 3)
+            taken.append(work.plan.specs[0].title)
+        assert taken == ["fast-x2", "fast-x2"]
+        image = upscaler.open(spoiled())
+        work = upscaler.decode(image, upscaler.plan(image, UpscaleParameters(format="png")))
+        assert decoded(b"".join(upscaler.run(work))).shape == (1024, 1024, 3)
+        assert work.plan.specs[0].title == "photo-x4"
 
 
 def test_an_image_turned_by_its_orientation_is_of_the_same_kind() -> None:
