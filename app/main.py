@@ -41,6 +41,7 @@ from app.telemetry.in_flight import InFlightTracker
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import OpenTelemetry, Propagator
+from app.upscale.auto import AUTO
 from app.upscale.memory import networks_bytes
 from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
@@ -66,9 +67,11 @@ def create_engine(settings: Settings, self_test: SelfTest | None = None, *names:
 
 def create_upscaler(settings: Settings, engine: Engine, on_batch: OnBatch = nobody) -> Upscaler:
     advanced = settings.advanced
+    if settings.default_model != AUTO:
+        engine.zoo.scales(settings.default_model)  # an unknown name stops the start
     limits = DecodeLimits(settings.max_pixels, advanced.max_side)
     budget = TileBudget(pixels=advanced.tile_pixels, tile_bytes=advanced.tile_bytes, band_bytes=advanced.band_bytes)
-    return Upscaler.on(engine, limits, budget, settings.max_queue_seconds, on_batch)
+    return Upscaler.on(engine, limits, budget, settings.max_queue_seconds, on_batch, settings.default_model)
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
     models: Path = MODELS
+    default_model: str = "auto"
 
     provider: ProviderName = "auto"
     """``auto``: CUDA if it works, else the CPU, with OpenVINO for the networks that it runs faster, else ONNX

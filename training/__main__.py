@@ -7,6 +7,7 @@ from pathlib import Path
 from app.errors import EnlargerError
 from app.inference.zoo import load_zoo
 from app.settings import MODELS
+from training.auto import command as auto_command
 from training.checkpoint import Folders
 from training.digits import command as digits_command
 from training.export.importing import RANGES, UNKNOWN, Order, import_model
@@ -113,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
     add_evaluate_ocr(commands)
     digits_command.add_commands(commands)
     rendering_command.add_command(commands)
+    auto_command.add_command(commands)
 
     command = commands.add_parser("card", help="write models' cards again from the manifest (export does it too)")
     command.add_argument("titles", nargs="*", metavar="MODEL", help="name or name-xN (default: all)")

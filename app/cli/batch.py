@@ -16,6 +16,7 @@ from app.errors import EnlargerError
 from app.images.encoders import FORMATS
 from app.images.formats import sniff
 from app.inference.job import Job
+from app.upscale.auto import Choice
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.upscaler import DEFAULT_FORMAT, Upscaler
 
@@ -100,8 +101,9 @@ class Batch:
 
     def _try(self, source: Source, number: int, upscaler: Upscaler) -> None:
         try:
-            target = self._enlarge(source, number, upscaler)
-            self._tell("done", source.path, "standard output" if target == STREAM else shown(target))
+            target, choice = self._enlarge(source, number, upscaler)
+            by = f" by {choice.model} ({choice.reason})" if choice else ""
+            self._tell("done", source.path, ("standard output" if target == STREAM else shown(target)) + by)
         except SkippedError as skip:
             self._tell("skipped", source.path, str(skip))
         except EnlargerError as error:
@@ -110,7 +112,7 @@ class Batch:
         except OSError as error:
             self._tell("failed", source.path, error.strerror or str(error))
 
-    def _enlarge(self, source: Source, number: int, upscaler: Upscaler) -> Path:
+    def _enlarge(self, source: Source, number: int, upscaler: Upscaler) -> tuple[Path, Choice | None]:
         self._check()
         with self._waiting(source.is_stream):
             data = source.read()
@@ -123,10 +125,11 @@ class Batch:
             check_replaceable(target)
         work = upscaler.decode(image, plan)
         del image, data
-        total, title = len(plan.passes[-1].plan.rows) + 1, f"{shown(source.path)} ({number} of {len(self.sources)})"
+        total = len(work.plan.passes[-1].plan.rows) + 1
+        title = f"{shown(source.path)} ({number} of {len(self.sources)})"
         times_of = source if self.options.keep_times else None
         with (
-            upscaler.admit(plan) as self._job,
+            upscaler.admit(work.plan) as self._job,
             self._waiting(is_stream(target)),
             writing(target, times_of) as file,
             # Only on terminals (disable=None); removed when it is complete.
@@ -136,7 +139,7 @@ class Batch:
                 self._check()
                 file.write(piece)
             self._check()
-        return target
+        return target, work.plan.choice
 
     def _tell(self, what: str, path: Path, reason: str) -> None:
         self.counts[what] += 1

@@ -13,9 +13,10 @@ from app.cli import COMMANDS
 from app.cli.batch import Batch, BatchOptions
 from app.errors import EnlargerError
 from app.images.encoders import FORMATS
-from app.inference.zoo import load_zoo
+from app.inference.zoo import Zoo, load_zoo
 from app.main import create_engine, create_upscaler
 from app.settings import Settings
+from app.upscale.auto import AUTO, candidates
 from app.upscale.parameters import UpscaleParameters, parse_parameters
 from app.upscale.upscaler import Upscaler
 
@@ -36,13 +37,22 @@ def run(arguments: list[str]) -> int:
     )
     settings = Settings()
     zoo = load_zoo(settings.models)
-    name = batch_options.parameters.model or zoo.default
-    named = [zoo.find(name, scale) for scale in zoo.scales(name)]  # an unknown model fails before the first image
-    if not any(spec.strength for spec in named):
-        zoo.strength(named, batch_options.parameters.strength)  # and so does a strength that it does not have
+    model = batch_options.parameters.model or settings.default_model
+    names = names_of(model, zoo)
+    if model != AUTO and not any(zoo.find(model, scale).strength for scale in zoo.scales(model)):
+        zoo.strength([zoo.find(model, scale) for scale in zoo.scales(model)], batch_options.parameters.strength)
+    settings = settings.model_copy(update={"default_model": names[0] if len(names) == 1 else AUTO})
     return run_until_stopped(
-        Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, name))
+        Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, *names))
     )
+
+
+def names_of(model: str, zoo: Zoo) -> tuple[str, ...]:
+    """The networks to load for a model, which may be ``auto``; an unknown one fails before the first image."""
+    if model == AUTO:
+        return tuple(dict.fromkeys((zoo.default, *candidates(zoo).values())))
+    zoo.scales(model)
+    return (model,)
 
 
 def run_buckets(arguments: list[str]) -> int:
@@ -108,11 +118,11 @@ def files_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--skip-existing", action="store_true", help="skip images that already have a result")
     parser.add_argument("--keep-times", action="store_true", help="copy the time stamps of each source to its result")
-    parser.add_argument("--model", help="a name from `enlarger models` (default: the one marked there)")
+    parser.add_argument("--model", help="a name from `enlarger models` (default: auto, which looks at each image)")
     parser.add_argument(
         "--strength",
         type=float,
-        help="for models that have one: 0 (faithful) to 1 (fully cleaned and sharpened, the default)",
+        help="for models that have one: 0 (faithful) to 1 (fully cleaned and sharpened, the default; auto fits it)",
     )
     parser.add_argument("--scale", type=float, help="how many times larger, 1 to 8 (default: 4)")
     parser.add_argument("--width", type=int, help="instead of --scale: maximum width in pixels")

@@ -41,19 +41,20 @@ class Background:
             running.follow(partial(self._progress, job, job.left.total()), job.cancel)
             try:
                 with job.beside():
-                    work = self._decode(record, data, image, plan)
+                    work = self._decode(record, data, image, plan, job)
                 del data, image
-                headers = picture_headers(upscaler, plan, parameters, filename)
-                yield Enlarged(upscaler.run(work, job), plan.media_type, filename, headers)
+                running.follow(partial(self._progress, job, job.left.total()), job.cancel)  # auto may have chosen
+                headers = picture_headers(upscaler, work.plan, parameters, filename)
+                yield Enlarged(upscaler.run(work, job), work.plan.media_type, filename, headers)
             finally:
                 self._service.in_flight.end(record)
 
-    def _decode(self, record: Record, data: bytes, image: Container, plan: Plan) -> Work:
+    def _decode(self, record: Record, data: bytes, image: Container, plan: Plan, job: Job) -> Work:
         service = self._service
 
         def decode() -> Work:
             service.in_flight.begin(record, data)
-            return service.upscaler.decode(image, plan)
+            return service.upscaler.decode(image, plan, job)
 
         decoding = run_in_thread(decode, limiter=service.decoders)
         return asyncio.run_coroutine_threadsafe(decoding, self._loop).result()

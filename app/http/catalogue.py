@@ -11,6 +11,7 @@ from app.images.barcodes import AVAILABLE
 from app.images.encoders import DEFAULT_QUALITY, FORMATS, OutputFormat
 from app.images.formats import INPUTS
 from app.inference.zoo import DEFAULT_STRENGTH, GeneratorSpec, ModelSpec, Spec
+from app.upscale.auto import AUTO, KINDS, candidates
 from app.upscale.parameters import DEFAULT_SCALE, MAX_SCALE
 
 router = Router()
@@ -35,7 +36,8 @@ def describe(service: Service) -> dict[str, Any]:
     """Everything a front end needs to offer the available choices."""
     settings = service.settings
     return {
-        "default": service.upscaler.zoo.default,
+        "default": service.upscaler.default,
+        "auto": describe_auto(service),
         "models": [describe_model(service, name) for name in service.upscaler.zoo.names],
         "generators": [describe_generator(spec) for spec in service.upscaler.zoo.generators],
         "scale": {"min": 1, "max": MAX_SCALE, "default": DEFAULT_SCALE},
@@ -51,8 +53,22 @@ def describe(service: Service) -> dict[str, Any]:
     }
 
 
+def describe_auto(service: Service) -> dict[str, Any]:
+    """What ``auto``, which is no network, may take."""
+    takes = candidates(service.upscaler.zoo)
+    return {
+        "name": AUTO,
+        "kind": "choice",
+        "default": service.upscaler.default == AUTO,
+        "summary": "Looks at the image and takes the network that fits it.",
+        "takes": [{"kind": kind, "what": KINDS[kind], "model": name} for kind, name in takes.items()],
+    }
+
+
 def describe_model(service: Service, name: str) -> dict[str, Any]:
-    """One network at all its scales, or a generator; ``UnknownModelError`` lists the known names."""
+    """One network at all its scales, a generator or ``auto``; ``UnknownModelError`` lists the known names."""
+    if name == AUTO:
+        return describe_auto(service)
     for generator in service.upscaler.zoo.generators:
         if generator.name == name:
             return describe_generator(generator)

@@ -43,6 +43,10 @@ BODY: dict[str, Any] = {
 HEADERS = {
     "Content-Disposition": ("The name of the upload and what was done to it.", 'inline; filename="photo-x4.png"'),
     "Enlarger-Model": ("The networks that ran, in order.", "fast-x4"),
+    "Enlarger-Choice": (
+        "What `auto` took, and why; absent if the model was named.",
+        'photo;reason="a spoiled photograph: compressed at quality 62"',
+    ),
     "Enlarger-Model-Sha256": ("The SHA-256 of their files.", "9f2c..."),
     "Enlarger-Strength": ("Their strength, 0 to 1, where they have one.", "0.4"),
     "Enlarger-Provider": ("ONNX Runtime's execution provider.", "CPUExecutionProvider"),
@@ -73,12 +77,13 @@ def example(description: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 ESTIMATE = example(
-    "Nothing is decoded or computed for this.",
+    "Nothing is computed for this; the image is decoded only if `auto` has to look at it.",
     {
         "seconds": 2.41,
         "queue_seconds": 0.0,
-        "models": ["fast-x4"],
-        "strength": None,
+        "models": ["photo-x4"],
+        "choice": {"model": "photo", "kind": "spoiled", "reason": "a spoiled photograph: compressed at quality 62"},
+        "strength": 0.5,
         "width": 4096,
         "height": 3072,
         "tiles": 24,
@@ -101,7 +106,14 @@ MODEL = example("The network at all of its scales; `strength` has a range and a 
 MENU = example(
     "Everything a front end needs; a limit of null means none.",
     {
-        "default": "fast",
+        "default": "auto",
+        "auto": {
+            "name": "auto",
+            "kind": "choice",
+            "default": True,
+            "summary": "Looks at the image and takes the network that fits it.",
+            "takes": [{"kind": "spoiled", "what": "a spoiled photograph", "model": "photo"}],
+        },
         "models": [_MODEL],
         "scale": {"min": 1, "max": 8, "default": 4},
         "formats": [{**_JPEG, "streamed": True, "quality": {"min": 1, "max": 100, "default": 90}, "max_side": 65_500}],

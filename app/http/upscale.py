@@ -63,11 +63,12 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
 
     def decode(data: bytes) -> Work:
         service.in_flight.begin(record, data)
-        return upscaler.decode(image, plan)
+        return upscaler.decode(image, plan, job)
 
     lease.grow(held_bytes(plan, parameters.decode))
     with record.clock.stage("decode"):
         work = await run_in_thread(decode, upload.image, limiter=service.decoders)
+    plan = work.plan
     codes = await run_in_thread(codes_of, work.source, limiter=service.decoders) if parameters.decode else None
     record.model = plan.specs[0].name
     record.input_pixels = plan.header.height * plan.header.width
@@ -98,15 +99,26 @@ async def post_upscale(request: Request, query: Annotated[UpscaleParameters, Que
     openapi_extra=BODY,
 )
 async def post_estimate(request: Request, query: Annotated[UpscaleParameters, Query()]) -> dict[str, Any]:
-    """Takes the same request as `POST /upscale` and returns the time and the size, without decoding or computing."""
-    upscaler = service_of(request).upscaler
+    """Takes the same request as `POST /upscale` and returns the time and the size, without computing. The image is
+    decoded only if `auto` has to look at it."""
+    service, record = service_of(request), record_of(request.scope)
+    upscaler = service.upscaler
     upload, parameters = await receive(request)
-    _, plan = await opened(request, upload.image, parameters)
+    image, plan = await opened(request, upload.image, parameters)
+
+    def look(data: bytes) -> Plan:
+        service.in_flight.begin(record, data)
+        return upscaler.look(image, plan)
+
+    if plan.rivals:
+        with record.clock.stage("decode"):
+            plan = await run_in_thread(look, upload.image, limiter=service.decoders)
     height, width = plan.size
     return {
         "seconds": round(upscaler.seconds(plan), 3),
         "queue_seconds": round(upscaler.scheduler.backlog(), 3),
         "models": [spec.title for spec in plan.specs],
+        "choice": plan.choice.as_json() if plan.choice else None,
         "strength": plan.strength if plan.has_strength else None,
         "width": width,
         "height": height,
@@ -143,6 +155,7 @@ def picture_headers(
     networks = [upscaler.networks[spec.title].at(plan.sample_type) for spec in plan.specs]
     return {
         "Enlarger-Model": ", ".join(spec.title for spec in plan.specs),
+        **({"Enlarger-Choice": plan.choice.header} if plan.choice else {}),
         "Enlarger-Model-Sha256": ", ".join(each.file.sha256 for each in networks),
         **({"Enlarger-Strength": f"{plan.strength:g}"} if plan.has_strength else {}),
         "Enlarger-Provider": ", ".join(dict.fromkeys(each.provider for each in networks)),

@@ -77,6 +77,13 @@ class Job:
         """Takes back so many LR pixels of what was announced: they need no network after all."""
         self._queue.skip(self, spec, pixels)
 
+    def exchange(self, old: Load, new: Load) -> None:
+        """Announces other work in place of what was announced, before anything is submitted."""
+        for spec, pixels in new:
+            self._queue.skip(self, spec, -pixels)
+        for spec, pixels in old:
+            self._queue.skip(self, spec, pixels)
+
     def result(self, future: Future[Pixels]) -> Pixels:
         """Waits for a window of this job, no longer than its deadline."""
         try:

@@ -101,6 +101,8 @@ class Job:
             "filename": self.result.filename if self.result else self.spec.filename,
             "bytes": self.result.size if self.result else None,
             "media_type": self.result.media_type if self.result else None,
+            "model": self.result.headers.get("Enlarger-Model") if self.result else None,
+            "choice": self.result.headers.get("Enlarger-Choice") if self.result else None,
             "error": self.error,
             "urls": urls,
         }

@@ -4,6 +4,15 @@ import { byId, bytes, duration } from "./words.js";
 
 const EXTENSIONS = { jpeg: "jpg", tiff: "tif" };
 
+// What `auto` took, and why.
+const choiceIn = (choice) => (choice ? `${choice.model}: ${choice.reason}` : "");
+
+// The same from the header Enlarger-Choice: a token with the parameter reason="...".
+export function choiceTold(headers) {
+  const [, model, reason] = /^([^;]+);reason="([^"]*)"/.exec(headers.get("Enlarger-Choice") || "") || [];
+  return model ? choiceIn({ model, reason }) : "";
+}
+
 export class Job {
   // acts: what each button does, by name; called with the job.
   constructor(file, acts) {
@@ -50,6 +59,7 @@ export class Job {
     const size = this.size || estimate;
     this.part("facts").textContent = size ? `${size.width} × ${size.height} px${this.blob ? `, ${bytes(this.blob.size)}` : ""}` : "";
     this.part("state").textContent = this.words || (state === "waiting" && estimate ? `about ${duration(estimate.seconds)}` : "");
+    this.part("choice").textContent = this.choice || choiceIn(estimate?.choice);
     this.part("codes").textContent = (state === "done" && this.codes) || "";
     const problem = this.problem || (state === "waiting" && this.refused) || "";
     if (this.part("problem").textContent !== problem) this.part("problem").textContent = problem;
@@ -65,7 +75,7 @@ export class Job {
   begin() {
     URL.revokeObjectURL(this.result);
     this.controller = new AbortController();
-    this.size = this.blob = this.preview = this.codes = null;
+    this.size = this.blob = this.preview = this.codes = this.choice = null;
     this.rows = 0;
     this.bar.removeAttribute("value");
     this.set("running", "Sending …");

@@ -1,7 +1,7 @@
 // The page: a list of pictures, enlarged one after another, each shown while its rows arrive.
 
 import { addExtras, codesRead } from "./extras.js";
-import { Job } from "./job.js";
+import { choiceTold, Job } from "./job.js";
 import { Preview } from "./preview.js";
 import { receive } from "./receive.js";
 import { ask, Broken, countDown, Refused } from "./server.js";
@@ -129,6 +129,7 @@ async function enlarge(job, chosen) {
   try {
     const answer = await askPatiently(job, chosen);
     job.codes = codesRead(answer.headers);
+    job.choice = choiceTold(answer.headers);
     await receive(job, answer, show, (_, share) => {
       if (shown === job) viewer.drawn(job.rows);
       if (Math.floor(share * 4) > quarter) say(`${name}: ${(quarter = Math.floor(share * 4)) * 25} percent`);
@@ -210,6 +211,11 @@ function bring(job) {
   strength?.show(job.url);
   byId("viewer").hidden = false;
   byId("viewer-title").textContent = job.file.name;
+  compare();
+}
+
+async function compare() {
+  if (byId("compare").open && shown) (await import("./compare.js")).compare(shown);
 }
 
 function showNone() {
@@ -232,6 +238,7 @@ byId("stop").addEventListener("click", () => {
   for (const job of jobs) job.controller?.abort();
 });
 byId("settings").addEventListener("input", settingsChanged);
+byId("compare").addEventListener("toggle", compare);
 byId("files").addEventListener("change", () => {
   add([...byId("files").files]);
   byId("files").value = "";

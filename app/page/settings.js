@@ -18,11 +18,20 @@ function modelGroup(label, baselines) {
   return group;
 }
 
+// What people have, with the network that `auto` takes for it where that is another than for clean photographs.
+const WHAT = { spoiled: "Photograph", drawn: "Drawing or screenshot" };
+
+function choices() {
+  const takes = Object.fromEntries(menu.auto.takes.map(({ kind, model }) => [kind, model]));
+  const own = Object.keys(WHAT).filter((kind) => takes[kind] !== takes.clean);
+  return [new Option("Automatic", "auto"), ...own.map((kind) => new Option(WHAT[kind], takes[kind])), new Option("Exact", takes.clean)];
+}
+
 export async function loadMenu() {
   const answer = await (await ask("models")).json();
   Object.assign(menu, answer, { maxBytes: answer.input.max_bytes });
-  const groups = [modelGroup("Networks", false), modelGroup("Baselines", true)];
-  byId("model").replaceChildren(...groups.filter((group) => group.children.length));
+  const groups = [modelGroup("By name", false), modelGroup("Baselines", true)];
+  byId("model").replaceChildren(...choices(), ...groups.filter((group) => group.children.length));
   byId("model").value = menu.default;
   byId("format").replaceChildren(...menu.formats.map(({ name }) => new Option(label(name), name)));
   byId("format").value = "png";
@@ -56,7 +65,7 @@ export function wrongSetting() {
 
 // Shows the fields that apply to the chosen settings.
 export function showFields() {
-  const model = menu.models.find((each) => each.name === byId("model").value);
+  const model = [menu.auto, ...menu.models].find((each) => each?.name === byId("model").value);
   byId("model-hint").textContent = model?.summary || "";
   for (const field of document.querySelectorAll("[data-by]")) field.hidden = field.dataset.by !== byId("by").value;
   document.querySelector("[data-lossy]").hidden = !format().quality;

@@ -24,7 +24,12 @@ DECODED_BYTES = 16  # per pixel of a result in which codes are read: the file, i
 
 
 def held_bytes(plan: Plan, read_whole: bool = False) -> int:
-    """An upper bound. ``read_whole``: codes are read in the result before it is sent."""
+    """An upper bound. ``read_whole``: codes are read in the result before it is sent.
+
+    What ``auto`` takes to look at the pixels (``traits.py``: up to 5 MB) is less than the strips, which come later.
+    """
+    if plan.rivals:
+        return max(held_bytes(rival, read_whole) for rival in plan.rivals.values())
     picture, kind = plan.picture, FORMATS[plan.output.format]
     channels = 3 + plan.header.has_alpha
     sample = np.dtype(plan.sample_type).itemsize  # within the networks' passes

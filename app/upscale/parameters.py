@@ -47,13 +47,16 @@ class UpscaleParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(None, description="A name from `GET /models`; the default if left out.")
+    model: str | None = Field(
+        None, description="`auto`, or a name from `GET /models`; if left out, its `default`, usually `auto`."
+    )
     strength: float | None = Field(
         None,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="For networks that have one: from 0, faithful, to 1, fully cleaned and sharpened; 1 if left out.",
+        description="For networks that have one: 0, faithful, to 1, fully cleaned and sharpened. If left out: what "
+        "`auto` finds fitting, or 1.",
     )
     scale: float | None = Field(None, ge=1, le=MAX_SCALE, description="How many times larger; 4 if left out.")
     width: int | None = Field(None, ge=1, description="Instead of `scale`: the maximum width in pixels.")

@@ -1,7 +1,7 @@
 """Plans one enlargement, once, from the header: size, networks, tiles, memory and output file."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.errors import EnlargerError, UnfitFormatError
 from app.images.colour import fitting_profile
@@ -12,6 +12,7 @@ from app.images.tone import ToneCurve, far_curve
 from app.inference.engine import Network
 from app.inference.job import Load
 from app.inference.zoo import DEFAULT_STRENGTH, ModelSpec
+from app.upscale.auto import Choice
 from app.upscale.parameters import Output
 from app.upscale.passes import Pass, load_of, plan_passes
 from app.upscale.tiler import TileBudget
@@ -22,7 +23,9 @@ class Plan:
     """Everything about one enlargement but its pixels. Whatever can be refused was refused when the plan was made.
 
     ``picture``: the result as its encoder sees it. ``curve``: the profile's tone curve, if it would affect a
-    network. ``strength``: 0 to 1, for networks that have one.
+    network. ``strength``: 0 to 1, for networks that have one. ``choice``: what ``auto`` took, if it was asked.
+    ``rivals``: if it has still to look at the pixels, the plan for each kind of image; this one is the dearest of them.
+    ``fits_strength``: it chooses the strength, too.
     """
 
     header: ImageHeader
@@ -31,6 +34,9 @@ class Plan:
     picture: Picture
     curve: ToneCurve | None
     strength: float = DEFAULT_STRENGTH
+    choice: Choice | None = None
+    rivals: Mapping[str, "Plan"] = field(default_factory=dict)
+    fits_strength: bool = False
 
     @property
     def size(self) -> Size:

@@ -10,18 +10,23 @@ with Upscaler.load(Path("models")) as upscaler:
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.images.decoder import decode_container
+from app.errors import EnlargerError
+from app.images.decoder import SourceImage, decode_container
 from app.images.encoders import FORMATS
 from app.images.formats import Container, DecodeLimits, read_container
+from app.images.traits import traits_of
 from app.inference.engine import Engine, Network
 from app.inference.job import Job
 from app.inference.scheduler import OnBatch, Scheduler, nobody
 from app.inference.zoo import Zoo, load_zoo
 from app.telemetry.record import StageClock
+from app.upscale.auto import AUTO, CLEAN, Choice, candidates, choose
 from app.upscale.parameters import UpscaleParameters
 from app.upscale.pipeline import Work, upscale
 from app.upscale.plan import Plan, make_plan
@@ -34,7 +39,8 @@ NO_DEADLINE = 365 * 24 * 3600.0  # seconds
 class Upscaler:
     """The networks, their queue, and the limits on images. Made once and used from any thread.
 
-    ``networks``: what runs each network of the zoo, by its title.
+    ``networks``: what runs each network of the zoo, by its title. ``default``: the model if none is asked for, ``auto``
+    or a network's name.
     """
 
     def __init__(
@@ -44,8 +50,9 @@ class Upscaler:
         networks: Mapping[str, Network],
         limits: DecodeLimits | None = None,
         budget: TileBudget | None = None,
+        default: str = AUTO,
     ) -> None:
-        self.zoo, self.scheduler, self.networks = zoo, scheduler, networks
+        self.zoo, self.scheduler, self.networks, self.default = zoo, scheduler, networks, default
         self.limits, self.budget = limits or DecodeLimits(), budget or TileBudget()
 
     @classmethod
@@ -56,6 +63,7 @@ class Upscaler:
         budget: TileBudget | None = None,
         max_queue_seconds: float = math.inf,
         on_batch: OnBatch = nobody,
+        default: str = AUTO,
     ) -> Self:
         """An upscaler with its own queue in front of an engine."""
         scheduler = Scheduler(
@@ -66,7 +74,7 @@ class Upscaler:
             on_batch=on_batch,
             run_beside=engine.run_beside if engine.shares_cores else None,
         )
-        return cls(engine.zoo, scheduler, engine.networks, limits, budget)
+        return cls(engine.zoo, scheduler, engine.networks, limits, budget, default)
 
     @classmethod
     def load(cls, models: Path, *names: str, provider: str = "auto", precision: str = "auto", threads: int = 0) -> Self:
@@ -100,14 +108,47 @@ class Upscaler:
 
         ``formats``: the formats to try if the parameters name none; the first that can hold the result is used.
         Default: the image's own, then PNG.
+
+        ``model=auto`` is planned for each network that it may take; ``decode`` or ``look`` decides between them.
         """
+        name = parameters.model or self.default
+        if name != AUTO:
+            return self._plan(image, parameters, name, formats)
+        plans = self._rivals(image, parameters, formats)
+        if len({plan.specs[0].name for plan in plans.values()}) == 1:
+            name = self.zoo.default
+            choice = Choice(name, "the only network to choose from at this scale")
+            return replace(plans[CLEAN], choice=choice)
+        dearest = max(plans.values(), key=self.seconds)
+        return replace(dearest, rivals=plans, fits_strength=parameters.strength is None)
+
+    def _plan(self, image: Container, parameters: UpscaleParameters, name: str, formats: Sequence[str]) -> Plan:
         header = image.header
         size = parameters.result_size(header.height, header.width)
-        specs = self.zoo.passes(parameters.model, size[0] / header.height, size[1] / header.width)
+        specs = self.zoo.passes(name, size[0] / header.height, size[1] / header.width)
         own = [name for name in (header.format, DEFAULT_FORMAT) if name in FORMATS]
-        candidates = [parameters.format] if parameters.format else formats or own
+        outputs = [parameters.format] if parameters.format else formats or own
         strength = self.zoo.strength(specs, parameters.strength)
-        return make_plan(image, specs, map(parameters.output, candidates), self.budget, size, self.networks, strength)
+        return make_plan(image, specs, map(parameters.output, outputs), self.budget, size, self.networks, strength)
+
+    def _rivals(self, image: Container, parameters: UpscaleParameters, formats: Sequence[str]) -> dict[str, Plan]:
+        """The plan for each kind of image. A network that lacks a scale of the default network's, or cannot do what is
+        asked for, is replaced by that one. A strength goes to those that have one."""
+        without = parameters.model_copy(update={"strength": None})
+
+        def planned(name: str) -> Plan:
+            plan = self._plan(image, without, name, formats)
+            return plan if parameters.strength is None else replace(plan, strength=parameters.strength)
+
+        standard = planned(self.zoo.default)
+        plans = {}
+        for kind, name in candidates(self.zoo).items():
+            plans[kind] = standard
+            if name != self.zoo.default:
+                with suppress(EnlargerError):
+                    plan = planned(name)
+                    plans[kind] = plan if scales_of(plan) == scales_of(standard) else standard
+        return plans
 
     def seconds(self, plan: Plan) -> float:
         """The networks' time on an idle engine; an upper bound, because uniform parts of alpha are skipped."""
@@ -124,9 +165,20 @@ class Upscaler:
         """A place behind all requests, for background work; the caller closes the job."""
         return self.scheduler.open_background(plan.load, clock, plan.strength)
 
-    def decode(self, image: Container, plan: Plan) -> Work:
-        """Decodes the pixels. Keeps no reference to the file."""
-        return Work(plan, decode_container(image))
+    def decode(self, image: Container, plan: Plan, job: Job | None = None) -> Work:
+        """Decodes the pixels; ``auto`` looks at them, so the work may have another plan, for which the ``job`` then
+        has its load. Keeps no reference to the file."""
+        source = decode_container(image)
+        chosen = settled(plan, image, source)
+        if job:
+            job.strength = chosen.strength
+            if chosen.load != plan.load:
+                job.exchange(plan.load, chosen.load)
+        return Work(chosen, source)
+
+    def look(self, image: Container, plan: Plan) -> Plan:
+        """The plan that ``decode`` will give the work; decodes the pixels if ``auto`` has to see them."""
+        return settled(plan, image, decode_container(image)) if plan.rivals else plan
 
     def run(self, work: Work, job: Job | None = None) -> Iterator[bytes]:
         """The enlarged file, piece by piece, as it is computed; the first piece comes with the first finished band
@@ -142,3 +194,18 @@ class Upscaler:
     def _run_alone(self, work: Work) -> Iterator[bytes]:
         with self.admit(work.plan) as job:
             yield from upscale(work, job)
+
+
+def settled(plan: Plan, image: Container, source: SourceImage) -> Plan:
+    """The plan for what the pixels show, if ``auto`` has still to decide."""
+    if not plan.rivals:
+        return plan
+    networks = {kind: rival.specs[0].name for kind, rival in plan.rivals.items()}
+    choice = choose(traits_of(image, source), networks)
+    chosen = plan.rivals[choice.kind or CLEAN]
+    fitting = choice.strength if plan.fits_strength and chosen.has_strength else None
+    return replace(chosen, choice=choice, strength=chosen.strength if fitting is None else fitting)
+
+
+def scales_of(plan: Plan) -> tuple[int, ...]:
+    return tuple(sorted(spec.scale for spec in plan.specs))

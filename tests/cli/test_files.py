@@ -25,7 +25,10 @@ from app.upscale.tiler import TileBudget
 from app.upscale.upscaler import Upscaler
 from harness import MODELS, ROOT
 from harness.fakes import FakeEngine, Pixels, make_spec, noise, running
+from harness.files import saved
 from harness.pictures import decoded, encode
+from harness.zoo import small_zoo
+from tests.support.auto import photograph
 
 ZOO = load_zoo(MODELS)
 SLOW = 600  # seconds that a command may take on a machine with much else to do
@@ -211,12 +214,44 @@ def test_an_unknown_model_ends_the_command_with_one_line(tmp_path: Path) -> None
 def test_the_networks_are_listed_each_on_its_line_with_the_default_marked() -> None:
     result = enlarger("models")
     assert (result.returncode, result.stderr) == (0, "")
-    head, *lines, foot = result.stdout.splitlines()
+    head, *lines, foot, auto = result.stdout.splitlines()
     assert head.split()[:2] == ["model", "scale"]
-    assert foot == "* the default"
+    assert foot == "* the default network"
+    assert auto.startswith("auto (the default) looks at each image: balanced for a clean photograph, photo for a ")
     listed = [line.replace(" * ", "   ").split()[:2] for line in lines]
     assert listed == [[spec.name, str(spec.scale)] for spec in ZOO]
     assert {line.split()[0] for line in lines if " * " in line} == {ZOO.default}
+
+
+def test_each_image_gets_its_network_and_its_line_says_which(tmp_path: Path) -> None:
+    small = photograph(64)
+    (tmp_path / "chat.jpg").write_bytes(saved(small, "JPEG", quality=50))
+    (tmp_path / "clean.png").write_bytes(saved(small, "PNG"))
+    models = str(small_zoo("fast", "photo"))
+    result = enlarger(tmp_path, "-o", tmp_path / "out", "--format", "png", ENLARGER_MODELS=models)
+    assert result.returncode == 0, result.stderr
+    chat, clean = sorted(told(result.stderr, "done"))
+    assert chat.endswith("chat.png by photo (a spoiled photograph: compressed at quality 50)")
+    assert " by fast (a clean photograph: " in clean
+    for name, source, model in (("chat", "chat.jpg", "photo"), ("clean", "clean.png", "fast")):
+        named = enlarger(tmp_path / source, "-o", tmp_path / "named.png", "--model", model, ENLARGER_MODELS=models)
+        assert " by " not in named.stderr
+        assert (
+            decoded((tmp_path / "named.png").read_bytes()).tolist()
+            == decoded((tmp_path / "out" / f"{name}.png").read_bytes()).tolist()
+        )
+
+
+def test_the_default_model_may_be_set(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.png", noise(8, 8, 3))
+    result = enlarger(source, ENLARGER_DEFAULT_MODEL="bicubic")
+    assert (result.returncode, " by " in result.stderr) == (0, False), result.stderr
+    listed = enlarger("models", ENLARGER_DEFAULT_MODEL="bicubic").stdout.splitlines()
+    assert listed[-1] == "bicubic is used if no model is named (ENLARGER_DEFAULT_MODEL)"
+    result = enlarger(source, "--model", "auto", ENLARGER_DEFAULT_MODEL="huge")
+    assert (result.returncode, "Unknown model 'huge'" in result.stderr) == (0, False), result.stderr
+    result = enlarger(source, ENLARGER_DEFAULT_MODEL="huge")
+    assert (result.returncode, "Unknown model 'huge'" in result.stderr) == (2, True), result.stderr
 
 
 # -- the same function, in this process --------------------------------------------------------------------------

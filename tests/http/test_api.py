@@ -259,7 +259,8 @@ def test_another_request_id_is_replaced(client: httpx.Client, server: Server, to
 
 def test_models_are_those_of_the_manifest(client: httpx.Client) -> None:
     body = client.get("/models").json()
-    assert body["default"] == ZOO.default
+    assert body["default"] == "auto"
+    assert client.get("/models/auto").json() == body["auto"]
     assert [model["name"] for model in body["models"]] == list(ZOO.names)
     assert [model["name"] for model in body["models"] if model["default"]] == [ZOO.default]
     for model in body["models"]:

@@ -81,7 +81,7 @@ def test_an_error_has_the_form_the_document_gives_it(client: httpx.Client) -> No
 def test_the_pictures_media_types_and_headers_are_in_the_document(client: httpx.Client) -> None:
     told = client.get("/openapi.json").json()["paths"]["/upscale"]["post"]["responses"]["200"]
     assert set(told["content"]) >= {kind.media_type for kind in FORMATS.values()}
-    asked = {"model": "bicubic", "scale": 2}
+    asked = {"model": "auto", "scale": 2}
     response = client.post("/upscale", content=encode(PICTURE), params=asked)
     sometimes = {"enlarger-strength"}  # of networks that have one
     assert {name.lower() for name in told["headers"]} - sometimes <= set(response.headers)

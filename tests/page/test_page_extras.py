@@ -87,6 +87,7 @@ def test_codes_of_ones_own_are_read_before_and_after(browser: Browser, able: Ser
     small = save(folder / "small.png", (255 * (1 - modules)).astype(np.uint8))
     browser.open(able.url)
     choose(browser, small)
+    browser.fill("#model", "qr")
     browser.click("#go")
     assert settled(browser) == "done", browser.text(".job")
     assert browser.text(".job .codes") == "Read before: “A, b & ü”; after: “A, b & ü”."

@@ -313,7 +313,7 @@ def test_the_menu_sets_baselines_apart(browser: Browser, server: Server) -> None
     browser.wait(lambda: browser.script("return document.getElementById('model').options.length"))
     groups = "[...document.querySelectorAll('#model optgroup')]"
     networks, baselines = browser.script(f"return {groups}.map(g => [g.label, [...g.children].map(o => o.value)])")
-    assert networks[0] == "Networks"
+    assert networks[0] == "By name"
     assert "balanced" in networks[1]
     assert baselines[0] == "Baselines"
     assert "bicubic" in baselines[1]
