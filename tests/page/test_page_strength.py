@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from harness.server import Server, running_server
-from tests.support.adjustable import strength_in, write_adjustable
+from tests.support.adjustable import NAME, strength_in, write_adjustable
 from tests.support.browser import Browser
 from tests.support.page import choose, save, settled
 
@@ -44,6 +44,7 @@ def wait_for(browser: Browser, percent: int) -> None:
 
 def opened(browser: Browser, server: Server, picture: Path, **window: int | bool) -> None:
     browser.open(server.url, **window)
+    browser.fill("#model", NAME)
     choose(browser, picture)
     browser.fill("#scale", "2")
     wait_for(browser, 100)
