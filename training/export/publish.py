@@ -26,7 +26,8 @@ from training.export.quantise import quantised
 from training.export.shortcut import with_broadcast_shortcut
 from training.export.verify import least_context, measure_context, parity, seam_noted
 from training.hardware import machines
-from training.recipe import Recipe
+from training.recipe import DataRecipe, Recipe
+from training.rendering.command import RENDERED
 from training.report.cards import write_cards
 from training.report.evaluate import Judge, evaluate, evaluate_candidate
 from training.report.evaluate_qr import judge_codes
@@ -34,11 +35,15 @@ from training.start import starting
 from training.warm_start import blended, load_exported
 
 LICENCE = "Apache-2.0"
-TRAINING_DATA = (
+PHOTOGRAPHS = (
     "Freely licensed photographs (CC0, CC-BY, CC-BY-SA, GPL-2+, LGPL; one collection 'free to use however you wish'), "
     "so the weights may be used commercially"
 )
 TRAINING_CODES = "QR codes drawn on the fly from the seed; no picture of anybody's"
+DRAWINGS = (
+    "Drawings of openclipart (public domain), made-up line art and pixel art, and pages of text and interfaces "
+    "(articles of the Universal Declaration of Human Rights), all rendered here"
+)
 LOG_POINTS = 10  # of a training log, in the manifest
 MAX_FP16_LOSS = 0.05  # dB on any test set
 Metrics = Mapping[str, Mapping[str, float]]
@@ -145,7 +150,7 @@ def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, A
         "batch": recipe.data.batch,
         "crop": recipe.data.crop,
         "degradation": CODES if recipe.data.codes else recipe.data.degradation,
-        "data": TRAINING_CODES if recipe.data.codes else TRAINING_DATA,
+        "data": sources(recipe.data),
     }
     if recipe.teacher:
         summary["teacher"] = f"{recipe.teacher.credit}: {recipe.teacher.pairs:,} of its images"
@@ -166,6 +171,17 @@ def training_summary(recipe: Recipe, folders: Folders, step: int) -> dict[str, A
             "log": thinned(rows),
         }
     return summary
+
+
+def sources(data: DataRecipe) -> str:
+    """Whose pictures a network learned from, and that its weights may be used commercially."""
+    if data.codes:
+        return TRAINING_CODES
+    folders = {data.pictures, *(mix.pictures for mix in data.mix)}
+    rendered = {name for name in folders if name.split("/")[0] == RENDERED}
+    if not rendered:
+        return PHOTOGRAPHS
+    return f"{DRAWINGS}. {PHOTOGRAPHS}" if folders - rendered else DRAWINGS
 
 
 def thinned(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:

@@ -26,6 +26,7 @@ from training.rendering.pages import HEIGHT, PAGES, WIDTH, Page
 from training.rendering.pixelart import pixel_art
 from training.rendering.text import scripts
 
+RENDERED = "rendered"  # the folder, below the data folder, of what is trained on
 SIDE = 384  # HR pixels of a training tile
 FACTOR = 4  # HR pixels for one of a page's
 TILES_OF_PAGE = 12
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
     under_text = sorted(photos.glob("*.[jpw][pne][gb]*")) if photos.is_dir() else []
     works = [
         *drawings(options.data, options.svg, options.drawings, options.judged),
-        *made_up(options.data / "rendered", options.line_art, options.pixel_art),
+        *made_up(options.data / RENDERED, options.line_art, options.pixel_art),
         *pages(options.data, options.pages, options.judged, under_text),
     ]
     for folder in {work.folder for work in works}:
@@ -90,7 +91,7 @@ def drawings(data: Path, svg: Path, count: int, judged: int) -> Iterator[Work]:
     held_out = [path for path in found if is_held_out(path)]
     trained = [path for path in found if not is_held_out(path)]
     for path in trained[:count]:
-        yield Work(data / "rendered" / "drawings", path.stem, partial(of_drawing, path, (SIDE, SIDE)))
+        yield Work(data / RENDERED / "drawings", path.stem, partial(of_drawing, path, (SIDE, SIDE)))
     for path in held_out[:judged]:
         yield Work(data / "drawings", path.stem, partial(of_drawing, path, JUDGED_SIZE))
 
@@ -121,7 +122,7 @@ def pages(data: Path, count: int, judged: int, photos: Sequence[Path]) -> Iterat
     """Tiles of ``count`` pages, of every kind alike many, and parts of further ones to judge by."""
     for number in range(count):
         kind = list(PAGES)[number % len(PAGES)]
-        folder = data / "rendered" / ("screenshots" if kind == "interface" else "text")
+        folder = data / RENDERED / ("screenshots" if kind == "interface" else "text")
         yield Work(folder, f"{kind}-{number:04}", partial(of_page, kind, photos, (SIDE, SIDE), TILES_OF_PAGE))
     for number in range(judged):
         kind = ("interface", "document")[number % 2]

@@ -29,7 +29,7 @@ from training.export.face import attach_face
 from training.export.graph import to_onnx
 from training.export.macs import multiply_accumulates
 from training.export.manifest import write_manifest
-from training.export.publish import export, thinned, trained
+from training.export.publish import export, sources, thinned, trained
 from training.export.verify import CONTEXT_TOLERANCE, MAX_CONTEXT, MAX_SEAM, measure_context, parity
 from training.hardware import machine
 from training.recipe import DataRecipe, Fp16Recipe, Recipe, Stage, load_recipe
@@ -529,3 +529,16 @@ def test_the_default_is_the_best_of_the_tiers_that_is_there(exported: Exported, 
     for name, default in (("fast", "fast"), ("large", "fast"), ("balanced", "balanced"), ("small", "balanced")):
         write_manifest(tmp_path, replace(exported.bicubic, name=name))
         assert load_zoo(tmp_path).default == default
+
+
+def test_a_card_credits_what_was_learned_from() -> None:
+    photographs = sources(DataRecipe())
+    assert "photographs" in photographs
+    assert "openclipart" not in photographs
+    drawings = sources(load_recipe("art-x4").data)
+    assert "openclipart" in drawings
+    assert drawings.endswith(photographs), "pages have photographs on them"
+    alone = sources(DataRecipe(pictures="rendered/drawings"))
+    assert "openclipart" in alone
+    assert "photographs" not in alone
+    assert "QR codes" in sources(load_recipe("qr-x4").data)
