@@ -40,7 +40,7 @@ def start_from(network: Generator, title: str, folders: Folders, lr: Tensor) -> 
     if "mean" in other and "mean" not in own:
         other = uncentred(other)
     if not network.takes_strength:
-        other = at_full_strength(other)
+        other = at_full_strength(other, own)
     other = {name: fitted(weight, own[name].shape) if name in own else weight for name, weight in other.items()}
     if not take_over(network, other, lr):
         raise ValueError(f"no weight of {title} fits: is it the same kind of network?")
@@ -126,12 +126,12 @@ def uncentred(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**others, "head.bias": weights["head.bias"] - subtracted}
 
 
-def at_full_strength(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a network that takes a strength, of which a plane of ones was every fourth input, without it: what
-    they make of that plane goes into the biases."""
+def at_full_strength(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network that takes a strength as a plane beside LR's colours, where ``own`` has colours alone:
+    what they make of a plane of ones goes into the biases."""
     others = dict(weights)
     for name, kernel in weights.items():
-        if kernel.dim() == 4 and kernel.shape[1] == 4:
+        if kernel.dim() == 4 and kernel.shape[1] == 4 and name in own and own[name].shape[1] == 3:
             others[name] = kernel[:, :3].contiguous()
             bias = name.removesuffix("weight") + "bias"
             others[bias] = weights[bias] + kernel[:, 3].sum((1, 2))

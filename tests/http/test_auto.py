@@ -19,8 +19,8 @@ SMALL = photograph(96)
 KINDS = {
     "a photograph as PNG": (png(SMALL), "balanced", "clean"),
     "a photograph as JPEG": (saved(SMALL, "JPEG", quality=60), "photo", "spoiled"),
-    "a drawing": (png(drawing(120, 100)), "balanced", "drawn"),
-    "a screenshot": (png(page(160, 120)), "balanced", "drawn"),
+    "a drawing": (png(drawing(120, 100)), "art", "drawn"),
+    "a screenshot": (png(page(160, 120)), "art", "drawn"),
 }
 
 
@@ -51,10 +51,13 @@ def test_it_is_the_default_and_tells_what_it_took(client: httpx.Client, name: st
     assert answer.status_code == 200, answer.text
     assert answer.headers["Enlarger-Model"] == f"{model}-x4"
     assert answer.headers["Enlarger-Choice"].startswith(f'{model};reason="')
-    by_name = enlarge(client, data, model=model)
+    fitted = {"strength": value} if (value := answer.headers.get("Enlarger-Strength")) else {}
+    assert bool(fitted) == (model == "photo")
+    by_name = enlarge(client, data, model=model, **fitted)
     assert "Enlarger-Choice" not in by_name.headers
     np.testing.assert_array_equal(decoded(answer.content), decoded(by_name.content))
     estimate = client.post("/estimate", content=data).json()
+    assert estimate["strength"] == (float(fitted["strength"]) if fitted else None)
     assert estimate["models"] == [f"{model}-x4"]
     assert (estimate["choice"]["model"], estimate["choice"]["kind"]) == (model, kind)
     assert answer.headers["Enlarger-Choice"] == f'{model};reason="{estimate["choice"]["reason"]}"'

@@ -57,6 +57,11 @@ def load(runtime: OpenVinoRuntime, spec: ModelSpec, precision: str = "auto", cal
     return runtime.load(Source(spec.title, spec.title, data, spec.scale, precision), 1, callers)
 
 
+def batch_of(spec: ModelSpec, window: Pixels) -> tuple[np.ndarray, ...]:
+    """What a session runs: one window, at full strength where the network takes one."""
+    return (window[np.newaxis], np.ones(1, np.float32)) if spec.strength else (window[np.newaxis],)
+
+
 def photographs(photo: np.ndarray, *size: int) -> list[Pixels]:
     height, width = size
     return [photo[top : top + height, 120 : 120 + width] for top in (0, 90, 180)]
@@ -73,7 +78,7 @@ def test_in_float32_it_computes_what_onnx_runtime_does(
     assert (session.provider, session.precision) == ("OpenVINO", "fp32")
     for window in photographs(photo, 32, 41):
         (expected,) = engine.run(spec, [window])
-        difference = np.abs(session.run(window[np.newaxis])[0].astype(int) - expected)
+        difference = np.abs(session.run(*batch_of(spec, window))[0].astype(int) - expected)
         assert difference.max() <= 1, "a rounding"
         assert (difference > 0).mean() < 0.05, "where it lies between two levels: often, for weights like 1/4"
 
@@ -86,7 +91,7 @@ def test_its_own_precision_is_near_float32(
     assert session.precision == ("bf16" if runtime.computes_bf16 else "fp32"), "read back from what was compiled"
     for window in photographs(photo, 32, 41):
         (expected,) = engine.run(spec, [window])
-        difference = np.abs(session.run(window[np.newaxis])[0].astype(int) - expected)
+        difference = np.abs(session.run(*batch_of(spec, window))[0].astype(int) - expected)
         print(f"{spec.title} {session.precision}: at most {difference.max()}, mean {difference.mean():.3f} of 255")
         assert difference.max() <= BF16
         assert difference.mean() < 0.5

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from harness.server import Server, running_server
+from harness.zoo import small_zoo
 from tests.support.adjustable import NAME, strength_in, write_adjustable
 from tests.support.browser import Browser
 from tests.support.page import choose, save, settled
@@ -154,9 +155,7 @@ def test_movements_are_gathered_and_older_requests_are_aborted(
     assert tried(browser, picture) == pytest.approx(0.5, abs=0.02)
 
 
-def test_only_a_model_with_a_strength_has_the_slider(
-    browser: Browser, adjustable: Server, server: Server, picture: Path
-) -> None:
+def test_only_a_model_with_a_strength_has_the_slider(browser: Browser, adjustable: Server, picture: Path) -> None:
     opened(browser, adjustable, picture)
     browser.fill("#strength", "0.2")
     browser.fill("#model", "nearest")
@@ -166,11 +165,12 @@ def test_only_a_model_with_a_strength_has_the_slider(
     browser.fill("#model", "adjustable")
     assert browser.find("#strength").is_displayed()
     assert browser.text("#strength-level") == "100 %", "the default of the model"
-    browser.open(server.url)
-    browser.wait(lambda: browser.script("return document.getElementById('model').options.length"))
-    assert not browser.find("#strength-field").is_displayed()
-    loaded = browser.script("return performance.getEntriesByType('resource').map(({ name }) => name)")
-    assert not any(name.endswith("strength.js") for name in loaded)
+    with running_server(models=str(small_zoo("fast"))) as without:
+        browser.open(without.url)
+        browser.wait(lambda: browser.script("return document.getElementById('model').options.length"))
+        assert not browser.find("#strength-field").is_displayed()
+        loaded = browser.script("return performance.getEntriesByType('resource').map(({ name }) => name)")
+        assert not any(name.endswith("strength.js") for name in loaded)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (320, False), (1400, False)])

@@ -164,6 +164,8 @@ class OpenVinoSession:
         count, height, width, channels = batch.shape
         scale, title = self._source.scale, self._source.title
         upscaled: Pixels = np.empty((count, height * scale, width * scale, channels), np.uint8)
+        if (strength is None) == (len(self.face.inputs) > 1):
+            raise ValueError(f"{title}: a strength belongs to a network that has one")  # else it would read garbage
         compiled = self._compiled_for(batch.shape)
         self._runtime.cache.begin(compiled)
         started = time.perf_counter()
