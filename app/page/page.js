@@ -274,6 +274,7 @@ function takeWaiting() {
 async function start() {
   await loadMenu();
   if (menu.models.some((model) => model.strength)) strength = new (await import("./strength.js")).Strength();
+  if (shown) strength?.show(shown.url); // chosen before this had arrived
   settingsChanged();
   addExtras(menu);
   if (menu.jobs) await (await import("./jobs.js")).addJobs(takeWaiting);

@@ -45,6 +45,7 @@ def wait_for(browser: Browser, percent: int) -> None:
 
 def opened(browser: Browser, server: Server, picture: Path, **window: int | bool) -> None:
     browser.open(server.url, **window)
+    browser.wait(lambda: browser.script("return document.getElementById('model').options.length"))
     browser.fill("#model", NAME)
     choose(browser, picture)
     browser.fill("#scale", "2")
