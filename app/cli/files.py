@@ -39,8 +39,9 @@ def run(arguments: list[str]) -> int:
     zoo = load_zoo(settings.models)
     model = batch_options.parameters.model or settings.default_model
     names = names_of(model, zoo)
-    if model != AUTO and not any(zoo.find(model, scale).strength for scale in zoo.scales(model)):
-        zoo.strength([zoo.find(model, scale) for scale in zoo.scales(model)], batch_options.parameters.strength)
+    specs = [zoo.find(model, scale) for scale in zoo.scales(model)] if model != AUTO else []
+    if not any(spec.strength for spec in specs):
+        zoo.strength(specs, batch_options.parameters.strength)  # one that none of them has fails before the first image
     settings = settings.model_copy(update={"default_model": names[0] if len(names) == 1 else AUTO})
     return run_until_stopped(
         Batch(batch_options), lambda: create_upscaler(settings, create_engine(settings, None, *names))

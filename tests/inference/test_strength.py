@@ -21,7 +21,8 @@ from harness.fakes import PATIENCE, Pixels, make_spec
 from tests.support.adjustable import adjustable_graph, adjusted, write_adjustable
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
-PROVIDERS = ("cpu", pytest.param("openvino", marks=pytest.mark.skipif(openvino_runtime() is None, reason="missing")))
+NO_OPENVINO = pytest.mark.skipif(openvino_runtime() is None, reason="OpenVINO, an extra, is not installed")
+PROVIDERS = ("cpu", pytest.param("openvino", marks=NO_OPENVINO))
 
 
 @pytest.fixture(scope="module")

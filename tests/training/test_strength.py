@@ -1,6 +1,5 @@
 """A network that takes a strength: what it learns from, what it starts from, and the file it becomes."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,12 +48,7 @@ RECIPE = Recipe(
 LR = torch.rand(3, 3, 12, 15, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

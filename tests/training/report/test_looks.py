@@ -1,7 +1,6 @@
 """DISTS and NIQE against their papers' formulas, pictures spoiled in fixed ways, and who judges what."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +26,7 @@ CAT = skimage.data.chelsea()[20:212, 100:292]  # 192 x 192: four of NIQE's block
 ALEXNET_WIDTHS = (64, 192, 384, 256, 256)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The pictures are too small to share among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
